@@ -1,0 +1,28 @@
+# The commands that people need. Each one sets up what it needs on a fresh Debian or Ubuntu with a Rust toolchain (see scripts/setup).
+
+.PHONY: demo test bench build lint setup
+
+demo: setup            ## the main job, live
+	cargo build --release -p plimsoll
+	./target/release/plimsoll demo
+
+test: setup clients    ## every test; needs root
+	cargo test --workspace --no-fail-fast
+
+bench: setup clients   ## one table of figures beside peers; needs root
+	cargo build --release -p plimsoll
+	./bench/run
+
+build:
+	cargo build --release -p plimsoll
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+setup:
+	@./scripts/setup
+
+.PHONY: clients
+clients:
+	@./scripts/clients

@@ -1,0 +1,297 @@
+//! The watch cache: one store watch per resource, every current object, and a window of recent changes that
+//! all watchers read. A watcher is a cursor into the window, so watchers cost no memory and cannot pile up work.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use parking_lot::RwLock;
+use store::{Change, KeyValue, Revision, Store, WatchItem};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+use crate::object::Object;
+use crate::registry::Kind;
+
+/// One change, as every watcher sees it.
+pub(crate) struct Event {
+    pub revision: Revision,
+    /// The object after the change; `None` for a deletion.
+    pub current: Option<Arc<Object>>,
+    /// The object before the change; `None` for a creation.
+    pub previous: Option<Arc<Object>>,
+    frame: OnceLock<Bytes>,
+}
+
+impl Event {
+    /// Upstream's event type for a watcher without selectors.
+    pub fn kind(&self) -> &'static str {
+        match (&self.current, &self.previous) {
+            (Some(_), None) => "ADDED",
+            (Some(_), Some(_)) => "MODIFIED",
+            (None, _) => "DELETED",
+        }
+    }
+
+    /// The JSON line for a watcher without selectors, made once for all of them.
+    pub fn frame(&self) -> Bytes {
+        self.frame
+            .get_or_init(|| match (&self.current, &self.previous) {
+                (Some(object), _) => frame(self.kind(), object.json()),
+                (None, Some(object)) => frame("DELETED", &object.json_at(self.revision)),
+                (None, None) => Bytes::new(),
+            })
+            .clone()
+    }
+}
+
+/// One line of a watch stream.
+pub(crate) fn frame(kind: &str, object: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(object.len() + kind.len() + 24);
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    out.extend_from_slice(object);
+    out.extend_from_slice(b"}\n");
+    Bytes::from(out)
+}
+
+struct Window {
+    objects: HashMap<String, Arc<Object>>,
+    events: VecDeque<Arc<Event>>,
+    /// Changes up to and including this revision may be missing from `events`.
+    oldest: Revision,
+    /// Every change up to this revision has been seen.
+    revision: Revision,
+    /// Goes up when the window is made anew; watchers of an earlier one end.
+    generation: u64,
+}
+
+/// What a watcher gets when it asks for more.
+pub(crate) enum Next {
+    Events(Vec<Arc<Event>>),
+    /// The watcher fell out of the window.
+    Gone,
+}
+
+/// The cache of one resource.
+pub(crate) struct Cache {
+    window: RwLock<Window>,
+    capacity: usize,
+    changed: watch::Sender<u64>,
+}
+
+/// Where a watcher is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cursor {
+    pub revision: Revision,
+    generation: u64,
+}
+
+impl Cache {
+    /// Reads the resource and follows it until `shutdown`.
+    pub async fn start(
+        kind: &'static Kind,
+        store: Arc<dyn Store>,
+        capacity: usize,
+        shutdown: CancellationToken,
+    ) -> Result<Arc<Self>, Error> {
+        let fail = |source| Error::Store {
+            attempt: format!("read {}", kind.storage),
+            source,
+        };
+        let prefix = format!("{}/", kind.storage);
+        let page = store.range(&prefix, None, 0, None).await.map_err(fail)?;
+        let cache = Arc::new(Self {
+            window: RwLock::new(Window {
+                objects: load(kind, &page.items),
+                events: VecDeque::new(),
+                oldest: page.revision,
+                revision: page.revision,
+                generation: 0,
+            }),
+            capacity: capacity.max(1),
+            changed: watch::Sender::new(0),
+        });
+        let stream = store.watch(&prefix, page.revision).await.map_err(fail)?;
+        let follower = cache.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = follower.follow(kind, store, stream) => {}
+            }
+        });
+        Ok(cache)
+    }
+
+    async fn follow(
+        &self,
+        kind: &'static Kind,
+        store: Arc<dyn Store>,
+        mut stream: store::WatchStream,
+    ) {
+        let prefix = format!("{}/", kind.storage);
+        let mut pause = Duration::from_millis(10);
+        loop {
+            match stream.next().await {
+                Some(Ok(item)) => {
+                    self.apply(kind, item);
+                    pause = Duration::from_millis(10);
+                    continue;
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(%error, prefix, "watch of the store failed; reading anew")
+                }
+                None => tracing::debug!(prefix, "watch of the store ended; reading anew"),
+            }
+            // The cache missed changes: everything is read again, and watchers end to do the same.
+            loop {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(2));
+                let Ok(page) = store.range(&prefix, None, 0, None).await else {
+                    continue;
+                };
+                let Ok(again) = store.watch(&prefix, page.revision).await else {
+                    continue;
+                };
+                let mut window = self.window.write();
+                window.objects = load(kind, &page.items);
+                window.events.clear();
+                window.oldest = page.revision;
+                window.revision = page.revision;
+                window.generation += 1;
+                stream = again;
+                break;
+            }
+            self.changed.send_modify(|n| *n += 1);
+        }
+    }
+
+    fn apply(&self, kind: &Kind, item: WatchItem) {
+        match item {
+            WatchItem::Progress(revision) => {
+                let mut window = self.window.write();
+                window.revision = window.revision.max(revision);
+                return;
+            }
+            WatchItem::Changes(changes) => {
+                // Parsing happens before the lock is taken.
+                let parsed: Vec<_> = changes
+                    .iter()
+                    .map(|change| match change {
+                        Change::Put { current, .. } => (
+                            current.mod_revision,
+                            current.key.as_str(),
+                            Object::new(kind, current),
+                        ),
+                        Change::Delete { previous, revision } => {
+                            (*revision, previous.key.as_str(), None)
+                        }
+                    })
+                    .collect();
+                let mut window = self.window.write();
+                for (revision, key, current) in parsed {
+                    let previous = match &current {
+                        Some(object) => window.objects.insert(key.to_owned(), object.clone()),
+                        None => window.objects.remove(key),
+                    };
+                    window.revision = window.revision.max(revision);
+                    if current.is_none() && previous.is_none() {
+                        continue;
+                    }
+                    window.events.push_back(Arc::new(Event {
+                        revision,
+                        current,
+                        previous,
+                        frame: OnceLock::new(),
+                    }));
+                    if window.events.len() > self.capacity
+                        && let Some(dropped) = window.events.pop_front()
+                    {
+                        window.oldest = dropped.revision;
+                    }
+                }
+            }
+        }
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// The object of a key at exactly this revision, if the cache has it.
+    pub fn object(&self, kv: &KeyValue) -> Option<Arc<Object>> {
+        let window = self.window.read();
+        window
+            .objects
+            .get(&kv.key)
+            .filter(|o| o.revision == kv.mod_revision)
+            .cloned()
+    }
+
+    /// The objects of many keys; what the cache does not have at that revision is parsed.
+    pub fn objects(&self, kind: &Kind, items: &[KeyValue]) -> Vec<Arc<Object>> {
+        let window = self.window.read();
+        let found: Vec<_> = items
+            .iter()
+            .map(|kv| {
+                window
+                    .objects
+                    .get(&kv.key)
+                    .filter(|o| o.revision == kv.mod_revision)
+                    .cloned()
+            })
+            .collect();
+        drop(window);
+        found
+            .into_iter()
+            .zip(items)
+            .filter_map(|(found, kv)| found.or_else(|| Object::new(kind, kv)))
+            .collect()
+    }
+
+    /// A cursor after `revision`; the oldest usable revision when that is too old.
+    pub fn cursor(&self, revision: Revision) -> Result<Cursor, Revision> {
+        let window = self.window.read();
+        if revision < window.oldest {
+            return Err(window.oldest);
+        }
+        Ok(Cursor {
+            revision,
+            generation: window.generation,
+        })
+    }
+
+    /// Everything after the cursor, which moves on. Does not wait.
+    pub fn poll(&self, cursor: &mut Cursor) -> Next {
+        let window = self.window.read();
+        if cursor.generation != window.generation || cursor.revision < window.oldest {
+            return Next::Gone;
+        }
+        let start = window
+            .events
+            .partition_point(|e| e.revision <= cursor.revision);
+        let events: Vec<_> = window.events.range(start..).cloned().collect();
+        if let Some(last) = events.last() {
+            cursor.revision = last.revision;
+        }
+        Next::Events(events)
+    }
+
+    /// Every change up to this revision has been shown to watchers that are up to date.
+    pub fn revision(&self) -> Revision {
+        self.window.read().revision
+    }
+
+    /// Told of every change.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+}
+
+fn load(kind: &Kind, items: &[KeyValue]) -> HashMap<String, Arc<Object>> {
+    items
+        .iter()
+        .filter_map(|kv| Some((kv.key.clone(), Object::new(kind, kv)?)))
+        .collect()
+}

@@ -1,0 +1,43 @@
+//! What an API server is started with.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings of one API server.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The instance's data directory; the PKI lives in `pki/` beneath it.
+    pub data_dir: PathBuf,
+    /// IPv4 range from which `clusterIP`s come, for example `10.96.0.0/16`. Its first address is the
+    /// service `default/kubernetes`.
+    pub service_cidr: String,
+    /// Range of node ports, inclusive.
+    pub node_ports: (u16, u16),
+    /// DNS domain of the cluster, for example `cluster.local`.
+    pub cluster_domain: String,
+    /// Largest accepted request body in bytes; more gives 413 `RequestEntityTooLarge`.
+    pub max_body_bytes: usize,
+    /// Address that `default/kubernetes` points at. `None` leaves its EndpointSlice out.
+    pub advertise_address: Option<SocketAddr>,
+    /// How many recent changes of each resource are kept for watchers that resume.
+    pub watch_window: usize,
+    /// How long an event is kept after it was last heard of.
+    pub event_ttl: Duration,
+}
+
+impl Config {
+    /// The defaults: service range 10.96.0.0/16, domain `cluster.local`, bodies up to 3 MiB (as upstream).
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            service_cidr: "10.96.0.0/16".into(),
+            node_ports: (30000, 32767),
+            cluster_domain: "cluster.local".into(),
+            max_body_bytes: 3 * 1024 * 1024,
+            advertise_address: None,
+            watch_window: 4096,
+            event_ttl: Duration::from_secs(3600),
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! Paths that are no resources: discovery (legacy and aggregated), version, OpenAPI.
+
+use http::request::Parts;
+use serde_json::{Value, json};
+
+use crate::handlers::respond::{self, Response};
+use crate::negotiate::{DiscoveryForm, discovery_form};
+use crate::registry::{self, Kind};
+use crate::schema::{PathSpec, Schemas};
+use crate::server::State;
+use crate::status::ApiError;
+
+/// The Kubernetes version this API is at the level of.
+const GIT_VERSION: &str = "v1.37.0";
+
+/// Answers a path that names no resource.
+pub(crate) fn answer(state: &State, parts: &Parts, path: &str) -> Result<Response, ApiError> {
+    if !matches!(parts.method, http::Method::GET | http::Method::HEAD) {
+        return Err(if path == "/version" || path.starts_with("/api") {
+            ApiError::method_not_allowed()
+        } else {
+            ApiError::no_such_path()
+        });
+    }
+    let accept = parts
+        .headers
+        .get(http::header::ACCEPT)
+        .and_then(|v| v.to_str().ok());
+    let trimmed = path.trim_end_matches('/');
+    let segments: Vec<&str> = trimmed.split('/').skip(1).collect();
+    let aggregated = |core: bool| match discovery_form(accept) {
+        DiscoveryForm::Aggregated(version) => Some(aggregated_list(state, version, core)),
+        DiscoveryForm::Legacy => None,
+    };
+    Ok(match segments.as_slice() {
+        [] => respond::value(200, &json!({"paths": paths(state)})),
+        ["version"] => respond::value(200, &version()),
+        ["api"] => aggregated(true).unwrap_or_else(|| {
+            respond::value(
+                200,
+                &json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs":
+                    [{"clientCIDR": "0.0.0.0/0", "serverAddress": host(parts)}]}),
+            )
+        }),
+        ["apis"] => aggregated(false).unwrap_or_else(|| {
+            let groups: Vec<Value> = groups(state)
+                .iter()
+                .map(|(g, v)| group(g, v, false))
+                .collect();
+            respond::value(
+                200,
+                &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}),
+            )
+        }),
+        ["api", "v1"] => respond::value(
+            200,
+            &resources(state, "", "v1").ok_or_else(ApiError::no_such_path)?,
+        ),
+        ["apis", name] => {
+            let groups = groups(state);
+            let (name, versions) = groups
+                .iter()
+                .find(|(g, _)| g == name)
+                .ok_or_else(ApiError::no_such_path)?;
+            respond::value(200, &group(name, versions, true))
+        }
+        ["apis", group, version] => respond::value(
+            200,
+            &resources(state, group, version).ok_or_else(ApiError::no_such_path)?,
+        ),
+        ["openapi", "v3"] => respond::json(200, Schemas::load().openapi_v3_index(&built_in())),
+        ["openapi", "v3", "api", "v1"] => openapi("", "v1")?,
+        ["openapi", "v3", "apis", group, version] => openapi(group, version)?,
+        _ => return Err(ApiError::no_such_path()),
+    })
+}
+
+fn version() -> Value {
+    json!({
+        "major": "1", "minor": "37", "emulationMajor": "1", "emulationMinor": "37",
+        "minCompatibilityMajor": "1", "minCompatibilityMinor": "36",
+        "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "", "compiler": "rustc", "platform": format!("linux/{}", architecture()),
+    })
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn host(parts: &Parts) -> String {
+    let header = parts
+        .headers
+        .get(http::header::HOST)
+        .and_then(|v| v.to_str().ok());
+    header
+        .map(str::to_owned)
+        .or_else(|| parts.uri.authority().map(ToString::to_string))
+        .unwrap_or_default()
+}
+
+fn paths(state: &State) -> Vec<String> {
+    let mut paths: Vec<String> = [
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ]
+    .map(Into::into)
+    .into();
+    for (group, versions) in groups(state) {
+        paths.push(format!("/apis/{group}"));
+        paths.extend(versions.iter().map(|v| format!("/apis/{group}/{v}")));
+    }
+    paths.sort();
+    paths
+}
+
+/// Every group but the core one with its versions, preferred first.
+fn groups(state: &State) -> Vec<(String, Vec<String>)> {
+    let mut groups: Vec<(String, Vec<String>)> = registry::groups()
+        .into_iter()
+        .map(|g| {
+            (
+                g.to_owned(),
+                registry::versions(g)
+                    .into_iter()
+                    .map(str::to_owned)
+                    .collect(),
+            )
+        })
+        .collect();
+    for aggregated in state.aggregator.all() {
+        match groups.iter_mut().find(|(g, _)| *g == aggregated.group) {
+            Some((_, versions)) => {
+                if !versions.contains(&aggregated.version) {
+                    versions.push(aggregated.version.clone());
+                }
+            }
+            None => groups.push((aggregated.group.clone(), vec![aggregated.version.clone()])),
+        }
+    }
+    groups
+}
+
+fn group(name: &str, versions: &[String], whole: bool) -> Value {
+    let entry = |v: &String| json!({"groupVersion": format!("{name}/{v}"), "version": v});
+    let mut group = json!({
+        "name": name,
+        "versions": versions.iter().map(entry).collect::<Vec<_>>(),
+        "preferredVersion": versions.first().map(entry),
+    });
+    if whole {
+        group["kind"] = "APIGroup".into();
+        group["apiVersion"] = "v1".into();
+    }
+    group
+}
+
+fn kinds(group: &str, version: &str) -> Vec<&'static Kind> {
+    registry::all()
+        .iter()
+        .filter(|k| k.group == group && k.version == version)
+        .collect()
+}
+
+/// The subresources of a kind: name, group, version and kind of the body, verbs.
+fn subresources(
+    kind: &Kind,
+) -> Vec<(
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    Vec<&'static str>,
+)> {
+    let mut all = Vec::new();
+    if kind.status {
+        all.push((
+            "status",
+            kind.group,
+            kind.version,
+            kind.kind,
+            vec!["get", "patch", "update"],
+        ));
+    }
+    if kind.scale {
+        all.push((
+            "scale",
+            "autoscaling",
+            "v1",
+            "Scale",
+            vec!["get", "patch", "update"],
+        ));
+    }
+    for s in kind.subresources {
+        all.push((s.name, s.group, s.version, s.kind, s.verbs.to_vec()));
+    }
+    all.sort_by_key(|s| s.0);
+    all
+}
+
+/// The legacy list of resources.
+fn resources(state: &State, group: &str, version: &str) -> Option<Value> {
+    let mut list = Vec::new();
+    for kind in kinds(group, version) {
+        let mut entry = json!({
+            "name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind,
+            "verbs": kind.verbs(),
+        });
+        if !kind.short_names.is_empty() {
+            entry["shortNames"] = json!(kind.short_names);
+        }
+        if !kind.categories.is_empty() {
+            entry["categories"] = json!(kind.categories);
+        }
+        list.push(entry);
+        for (name, sub_group, sub_version, sub_kind, verbs) in subresources(kind) {
+            let mut entry = json!({
+                "name": format!("{}/{name}", kind.plural), "singularName": "", "namespaced": kind.namespaced,
+                "kind": sub_kind, "verbs": verbs,
+            });
+            if (sub_group, sub_version) != (group, version) {
+                entry["group"] = sub_group.into();
+                entry["version"] = sub_version.into();
+            }
+            list.push(entry);
+        }
+    }
+    if let Some(aggregated) = state.aggregator.find(group, version) {
+        list.extend(aggregated.resources.iter().map(|r| {
+            json!({"name": r.name, "singularName": r.singular, "namespaced": r.namespaced, "kind": r.kind,
+                "verbs": r.verbs, "shortNames": r.short_names})
+        }));
+    }
+    let group_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    (!list.is_empty()).then(|| {
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list})
+    })
+}
+
+/// `APIGroupDiscoveryList`, for the core group alone or for all others.
+fn aggregated_list(state: &State, form: &'static str, core: bool) -> Response {
+    let groups = if core {
+        vec![(String::new(), vec!["v1".to_owned()])]
+    } else {
+        groups(state)
+    };
+    let items: Vec<Value> = groups
+        .iter()
+        .map(|(group, versions)| {
+            let versions: Vec<Value> = versions
+                .iter()
+                .map(|v| json!({"version": v, "freshness": "Current", "resources": aggregated_resources(state, group, v)}))
+                .collect();
+            json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": versions})
+        })
+        .collect();
+    let list = json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{form}"),
+        "metadata": {}, "items": items,
+    });
+    let content_type = match form {
+        "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+    };
+    let mut response = respond::typed(200, content_type, list.to_string());
+    response
+        .headers_mut()
+        .insert(http::header::VARY, http::HeaderValue::from_static("Accept"));
+    response
+}
+
+fn aggregated_resources(state: &State, group: &str, version: &str) -> Vec<Value> {
+    let scope = |namespaced| if namespaced { "Namespaced" } else { "Cluster" };
+    let mut list: Vec<Value> = kinds(group, version)
+        .into_iter()
+        .map(|kind| {
+            let subresources: Vec<Value> = subresources(kind)
+                .into_iter()
+                .map(|(name, group, version, kind, verbs)| {
+                    json!({"subresource": name, "verbs": verbs,
+                        "responseKind": {"group": group, "version": version, "kind": kind}})
+                })
+                .collect();
+            let mut entry = json!({
+                "resource": kind.plural, "singularResource": kind.singular, "scope": scope(kind.namespaced),
+                "verbs": kind.verbs(),
+                "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
+            });
+            for (key, list) in [("shortNames", json!(kind.short_names)), ("categories", json!(kind.categories)), ("subresources", json!(subresources))] {
+                if list.as_array().is_some_and(|l| !l.is_empty()) {
+                    entry[key] = list;
+                }
+            }
+            entry
+        })
+        .collect();
+    if let Some(aggregated) = state.aggregator.find(group, version) {
+        list.extend(aggregated.resources.iter().map(|r| {
+            json!({"resource": r.name, "singularResource": r.singular, "scope": scope(r.namespaced), "verbs": r.verbs,
+                "shortNames": r.short_names, "responseKind": {"group": group, "version": version, "kind": r.kind}})
+        }));
+    }
+    list
+}
+
+fn built_in() -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for kind in registry::all() {
+        let pair = (kind.group.to_owned(), kind.version.to_owned());
+        if !all.contains(&pair) {
+            all.push(pair);
+        }
+    }
+    all
+}
+
+fn openapi(group: &str, version: &str) -> Result<Response, ApiError> {
+    let kinds = kinds(group, version);
+    if kinds.is_empty() {
+        return Err(ApiError::no_such_path());
+    }
+    let paths: Vec<PathSpec> = kinds.into_iter().flat_map(path_specs).collect();
+    Ok(respond::json(
+        200,
+        Schemas::load().openapi_v3_document(group, version, &paths),
+    ))
+}
+
+/// The paths of a kind, for the OpenAPI document.
+pub(crate) fn path_specs(kind: &Kind) -> Vec<PathSpec> {
+    let root = if kind.group.is_empty() {
+        format!("/api/{}", kind.version)
+    } else {
+        format!("/apis/{}/{}", kind.group, kind.version)
+    };
+    let base = if kind.namespaced {
+        format!("{root}/namespaces/{{namespace}}/{}", kind.plural)
+    } else {
+        format!("{root}/{}", kind.plural)
+    };
+    let verbs = |of: &[&str]| of.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>();
+    let spec = |path: String, verbs: Vec<String>, namespaced: bool| PathSpec {
+        path,
+        kind: kind.kind.to_owned(),
+        kind_group: None,
+        kind_version: None,
+        verbs,
+        namespaced,
+    };
+    if kind.storage.is_empty() {
+        return vec![spec(base, verbs(&["create"]), kind.namespaced)];
+    }
+    let mut specs = vec![
+        spec(
+            base.clone(),
+            verbs(&["list", "create", "deletecollection"]),
+            kind.namespaced,
+        ),
+        spec(
+            format!("{base}/{{name}}"),
+            verbs(&["get", "update", "patch", "delete"]),
+            kind.namespaced,
+        ),
+    ];
+    if kind.namespaced {
+        specs.push(spec(
+            format!("{root}/{}", kind.plural),
+            verbs(&["list"]),
+            false,
+        ));
+    }
+    for (name, sub_group, sub_version, sub_kind, sub_verbs) in subresources(kind) {
+        // Streams have no schema a client could use.
+        if sub_kind.ends_with("Options") {
+            continue;
+        }
+        let mut sub = spec(
+            format!("{base}/{{name}}/{name}"),
+            verbs(&sub_verbs),
+            kind.namespaced,
+        );
+        sub.kind = sub_kind.to_owned();
+        if (sub_group, sub_version) != (kind.group, kind.version) {
+            sub.kind_group = Some(sub_group.to_owned());
+            sub.kind_version = Some(sub_version.to_owned());
+        }
+        specs.push(sub);
+    }
+    specs
+}

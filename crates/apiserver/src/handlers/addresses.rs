@@ -1,0 +1,473 @@
+//! Cluster addresses and node ports of Services: handed out once, taken back when the Service goes.
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rand::Rng as _;
+use serde_json::{Value, json};
+
+use crate::object::{self, text};
+use crate::registry::{Kind, Problems};
+use crate::server::State;
+use crate::status::ApiError;
+use crate::{Config, Error};
+
+/// Upstream keeps the low part of the range for addresses that people choose; dynamic ones come from above it.
+const STATIC_BAND_MAX: u32 = 256;
+
+/// What is in use. Rebuilt from the stored Services at start, so it needs no record of its own; one server
+/// hands out addresses for a store.
+pub(crate) struct Addresses {
+    base: u32,
+    /// Addresses in the range, network and broadcast address included.
+    size: u32,
+    ports: (u16, u16),
+    taken: Arc<Mutex<Taken>>,
+}
+
+#[derive(Default)]
+struct Taken {
+    addresses: HashSet<Ipv4Addr>,
+    ports: HashSet<(u16, String)>,
+}
+
+/// Addresses and ports taken for a write that has not happened yet; dropping it gives them back.
+pub(crate) struct Claim {
+    taken: Arc<Mutex<Taken>>,
+    addresses: Vec<Ipv4Addr>,
+    ports: Vec<(u16, String)>,
+    /// Given back when the write has happened.
+    dropped_addresses: Vec<Ipv4Addr>,
+    dropped_ports: Vec<(u16, String)>,
+}
+
+impl Claim {
+    /// The write has happened.
+    pub fn keep(mut self) {
+        self.addresses.clear();
+        self.ports.clear();
+        let mut taken = self.taken.lock();
+        for address in std::mem::take(&mut self.dropped_addresses) {
+            taken.addresses.remove(&address);
+        }
+        for port in std::mem::take(&mut self.dropped_ports) {
+            taken.ports.remove(&port);
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let addresses = std::mem::take(&mut self.addresses);
+        let ports = std::mem::take(&mut self.ports);
+        if addresses.is_empty() && ports.is_empty() {
+            return;
+        }
+        let mut taken = self.taken.lock();
+        for address in addresses {
+            taken.addresses.remove(&address);
+        }
+        for port in ports {
+            taken.ports.remove(&port);
+        }
+    }
+}
+
+impl Addresses {
+    /// Checks the ranges of the configuration.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        let fail = |reason: &str| Error::ServiceCidr {
+            value: config.service_cidr.clone(),
+            reason: reason.to_owned(),
+        };
+        let (address, length) = config
+            .service_cidr
+            .split_once('/')
+            .ok_or_else(|| fail("there is no prefix length"))?;
+        let address: Ipv4Addr = address
+            .parse()
+            .map_err(|_| fail("the address is not IPv4"))?;
+        let length: u32 = length
+            .parse()
+            .map_err(|_| fail("the prefix length is not a number"))?;
+        if !(8..=28).contains(&length) {
+            return Err(fail("the prefix length must be between 8 and 28"));
+        }
+        let size = 1u32 << (32 - length);
+        Ok(Self {
+            base: address.to_bits() & !(size - 1),
+            size,
+            ports: config.node_ports,
+            taken: Arc::default(),
+        })
+    }
+
+    /// The first address: that of `default/kubernetes`.
+    pub fn first(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.base + 1)
+    }
+
+    /// Learns what the stored Services use.
+    pub async fn load(&self, state: &State) -> Result<(), Error> {
+        let page = state
+            .store
+            .range("/registry/services/specs/", None, 0, None)
+            .await
+            .map_err(|source| Error::Store {
+                attempt: "read the services".into(),
+                source,
+            })?;
+        let mut taken = self.taken.lock();
+        for kv in page.items {
+            let service = object::parse(&kv.value, kv.mod_revision);
+            taken.addresses.extend(addresses_of(&service));
+            taken.ports.extend(ports_of(&service));
+        }
+        Ok(())
+    }
+
+    /// Gives back what a deleted Service used.
+    pub fn release(&self, kind: &Kind, service: &Value) {
+        if kind.plural != "services" {
+            return;
+        }
+        let mut taken = self.taken.lock();
+        for address in addresses_of(service) {
+            taken.addresses.remove(&address);
+        }
+        for port in ports_of(service) {
+            taken.ports.remove(&port);
+        }
+    }
+
+    /// Fills in the address and the node ports a Service needs, and takes them.
+    pub fn claim(&self, service: &mut Value, old: Option<&Value>) -> Result<Claim, ApiError> {
+        let mut claim = Claim {
+            taken: self.taken.clone(),
+            addresses: Vec::new(),
+            ports: Vec::new(),
+            dropped_addresses: Vec::new(),
+            dropped_ports: Vec::new(),
+        };
+        let mut taken = self.taken.lock();
+        let result = self
+            .claim_address(service, old, &mut taken, &mut claim)
+            .and_then(|()| self.claim_ports(service, old, &mut taken, &mut claim));
+        // A failed claim is given back when it is dropped, which takes the lock.
+        drop(taken);
+        if let Err(problems) = result {
+            let name = text(service, &["metadata", "name"]);
+            return Err(ApiError::invalid("", "Service", name, problems.0));
+        }
+        Ok(claim)
+    }
+
+    fn claim_address(
+        &self,
+        service: &mut Value,
+        old: Option<&Value>,
+        taken: &mut Taken,
+        claim: &mut Claim,
+    ) -> Result<(), Problems> {
+        let had: Vec<_> = old.map(addresses_of).unwrap_or_default();
+        let external = text(service, &["spec", "type"]) == "ExternalName";
+        let wanted = text(service, &["spec", "clusterIP"]).to_owned();
+        if external {
+            claim.dropped_addresses = had;
+            return Ok(());
+        }
+        if wanted == "None" {
+            service["spec"]["clusterIPs"] = json!(["None"]);
+            return Ok(());
+        }
+        let address = if wanted.is_empty() {
+            match had.first() {
+                Some(kept) => *kept,
+                None => {
+                    let free = self.free_address(taken).ok_or_else(|| {
+                        let mut problems = Problems::default();
+                        problems.invalid(
+                            "spec.clusterIPs",
+                            &json!([""]),
+                            "failed to allocate IP: range is full",
+                        );
+                        problems
+                    })?;
+                    taken.addresses.insert(free);
+                    claim.addresses.push(free);
+                    free
+                }
+            }
+        } else {
+            let mut problems = Problems::default();
+            let shown = json!([wanted]);
+            let Ok(address) = wanted.parse::<Ipv4Addr>() else {
+                problems.invalid(
+                    "spec.clusterIPs[0]",
+                    &wanted.into(),
+                    "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+                );
+                return Err(problems);
+            };
+            if !had.contains(&address) {
+                let offset = address.to_bits().wrapping_sub(self.base);
+                if offset == 0 || offset >= self.size - 1 {
+                    let last = Ipv4Addr::from_bits(self.base);
+                    problems.invalid(
+                        "spec.clusterIPs",
+                        &shown,
+                        &format!("failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {last}/{}", self.size.leading_zeros() + 1),
+                    );
+                    return Err(problems);
+                }
+                if !taken.addresses.insert(address) {
+                    problems.invalid(
+                        "spec.clusterIPs",
+                        &shown,
+                        &format!(
+                            "failed to allocate IP {address}: provided IP is already allocated"
+                        ),
+                    );
+                    return Err(problems);
+                }
+                claim.addresses.push(address);
+            }
+            address
+        };
+        service["spec"]["clusterIP"] = address.to_string().into();
+        service["spec"]["clusterIPs"] = json!([address.to_string()]);
+        Ok(())
+    }
+
+    fn free_address(&self, taken: &Taken) -> Option<Ipv4Addr> {
+        let band = (self.size / 16).clamp(1, STATIC_BAND_MAX);
+        let usable = |from: u32, to: u32| {
+            let count = to.checked_sub(from).filter(|c| *c > 0)?;
+            let start = rand::rng().random_range(0..count);
+            (0..count)
+                .map(|n| Ipv4Addr::from_bits(self.base + from + (start + n) % count))
+                .find(|a| !taken.addresses.contains(a))
+        };
+        usable(band + 1, self.size - 1).or_else(|| usable(2, band + 1))
+    }
+
+    fn claim_ports(
+        &self,
+        service: &mut Value,
+        old: Option<&Value>,
+        taken: &mut Taken,
+        claim: &mut Claim,
+    ) -> Result<(), Problems> {
+        let had = old.map(ports_of).unwrap_or_default();
+        let kind = text(service, &["spec", "type"]).to_owned();
+        let needs = matches!(kind.as_str(), "NodePort" | "LoadBalancer")
+            && service["spec"]["allocateLoadBalancerNodePorts"].as_bool() != Some(false);
+        let mut kept = Vec::new();
+        let ports = service["spec"]["ports"]
+            .as_array_mut()
+            .map(std::mem::take)
+            .unwrap_or_default();
+        let mut done = Vec::with_capacity(ports.len());
+        let mut problems = Problems::default();
+        for (n, mut port) in ports.into_iter().enumerate() {
+            let protocol = text(&port, &["protocol"]).to_owned();
+            let wanted = port["nodePort"].as_u64().unwrap_or(0);
+            if !matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+                // A type that has no node ports loses those of the type it had.
+                if let Some(port) = port.as_object_mut() {
+                    port.remove("nodePort");
+                }
+                done.push(port);
+                continue;
+            }
+            let field = format!("spec.ports[{n}].nodePort");
+            if wanted != 0 {
+                let number = u16::try_from(wanted).unwrap_or(0);
+                let entry = (number, protocol);
+                if !had.contains(&entry) {
+                    if number < self.ports.0 || number > self.ports.1 {
+                        problems.invalid(&field, &wanted.into(), &format!("provided port is not in the valid range. The range of valid ports is {}-{}", self.ports.0, self.ports.1));
+                    } else if !taken.ports.insert(entry.clone()) {
+                        problems.invalid(
+                            &field,
+                            &wanted.into(),
+                            "provided port is already allocated",
+                        );
+                    } else {
+                        claim.ports.push(entry.clone());
+                    }
+                }
+                kept.push(entry);
+            } else if needs {
+                // A port that stays without naming its node port keeps it.
+                let before = old.and_then(|old| {
+                    object::items(old, &["spec", "ports"])
+                        .iter()
+                        .find(|p| p["port"] == port["port"] && p["protocol"] == port["protocol"])
+                        .and_then(|p| p["nodePort"].as_u64())
+                });
+                let number = match before.and_then(|n| u16::try_from(n).ok()) {
+                    Some(number) => Some(number),
+                    None => {
+                        let free = self.free_port(taken, &protocol);
+                        if let Some(free) = free {
+                            taken.ports.insert((free, protocol.clone()));
+                            claim.ports.push((free, protocol.clone()));
+                        }
+                        free
+                    }
+                };
+                match number {
+                    Some(number) => {
+                        port["nodePort"] = number.into();
+                        kept.push((number, protocol));
+                    }
+                    None => problems.invalid(
+                        &field,
+                        &0.into(),
+                        "failed to allocate a nodePort: range is full",
+                    ),
+                }
+            }
+            done.push(port);
+        }
+        if !done.is_empty() {
+            service["spec"]["ports"] = done.into();
+        }
+        claim.dropped_ports = had.into_iter().filter(|p| !kept.contains(p)).collect();
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems)
+        }
+    }
+
+    fn free_port(&self, taken: &Taken, protocol: &str) -> Option<u16> {
+        let count = u32::from(self.ports.1.saturating_sub(self.ports.0)) + 1;
+        let start = rand::rng().random_range(0..count);
+        (0..count)
+            .map(|n| self.ports.0 + ((start + n) % count) as u16)
+            .find(|port| !taken.ports.contains(&(*port, protocol.to_owned())))
+    }
+}
+
+fn addresses_of(service: &Value) -> Vec<Ipv4Addr> {
+    text(service, &["spec", "clusterIP"])
+        .parse()
+        .into_iter()
+        .collect()
+}
+
+fn ports_of(service: &Value) -> Vec<(u16, String)> {
+    object::items(service, &["spec", "ports"])
+        .iter()
+        .filter_map(|p| {
+            let number = u16::try_from(p["nodePort"].as_u64()?)
+                .ok()
+                .filter(|n| *n > 0)?;
+            Some((number, text(p, &["protocol"]).to_owned()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(cidr: &str) -> Addresses {
+        let mut config = Config::new("unused");
+        config.service_cidr = cidr.into();
+        config.node_ports = (30000, 30001);
+        Addresses::new(&config).expect("a usable range")
+    }
+
+    fn service(spec: Value) -> Value {
+        json!({"metadata": {"name": "s"}, "spec": spec})
+    }
+
+    #[test]
+    fn addresses_never_collide_and_come_back() {
+        let all = addresses("10.0.0.0/28");
+        let mut seen = HashSet::new();
+        // Sixteen addresses less network, broadcast and the first one, which is the API server's.
+        for _ in 0..13 {
+            let mut s = service(json!({"type": "ClusterIP"}));
+            all.claim(&mut s, None).expect("an address").keep();
+            assert!(
+                seen.insert(text(&s, &["spec", "clusterIP"]).to_owned()),
+                "{s}"
+            );
+        }
+        let mut s = service(json!({"type": "ClusterIP"}));
+        let error = all.claim(&mut s, None).err().expect("the range is full");
+        assert!(error.message.contains("range is full"), "{}", error.message);
+        let kind = crate::registry::find("", "v1", "services").expect("services");
+        let gone = service(json!({"clusterIP": seen.iter().next().expect("one")}));
+        all.release(kind, &gone);
+        assert!(all.claim(&mut s, None).is_ok());
+    }
+
+    #[test]
+    fn a_dropped_claim_gives_back() {
+        let all = addresses("10.0.0.0/24");
+        let mut s = service(json!({"type": "ClusterIP", "clusterIP": "10.0.0.9"}));
+        drop(all.claim(&mut s, None).expect("free"));
+        all.claim(&mut s, None).expect("free again").keep();
+        let error = all.claim(&mut s, None).err().expect("taken");
+        assert!(
+            error.message.contains("provided IP is already allocated"),
+            "{}",
+            error.message
+        );
+        for outside in ["10.0.1.1", "10.0.0.0", "10.0.0.255", "x"] {
+            let mut s = service(json!({"clusterIP": outside}));
+            assert_eq!(
+                all.claim(&mut s, None).err().map(|e| e.code),
+                Some(422),
+                "{outside}"
+            );
+        }
+    }
+
+    #[test]
+    fn node_ports_come_and_go_with_the_type() {
+        let all = addresses("10.0.0.0/24");
+        let port = json!([{"port": 80, "protocol": "TCP"}]);
+        let mut a = service(json!({"type": "NodePort", "ports": port}));
+        all.claim(&mut a, None).expect("a port").keep();
+        let number = a["spec"]["ports"][0]["nodePort"]
+            .as_u64()
+            .expect("a node port");
+        assert!((30000..=30001).contains(&number));
+        let mut plain = a.clone();
+        plain["spec"]["type"] = "ClusterIP".into();
+        all.claim(&mut plain, Some(&a))
+            .expect("no port needed")
+            .keep();
+        assert!(plain["spec"]["ports"][0].get("nodePort").is_none());
+        for _ in 0..2 {
+            let mut s = service(json!({"type": "NodePort", "ports": port}));
+            all.claim(&mut s, None).expect("both ports are free").keep();
+        }
+        let mut s = service(json!({"type": "NodePort", "ports": port}));
+        assert!(all.claim(&mut s, None).is_err());
+    }
+
+    #[test]
+    fn unusable_ranges_are_refused() {
+        for cidr in [
+            "",
+            "10.0.0.0",
+            "10.0.0.0/x",
+            "10.0.0.0/30",
+            "fd00::/64",
+            "10.0.0.0/4",
+        ] {
+            let mut config = Config::new("unused");
+            config.service_cidr = cidr.into();
+            assert!(Addresses::new(&config).is_err(), "{cidr:?}");
+        }
+    }
+}

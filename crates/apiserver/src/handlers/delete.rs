@@ -1,0 +1,395 @@
+//! Deletion: preconditions, propagation, grace, finalizers, collections, eviction.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use store::Expect;
+
+use super::body;
+use super::list::{self, Selection};
+use super::respond::{self, Response};
+use super::{Context, write};
+use crate::object::{self, text};
+use crate::query::ListOptions;
+use crate::schema::Gvk;
+use crate::status::{self, ApiError, Cause};
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+/// Namespaces that every cluster has.
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+/// Kinds whose deletion answers with the object instead of a `Status`.
+const RETURN_OBJECT: [&str; 3] = ["pods", "services", "serviceaccounts"];
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Options {
+    grace_seconds: Option<i64>,
+    propagation: Option<Propagation>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    dry_run: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Propagation {
+    Orphan,
+    Background,
+    Foreground,
+}
+
+fn options(context: &Context, body: &[u8]) -> Result<Options, ApiError> {
+    let mut options = Options {
+        dry_run: context.dry_run()?,
+        ..Options::default()
+    };
+    if body.is_empty() {
+        let number = |key: &str| {
+            context
+                .query
+                .get(key)
+                .map(|v| {
+                    v.parse::<i64>().map_err(|_| {
+                        ApiError::bad_request(format!(
+                            "strconv.ParseInt: parsing {v:?}: invalid syntax"
+                        ))
+                    })
+                })
+                .transpose()
+        };
+        options.grace_seconds = number("gracePeriodSeconds")?;
+        options.propagation = context
+            .query
+            .get("propagationPolicy")
+            .map(propagation)
+            .transpose()?;
+        if context.query.get("orphanDependents").is_some() {
+            options.propagation = Some(if context.query.flag("orphanDependents") {
+                Propagation::Orphan
+            } else {
+                Propagation::Background
+            });
+        }
+    } else {
+        let gvk = Gvk::gvk("", "v1", "DeleteOptions");
+        let content_type = if context.content_type.is_empty() {
+            "application/json"
+        } else {
+            &context.content_type
+        };
+        let (value, _) =
+            crate::codec::decode(content_type, body, Some(&gvk)).map_err(body::decode_error)?;
+        if !value.is_object() {
+            return Err(ApiError::bad_request("DeleteOptions must be an object"));
+        }
+        options.grace_seconds = value["gracePeriodSeconds"].as_i64();
+        options.propagation = value["propagationPolicy"]
+            .as_str()
+            .map(propagation)
+            .transpose()?;
+        if let Some(orphan) = value["orphanDependents"].as_bool() {
+            options.propagation = Some(if orphan {
+                Propagation::Orphan
+            } else {
+                Propagation::Background
+            });
+        }
+        let nonempty = |v: &Value| v.as_str().filter(|s| !s.is_empty()).map(str::to_owned);
+        options.uid = nonempty(&value["preconditions"]["uid"]);
+        options.resource_version = nonempty(&value["preconditions"]["resourceVersion"]);
+        if object::items(&value, &["dryRun"])
+            .iter()
+            .any(|v| v == "All")
+        {
+            options.dry_run = true;
+        }
+    }
+    Ok(options)
+}
+
+fn propagation(text: &str) -> Result<Propagation, ApiError> {
+    match text {
+        "Orphan" => Ok(Propagation::Orphan),
+        "Background" => Ok(Propagation::Background),
+        "Foreground" => Ok(Propagation::Foreground),
+        other => {
+            let message = format!(
+                "Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\", \"nil\""
+            );
+            let cause = Cause {
+                reason: "FieldValueNotSupported",
+                message,
+                field: "propagationPolicy".into(),
+            };
+            Err(ApiError::invalid(
+                "meta.k8s.io",
+                "DeleteOptions",
+                "",
+                vec![cause],
+            ))
+        }
+    }
+}
+
+/// DELETE of one object.
+pub(super) async fn delete(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
+    let options = options(context, body)?;
+    let (value, gone) = delete_named(context, &context.info.name, &options).await?;
+    if gone && !RETURN_OBJECT.contains(&context.kind.plural) {
+        let uid = text(&value, &["metadata", "uid"]);
+        return Ok(respond::value(
+            200,
+            &status::deleted(
+                context.kind.group,
+                context.kind.plural,
+                &context.info.name,
+                uid,
+            ),
+        ));
+    }
+    respond::object(context, 200, &value, &[])
+}
+
+/// DELETE of everything that is selected; answers with the list.
+pub(super) async fn delete_collection(
+    context: &Context,
+    body: &[u8],
+) -> Result<Response, ApiError> {
+    let options = options(context, body)?;
+    let list_options = ListOptions::parse(&context.query)?;
+    let selection = Selection::new(context, &list_options)?;
+    let found = list::find(context, &list_options, &selection).await?;
+    let mut items = Vec::new();
+    for object in &found.objects {
+        let named = Context {
+            state: context.state.clone(),
+            identity: context.identity.clone(),
+            kind: context.kind,
+            info: crate::path::ResourceInfo {
+                namespace: object.namespace.clone(),
+                name: object.name.clone(),
+                ..context.info.clone()
+            },
+            query: context.query.clone(),
+            accept: None,
+            content_type: String::new(),
+        };
+        match delete_named(&named, &object.name, &options).await {
+            Ok((value, _)) => items.push(value),
+            // Somebody else was faster.
+            Err(error) if error.code == 404 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let list = json!({
+        "kind": format!("{}List", context.kind.kind),
+        "apiVersion": context.kind.api_version(),
+        "metadata": {"resourceVersion": found.revision.to_string()},
+        "items": items,
+    });
+    Ok(respond::value(200, &list))
+}
+
+/// Deletes or begins to. Returns the object and whether it is gone.
+async fn delete_named(
+    context: &Context,
+    name: &str,
+    options: &Options,
+) -> Result<(Value, bool), ApiError> {
+    let kind = context.kind;
+    if kind.plural == "namespaces" && IMMORTAL.contains(&name) {
+        return Err(ApiError::forbidden(
+            "",
+            "namespaces",
+            name,
+            "this namespace may not be deleted",
+        ));
+    }
+    let key = kind.key(&context.info.namespace, name);
+    let fail = |error| list::store_error(context, error);
+    // Without a precondition on the version a deletion always gets through in the end.
+    loop {
+        let (found, _) = context.state.store.get(&key).await.map_err(fail)?;
+        let current = found.ok_or_else(|| context.not_found(name))?;
+        let old = object::parse(&current.value, current.mod_revision);
+        check_preconditions(context, name, &old, options)?;
+        let mut new = old.clone();
+        let Some(()) = mark(kind.plural, &mut new, options) else {
+            // It waits already, and not for longer than asked.
+            return Ok((write::answer(context, old, Some(&current)), false));
+        };
+        let finalizing = !object::items(&new, &["metadata", "finalizers"]).is_empty()
+            || kind.plural == "namespaces"
+                && !object::items(&new, &["spec", "finalizers"]).is_empty();
+        let waits = finalizing
+            || new["metadata"]["deletionGracePeriodSeconds"]
+                .as_i64()
+                .unwrap_or(0)
+                > 0;
+        if options.dry_run {
+            return Ok((write::answer(context, new, None), !waits));
+        }
+        let expect = Expect::Revision(current.mod_revision);
+        let result = if waits {
+            if new == old {
+                return Ok((write::answer(context, old, Some(&current)), false));
+            }
+            context
+                .state
+                .store
+                .put(&key, object::encode(&new), expect)
+                .await
+                .map(|stored| (write::answer(context, new, Some(&stored)), false))
+        } else {
+            context
+                .state
+                .store
+                .delete(&key, expect)
+                .await
+                .map(|(_, revision)| {
+                    context.state.addresses.release(kind, &old);
+                    let mut value = write::answer(context, new, None);
+                    value["metadata"]["resourceVersion"] = revision.to_string().into();
+                    (value, true)
+                })
+        };
+        match result {
+            Ok(done) => return Ok(done),
+            Err(store::Error::Conflict { current: None } | store::Error::NotFound) => {
+                return Err(context.not_found(name));
+            }
+            Err(store::Error::Conflict { .. }) => {}
+            Err(other) => return Err(fail(other)),
+        }
+    }
+}
+
+fn check_preconditions(
+    context: &Context,
+    name: &str,
+    old: &Value,
+    options: &Options,
+) -> Result<(), ApiError> {
+    let pairs = [
+        ("UID", &options.uid, text(old, &["metadata", "uid"])),
+        (
+            "ResourceVersion",
+            &options.resource_version,
+            text(old, &["metadata", "resourceVersion"]),
+        ),
+    ];
+    for (what, wanted, actual) in pairs {
+        if let Some(wanted) = wanted
+            && wanted != actual
+        {
+            let why = format!(
+                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {actual}"
+            );
+            return Err(ApiError::conflict(
+                context.kind.group,
+                context.kind.plural,
+                name,
+                &why,
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Marks an object as being deleted. `None` when it already is, with no longer grace than asked.
+fn mark(plural: &str, value: &mut Value, options: &Options) -> Option<()> {
+    set_finalizers(value, options.propagation);
+    let grace = grace_seconds(plural, value, options.grace_seconds);
+    let marked = text(&value["metadata"], &["deletionTimestamp"]).to_owned();
+    if marked.is_empty() {
+        let at = Timestamp::now() + jiff::SignedDuration::from_secs(grace);
+        let metadata = object::metadata(value);
+        metadata.insert("deletionTimestamp".into(), crate::time::seconds(at).into());
+        metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
+        if value["metadata"]["generation"].as_i64().unwrap_or(0) > 0 {
+            write::bump_generation(value);
+        }
+        if plural == "namespaces" {
+            value["status"]["phase"] = "Terminating".into();
+        }
+        return Some(());
+    }
+    let had = value["metadata"]["deletionGracePeriodSeconds"]
+        .as_i64()
+        .unwrap_or(0);
+    if had == 0 {
+        // Only finalizers can keep it now; they may have gone without the object being looked at.
+        return Some(());
+    }
+    if options.grace_seconds.is_none() || grace >= had {
+        return None;
+    }
+    let at = marked
+        .parse::<Timestamp>()
+        .unwrap_or_else(|_| Timestamp::now())
+        - jiff::SignedDuration::from_secs(had)
+        + jiff::SignedDuration::from_secs(grace);
+    value["metadata"]["deletionTimestamp"] = crate::time::seconds(at).into();
+    value["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+    Some(())
+}
+
+/// Only pods are deleted gracefully: by their node, unless they have none or have ended.
+fn grace_seconds(plural: &str, value: &Value, asked: Option<i64>) -> i64 {
+    if plural != "pods"
+        || text(value, &["spec", "nodeName"]).is_empty()
+        || matches!(text(value, &["status", "phase"]), "Failed" | "Succeeded")
+    {
+        return 0;
+    }
+    let grace = asked.unwrap_or_else(|| {
+        value["spec"]["terminationGracePeriodSeconds"]
+            .as_i64()
+            .unwrap_or(30)
+    });
+    // Upstream: a negative period means one second.
+    if grace < 0 { 1 } else { grace }
+}
+
+fn set_finalizers(value: &mut Value, propagation: Option<Propagation>) {
+    let Some(propagation) = propagation else {
+        return;
+    };
+    let mut finalizers = object::items(value, &["metadata", "finalizers"]).to_vec();
+    finalizers.retain(|f| f != ORPHAN && f != FOREGROUND);
+    match propagation {
+        Propagation::Orphan => finalizers.push(ORPHAN.into()),
+        Propagation::Foreground => finalizers.push(FOREGROUND.into()),
+        Propagation::Background => {}
+    }
+    let metadata = object::metadata(value);
+    if finalizers.is_empty() {
+        metadata.remove("finalizers");
+    } else {
+        metadata.insert("finalizers".into(), finalizers.into());
+    }
+}
+
+/// POST of `pods/eviction`: a deletion, since there are no disruption budgets yet.
+pub(super) async fn evict(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
+    let gvk = Gvk::gvk("policy", "v1", "Eviction");
+    let eviction = body::decode(context, body, &gvk)?.value;
+    let nested = &eviction["deleteOptions"];
+    let nonempty = |v: &Value| v.as_str().map(str::to_owned);
+    let options = Options {
+        grace_seconds: nested["gracePeriodSeconds"].as_i64(),
+        propagation: nested["propagationPolicy"]
+            .as_str()
+            .map(propagation)
+            .transpose()?,
+        uid: nonempty(&nested["preconditions"]["uid"]),
+        resource_version: nonempty(&nested["preconditions"]["resourceVersion"]),
+        dry_run: context.dry_run()?
+            || object::items(nested, &["dryRun"])
+                .iter()
+                .any(|v| v == "All"),
+    };
+    delete_named(context, &context.info.name, &options).await?;
+    Ok(respond::value(
+        201,
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+    ))
+}

@@ -1,0 +1,369 @@
+//! GET of one object and of lists: consistent, paged, selected; bytes are concatenated, not serialised again.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+
+use super::respond::{self, Response};
+use super::{Context, table};
+use crate::negotiate::Form;
+use crate::object::{self, Object};
+use crate::query::{ListOptions, VersionMatch};
+use crate::registry::Kind;
+use crate::selector::{FieldSelector, LabelSelector};
+use crate::status::ApiError;
+
+/// What a list or watch selects.
+#[derive(Clone, Debug)]
+pub(super) struct Selection {
+    pub namespace: String,
+    labels: LabelSelector,
+    fields: Vec<(FieldKind, bool, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FieldKind {
+    Name,
+    Namespace,
+    Nth(usize),
+}
+
+impl Selection {
+    /// Reads both selectors; unknown fields are 400.
+    pub fn new(context: &Context, options: &ListOptions) -> Result<Self, ApiError> {
+        let labels = LabelSelector::parse(options.label_selector.as_deref().unwrap_or_default())?;
+        let parsed = FieldSelector::parse(options.field_selector.as_deref().unwrap_or_default())?;
+        let kind = context.kind;
+        let mut fields = Vec::new();
+        for term in parsed.0 {
+            let field = match term.field.as_str() {
+                "metadata.name" => FieldKind::Name,
+                "metadata.namespace" if kind.namespaced => FieldKind::Namespace,
+                name => {
+                    FieldKind::Nth(kind.fields.iter().position(|f| f.name == name).ok_or_else(
+                        || ApiError::bad_request(format!("field label not supported: {name}")),
+                    )?)
+                }
+            };
+            fields.push((field, term.equal, term.value));
+        }
+        if !context.info.name.is_empty() {
+            fields.push((FieldKind::Name, true, context.info.name.clone()));
+        }
+        let namespace = if kind.namespaced {
+            context.info.namespace.clone()
+        } else {
+            String::new()
+        };
+        Ok(Self {
+            namespace,
+            labels,
+            fields,
+        })
+    }
+
+    pub fn matches(&self, object: &Object) -> bool {
+        (self.namespace.is_empty() || object.namespace == self.namespace)
+            && self.labels.matches(&object.labels)
+            && self.fields.iter().all(|(field, equal, value)| {
+                let actual = match field {
+                    FieldKind::Name => &object.name,
+                    FieldKind::Namespace => &object.namespace,
+                    FieldKind::Nth(n) => match object.fields.get(*n) {
+                        Some(actual) => actual,
+                        None => return false,
+                    },
+                };
+                (actual == value) == *equal
+            })
+    }
+
+    /// Whether everything (in the namespace) is selected.
+    pub fn is_all(&self) -> bool {
+        self.labels.0.is_empty() && self.fields.is_empty()
+    }
+
+    /// The one name that can match.
+    fn name(&self) -> Option<&str> {
+        self.fields
+            .iter()
+            .find(|(f, equal, _)| *f == FieldKind::Name && *equal)
+            .map(|(_, _, v)| v.as_str())
+    }
+}
+
+/// One object.
+pub(super) async fn get(context: &Context) -> Result<Response, ApiError> {
+    let form = respond::form(context)?;
+    let key = context
+        .kind
+        .key(&context.info.namespace, &context.info.name);
+    let (found, _) = context
+        .state
+        .store
+        .get(&key)
+        .await
+        .map_err(|e| store_error(context, e))?;
+    let kv = found.ok_or_else(|| context.not_found(&context.info.name))?;
+    if form == Form::Object && context.kind.conversion.is_none() {
+        let cached = context
+            .state
+            .cache(context.kind)
+            .and_then(|cache| cache.object(&kv));
+        if let Some(object) = cached {
+            return Ok(respond::json(200, object.json().clone()));
+        }
+    }
+    let mut value = object::parse(&kv.value, kv.mod_revision);
+    context.kind.from_stored(&mut value);
+    respond::object(context, 200, &value, &[])
+}
+
+/// The objects of a page and how the list goes on.
+pub(super) struct Found {
+    pub objects: Vec<Arc<Object>>,
+    pub revision: u64,
+    continue_token: Option<String>,
+    remaining: Option<u64>,
+}
+
+/// A list.
+pub(super) async fn list(context: &Context, options: &ListOptions) -> Result<Response, ApiError> {
+    let form = respond::form(context)?;
+    let selection = Selection::new(context, options)?;
+    let found = find(context, options, &selection).await?;
+    let mut metadata = json!({"resourceVersion": found.revision.to_string()});
+    if let Some(token) = &found.continue_token {
+        metadata["continue"] = token.as_str().into();
+        if let Some(remaining) = found.remaining {
+            metadata["remainingItemCount"] = remaining.into();
+        }
+    }
+    let kind = context.kind;
+    Ok(match form {
+        Form::Object => concatenate(
+            json!({"kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(), "metadata": metadata}),
+            found.objects.iter().map(|o| wire(kind, o)),
+        ),
+        Form::Metadata | Form::MetadataList => concatenate(
+            json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
+            found
+                .objects
+                .iter()
+                .map(|o| respond::partial(&o.value()).to_string().into()),
+        ),
+        Form::Table => {
+            let include = respond::include_object(context);
+            let rows = found
+                .objects
+                .iter()
+                .map(|o| table::row(kind, &served(kind, o), include))
+                .collect();
+            respond::value(200, &table::table(kind, metadata, rows, true))
+        }
+    })
+}
+
+fn concatenate(head: Value, items: impl Iterator<Item = bytes::Bytes>) -> Response {
+    let mut out = head.to_string().into_bytes();
+    out.pop();
+    out.extend_from_slice(b",\"items\":[");
+    let empty = out.len();
+    for item in items {
+        if out.len() > empty {
+            out.push(b',');
+        }
+        out.extend_from_slice(&item);
+    }
+    out.extend_from_slice(b"]}");
+    respond::json(200, out)
+}
+
+/// An object's bytes in the served version.
+pub(super) fn wire(kind: &Kind, object: &Object) -> bytes::Bytes {
+    if kind.conversion.is_none() {
+        object.json().clone()
+    } else {
+        served(kind, object).to_string().into()
+    }
+}
+
+/// An object parsed, in the served version.
+pub(super) fn served(kind: &Kind, object: &Object) -> Value {
+    let mut value = object.value();
+    kind.from_stored(&mut value);
+    value
+}
+
+/// Finds what a list selects.
+pub(super) async fn find(
+    context: &Context,
+    options: &ListOptions,
+    selection: &Selection,
+) -> Result<Found, ApiError> {
+    let store = &context.state.store;
+    let kind = context.kind;
+    let fail = |error| store_error(context, error);
+    let cache = context
+        .state
+        .cache(kind)
+        .ok_or_else(ApiError::no_such_path)?;
+    let mut after = None;
+    let mut revision = None;
+    if let Some(token) = &options.continue_token {
+        let (at, key) = read_token(token, &kind.prefix(""))?;
+        after = Some(key);
+        revision = at;
+    } else if let Some(version) = options
+        .resource_version
+        .as_deref()
+        .and_then(|v| v.parse::<u64>().ok())
+    {
+        if version > store.revision() {
+            return Err(too_large_version(version, store.revision()));
+        }
+        if options.version_match == VersionMatch::Exact {
+            revision = Some(version);
+        }
+    }
+    if let Some(name) = selection.name()
+        && (!kind.namespaced || !selection.namespace.is_empty())
+        && revision.is_none()
+        && after.is_none()
+    {
+        let (found, at) = store
+            .get(&kind.key(&selection.namespace, name))
+            .await
+            .map_err(fail)?;
+        let found: Vec<_> = found.into_iter().collect();
+        let objects = cache
+            .objects(kind, &found)
+            .into_iter()
+            .filter(|o| selection.matches(o))
+            .collect();
+        return Ok(Found {
+            objects,
+            revision: at,
+            continue_token: None,
+            remaining: None,
+        });
+    }
+    let prefix = kind.prefix(&selection.namespace);
+    let mut objects: Vec<Arc<Object>> = Vec::new();
+    loop {
+        let page = store
+            .range(&prefix, after.as_deref(), options.limit, revision)
+            .await
+            .map_err(|error| match error {
+                store::Error::Compacted { .. } if options.continue_token.is_some() => {
+                    expired_token(after.as_deref())
+                }
+                other => fail(other),
+            })?;
+        revision = Some(page.revision);
+        let batch = cache.objects(kind, &page.items);
+        after = page.items.last().map(|kv| kv.key.clone());
+        if selection.is_all() {
+            objects.extend(batch);
+        } else {
+            objects.extend(batch.into_iter().filter(|o| selection.matches(o)));
+        }
+        let full = options.limit > 0 && objects.len() >= options.limit;
+        if !page.more || full {
+            let mut remaining = selection.is_all().then_some(page.remaining);
+            let mut more = page.more;
+            if options.limit > 0 && objects.len() > options.limit {
+                objects.truncate(options.limit);
+                after = objects.last().map(|o| o.key.clone());
+                more = true;
+                remaining = None;
+            }
+            let continue_token = after
+                .filter(|_| more)
+                .map(|key| write_token(page.revision, &key, &kind.prefix("")));
+            return Ok(Found {
+                objects,
+                revision: page.revision,
+                continue_token,
+                remaining,
+            });
+        }
+    }
+}
+
+fn write_token(revision: u64, key: &str, prefix: &str) -> String {
+    let start = key.strip_prefix(prefix).unwrap_or(key);
+    let token = json!({"v": "meta.k8s.io/v1", "rv": revision, "start": start});
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(token.to_string())
+}
+
+/// Revision (none for an inconsistent continuation) and key of a token.
+fn read_token(token: &str, prefix: &str) -> Result<(Option<u64>, String), ApiError> {
+    let fail = |why: &str| ApiError::bad_request(format!("continue key is not valid: {why}"));
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(token)
+        .map_err(|e| fail(&e.to_string()))?;
+    let token: Value = serde_json::from_slice(&bytes).map_err(|e| fail(&e.to_string()))?;
+    if token["v"] != "meta.k8s.io/v1" {
+        return Err(fail("server does not recognize this encoded version"));
+    }
+    let start = token["start"].as_str().unwrap_or_default();
+    if start.is_empty() || start.starts_with('/') || start.split('/').any(|s| s == "..") {
+        return Err(fail("missing or unusable start"));
+    }
+    match token["rv"].as_i64() {
+        Some(-1) => Ok((None, format!("{prefix}{start}"))),
+        Some(revision) if revision > 0 => Ok((Some(revision as u64), format!("{prefix}{start}"))),
+        _ => Err(fail("incorrect encoded start resourceVersion")),
+    }
+}
+
+fn expired_token(after: Option<&str>) -> ApiError {
+    let mut error = ApiError::expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
+    );
+    tracing::debug!(after, "a continue token expired");
+    error.details = None;
+    error
+}
+
+pub(super) fn too_large_version(asked: u64, current: u64) -> ApiError {
+    let mut error = ApiError::new(
+        504,
+        "Timeout",
+        format!("Too large resource version: {asked}, current: {current}"),
+    );
+    error.details = Some(
+        json!({"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]}),
+    );
+    error.retry_after_seconds = Some(1);
+    error
+}
+
+/// An error of the store as an answer.
+pub(super) fn store_error(context: &Context, error: store::Error) -> ApiError {
+    let (group, plural, name) = (
+        context.kind.group,
+        context.kind.plural,
+        context.info.name.as_str(),
+    );
+    match error {
+        store::Error::NotFound => ApiError::not_found(group, plural, name),
+        store::Error::Conflict { .. } => ApiError::modified(group, plural, name),
+        store::Error::Compacted { .. } => {
+            ApiError::expired("The resourceVersion for the provided list is too old.")
+        }
+        store::Error::Future { requested, current } => too_large_version(requested, current),
+        store::Error::TooLarge { .. } => ApiError::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("Request entity too large: {error}"),
+        ),
+        store::Error::Closed => ApiError::unavailable("the store is closed"),
+        other => {
+            tracing::error!(error = %other, "the store failed");
+            ApiError::internal(other)
+        }
+    }
+}

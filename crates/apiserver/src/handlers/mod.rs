@@ -1,0 +1,261 @@
+//! The way of a request: authenticate, authorise, find the resource, dispatch.
+
+pub(crate) mod addresses;
+mod body;
+mod delete;
+mod list;
+mod metadata;
+mod node_proxy;
+mod patch;
+pub(crate) mod respond;
+mod reviews;
+mod scale;
+mod table;
+mod watch;
+pub(crate) mod write;
+
+pub(crate) use scale::selector_text;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Method;
+use http::request::Parts;
+
+use crate::auth::{Decision, Identity};
+use crate::path::{RequestInfo, ResourceInfo};
+use crate::query::{ListOptions, Query};
+use crate::registry::{self, Kind};
+use crate::server::{RequestBody, State};
+use crate::status::{ApiError, qualified};
+use respond::Response;
+
+/// A request for a resource, as far as it is understood.
+pub(crate) struct Context {
+    pub state: Arc<State>,
+    pub identity: Identity,
+    pub kind: &'static Kind,
+    pub info: ResourceInfo,
+    pub query: Query,
+    pub accept: Option<String>,
+    pub content_type: String,
+}
+
+impl Context {
+    pub fn not_found(&self, name: &str) -> ApiError {
+        ApiError::not_found(self.kind.group, self.kind.plural, name)
+    }
+
+    /// Whether the request asks to be tried without effect.
+    pub fn dry_run(&self) -> Result<bool, ApiError> {
+        match self.query.get("dryRun") {
+            None => Ok(false),
+            Some("All") => Ok(true),
+            Some(other) => Err(ApiError::invalid(
+                "meta.k8s.io",
+                "CreateOptions",
+                "",
+                vec![crate::status::Cause {
+                    reason: "FieldValueNotSupported",
+                    message: format!("Unsupported value: {other:?}: supported values: \"All\""),
+                    field: "dryRun".into(),
+                }],
+            )),
+        }
+    }
+}
+
+/// Answers a request; never fails, because failures are answers too.
+pub(crate) fn handle(
+    state: Arc<State>,
+    identity: Option<Identity>,
+    request: http::Request<RequestBody>,
+) -> futures::future::BoxFuture<'static, Response> {
+    Box::pin(async move {
+        match route(state, identity, request).await {
+            Ok(response) => response,
+            Err(error) => respond::error(&error),
+        }
+    })
+}
+
+async fn route(
+    state: Arc<State>,
+    identity: Option<Identity>,
+    request: http::Request<RequestBody>,
+) -> Result<Response, ApiError> {
+    let path = request.uri().path();
+    if matches!(
+        path,
+        "/healthz" | "/livez" | "/readyz" | "/healthz/ping" | "/livez/ping" | "/readyz/ping"
+    ) {
+        return Ok(respond::text("ok"));
+    }
+    let identity = identity.ok_or_else(ApiError::unauthorized)?;
+    let query = Query::parse(request.uri().query())?;
+    let watch = query.flag("watch");
+    let info =
+        crate::path::parse(request.method(), path, watch).ok_or_else(ApiError::no_such_path)?;
+    if state.authorizer.read().authorize(&identity, &info) == Decision::Deny {
+        return Err(denied(&identity, &info));
+    }
+    let (parts, body) = request.into_parts();
+    if let Some(aggregated) = aggregated(&state, &info) {
+        let body = body::collect(&parts.headers, body, state.config.max_body_bytes).await?;
+        return respond::aggregated(aggregated, parts, body).await;
+    }
+    match info.resource {
+        None => crate::discovery::answer(&state, &parts, &info.path),
+        Some(resource) => {
+            let kind = registry::find(&resource.group, &resource.version, &resource.resource)
+                .ok_or_else(ApiError::no_such_path)?;
+            let header = |name| {
+                parts
+                    .headers
+                    .get(name)
+                    .and_then(|v: &http::HeaderValue| v.to_str().ok())
+            };
+            let context = Context {
+                state,
+                identity,
+                kind,
+                info: resource,
+                query,
+                accept: header(http::header::ACCEPT).map(str::to_owned),
+                content_type: header(http::header::CONTENT_TYPE)
+                    .unwrap_or_default()
+                    .to_owned(),
+            };
+            dispatch(context, parts, body).await
+        }
+    }
+}
+
+fn aggregated(state: &State, info: &RequestInfo) -> Option<Arc<crate::aggregate::Aggregated>> {
+    let mut segments = info.path.split('/').skip(1);
+    if segments.next()? != "apis" {
+        return None;
+    }
+    let (group, version) = (segments.next()?, segments.next()?);
+    // The list of resources itself is discovery's.
+    segments.next().filter(|s| !s.is_empty())?;
+    state.aggregator.find(group, version)
+}
+
+async fn dispatch(context: Context, parts: Parts, body: RequestBody) -> Result<Response, ApiError> {
+    let kind = context.kind;
+    let info = &context.info;
+    if kind.namespaced && info.namespace.is_empty() && !info.name.is_empty()
+        || !kind.namespaced && !info.namespace.is_empty() && kind.plural != "namespaces"
+    {
+        return Err(ApiError::no_such_path());
+    }
+    if let Some(subresource) = kind.subresource(&info.subresource)
+        && subresource.kind.ends_with("Options")
+    {
+        return node_proxy::connect(context, parts, body).await;
+    }
+    let known = info.subresource.is_empty()
+        || kind.subresource(&info.subresource).is_some()
+        || info.subresource == "status" && kind.status
+        || info.subresource == "scale" && kind.scale;
+    if !known || !info.rest.is_empty() {
+        return Err(ApiError::no_such_path());
+    }
+    let body = body::collect(&parts.headers, body, context.state.config.max_body_bytes).await?;
+    match info.subresource.as_str() {
+        "" if kind.storage.is_empty() => match parts.method {
+            Method::POST => reviews::answer(&context, &body),
+            _ => Err(ApiError::method_not_supported(
+                kind.group,
+                kind.plural,
+                verb(&parts.method),
+            )),
+        },
+        "" => resource(context, &parts, body).await,
+        "scale" => match parts.method {
+            Method::GET => scale::get(&context).await,
+            Method::PUT => scale::update(&context, &body).await,
+            Method::PATCH => scale::patch(&context, &body).await,
+            _ => Err(ApiError::method_not_allowed()),
+        },
+        "binding" | "eviction" => match parts.method {
+            Method::POST if info.subresource == "binding" => write::bind(&context, &body).await,
+            Method::POST => delete::evict(&context, &body).await,
+            _ => Err(ApiError::method_not_allowed()),
+        },
+        _ => match parts.method {
+            Method::GET if info.subresource != "finalize" => list::get(&context).await,
+            Method::PUT => write::update(&context, &body).await,
+            Method::PATCH if info.subresource != "finalize" => patch::patch(&context, &body).await,
+            _ => Err(ApiError::method_not_allowed()),
+        },
+    }
+}
+
+async fn resource(context: Context, parts: &Parts, body: Bytes) -> Result<Response, ApiError> {
+    let named = !context.info.name.is_empty();
+    match parts.method {
+        Method::GET | Method::HEAD => {
+            if named && !context.query.flag("watch") {
+                return list::get(&context).await;
+            }
+            let options = ListOptions::parse(&context.query)?;
+            if options.watch {
+                watch::watch(context, &options).await
+            } else {
+                list::list(&context, &options).await
+            }
+        }
+        Method::POST if !named => write::create(&context, &body).await,
+        Method::PUT if named => write::update(&context, &body).await,
+        Method::PATCH if named => patch::patch(&context, &body).await,
+        Method::DELETE if named => delete::delete(&context, &body).await,
+        Method::DELETE => delete::delete_collection(&context, &body).await,
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+fn verb(method: &Method) -> &'static str {
+    match *method {
+        Method::GET | Method::HEAD => "get",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "create",
+    }
+}
+
+fn denied(identity: &Identity, info: &RequestInfo) -> ApiError {
+    let user = &identity.user;
+    let Some(resource) = &info.resource else {
+        return ApiError::new(
+            403,
+            "Forbidden",
+            format!(
+                "forbidden: User {user:?} cannot {} path {:?}",
+                info.verb, info.path
+            ),
+        );
+    };
+    let what = match resource.subresource.as_str() {
+        "" => resource.resource.clone(),
+        subresource => format!("{}/{subresource}", resource.resource),
+    };
+    let scope = match resource.namespace.as_str() {
+        "" => "at the cluster scope".to_owned(),
+        namespace => format!("in the namespace {namespace:?}"),
+    };
+    let why = format!(
+        "User {user:?} cannot {} resource {what:?} in API group {:?} {scope}",
+        info.verb, resource.group
+    );
+    let mut error = ApiError::forbidden(&resource.group, &resource.resource, &resource.name, &why);
+    if resource.name.is_empty() {
+        error.message = format!(
+            "{} is forbidden: {why}",
+            qualified(&resource.resource, &resource.group)
+        );
+    }
+    error
+}

@@ -1,0 +1,290 @@
+//! Watches: a cursor into the watch cache, turned into a stream of JSON lines.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::list::{self, Selection};
+use super::respond::{self, IncludeObject, Response};
+use super::{Context, table};
+use crate::BoxError;
+use crate::cache::{Cache, Cursor, Event, Next, frame};
+use crate::negotiate::Form;
+use crate::object::Object;
+use crate::query::ListOptions;
+use crate::registry::Kind;
+use crate::status::ApiError;
+
+/// How long a watch lasts when the client does not say (upstream: between 30 and 60 minutes).
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(45 * 60);
+/// How often an idle watch that wants bookmarks gets one.
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+
+struct Watcher {
+    kind: &'static Kind,
+    cache: Arc<Cache>,
+    selection: Selection,
+    cursor: Cursor,
+    writer: Writer,
+    pending: VecDeque<Bytes>,
+    changed: tokio::sync::watch::Receiver<u64>,
+    deadline: Instant,
+    /// `None` when the client wants none.
+    next_bookmark: Option<Instant>,
+    shutdown: CancellationToken,
+    ended: bool,
+}
+
+/// Answers a watch. A resource version that is too old gives 410 before the stream starts.
+pub(super) async fn watch(context: Context, options: &ListOptions) -> Result<Response, ApiError> {
+    let form = respond::form(&context)?;
+    let selection = Selection::new(&context, options)?;
+    let cache = context
+        .state
+        .cache(context.kind)
+        .ok_or_else(ApiError::no_such_path)?
+        .clone();
+    let writer = Writer {
+        form,
+        include: respond::include_object(&context),
+        first: true,
+    };
+    let changed = cache.subscribe();
+    let timeout = match options.timeout_seconds {
+        Some(seconds) if seconds > 0 => Duration::from_secs(seconds.min(24 * 3600)),
+        _ => TIMEOUT_DEFAULT,
+    };
+    let now = Instant::now();
+    let version = options
+        .resource_version
+        .as_deref()
+        .and_then(|v| v.parse::<u64>().ok())
+        .unwrap_or(0);
+    let mut watcher = Watcher {
+        kind: context.kind,
+        selection,
+        cursor: cache
+            .cursor(u64::MAX)
+            .map_err(|_| ApiError::expired("no such revision"))?,
+        writer,
+        pending: VecDeque::new(),
+        changed,
+        deadline: now + timeout,
+        next_bookmark: options.bookmarks.then(|| now + BOOKMARK_INTERVAL),
+        shutdown: context.state.shutdown.clone(),
+        ended: false,
+        cache,
+    };
+    let initial = options.send_initial_events.unwrap_or(version == 0);
+    if initial {
+        if version > context.state.store.revision() {
+            return Err(list::too_large_version(
+                version,
+                context.state.store.revision(),
+            ));
+        }
+        watcher.send_initial(&context, options).await?;
+    } else {
+        let from = if version == 0 {
+            watcher.cache.revision()
+        } else {
+            version
+        };
+        watcher.cursor = watcher
+            .cache
+            .cursor(from)
+            .map_err(|oldest| too_old(from, oldest))?;
+    }
+    let stream = futures::stream::unfold(watcher, |mut watcher| async move {
+        let chunk = watcher.next().await?;
+        Some((Ok::<_, BoxError>(Frame::data(chunk)), watcher))
+    });
+    let mut response = respond::json(200, Bytes::new());
+    *response.body_mut() = StreamBody::new(stream).boxed_unsync();
+    Ok(response)
+}
+
+fn too_old(asked: u64, oldest: u64) -> ApiError {
+    ApiError::expired(format!("too old resource version: {asked} ({oldest})"))
+}
+
+impl Watcher {
+    /// Queues the current objects, and the bookmark that ends them when the client asked for it.
+    async fn send_initial(
+        &mut self,
+        context: &Context,
+        options: &ListOptions,
+    ) -> Result<(), ApiError> {
+        let everything = ListOptions {
+            limit: 0,
+            continue_token: None,
+            resource_version: None,
+            ..options.clone()
+        };
+        // The cache's window can move on while the store is read; then the store is read again.
+        for _ in 0..8 {
+            let found = list::find(context, &everything, &self.selection).await?;
+            let Ok(cursor) = self.cache.cursor(found.revision) else {
+                continue;
+            };
+            self.cursor = cursor;
+            for object in &found.objects {
+                let line = self
+                    .writer
+                    .line(self.kind, "ADDED", object, object.revision);
+                self.pending.push_back(line);
+            }
+            if options.send_initial_events == Some(true) && options.bookmarks {
+                let line = self.writer.bookmark(self.kind, found.revision, true);
+                self.pending.push_back(line);
+            }
+            return Ok(());
+        }
+        Err(ApiError::unavailable(
+            "the resource changes too fast to be listed; try again",
+        ))
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(line) = self.pending.pop_front() {
+                return Some(line);
+            }
+            if self.ended {
+                return None;
+            }
+            // Marked as seen before the poll: a change in between wakes the wait below.
+            self.changed.mark_unchanged();
+            match self.cache.poll(&mut self.cursor) {
+                Next::Events(events) if !events.is_empty() => {
+                    for event in events {
+                        self.queue(&event);
+                    }
+                    continue;
+                }
+                Next::Events(_) => {}
+                Next::Gone => {
+                    self.ended = true;
+                    let error = ApiError::expired(format!(
+                        "too old resource version: {}",
+                        self.cursor.revision
+                    ));
+                    return Some(frame("ERROR", error.to_value().to_string().as_bytes()));
+                }
+            }
+            let wake = self
+                .next_bookmark
+                .map_or(self.deadline, |at| at.min(self.deadline));
+            tokio::select! {
+                changed = self.changed.changed() => {
+                    if changed.is_err() {
+                        return None;
+                    }
+                }
+                () = self.shutdown.cancelled() => return None,
+                () = tokio::time::sleep_until(wake) => {
+                    let now = Instant::now();
+                    if now >= self.deadline {
+                        self.ended = true;
+                    }
+                    if let Some(at) = &mut self.next_bookmark {
+                        *at = now + BOOKMARK_INTERVAL;
+                        let revision = self.cache.revision().max(self.cursor.revision);
+                        let line = self.writer.bookmark(self.kind, revision, false);
+                        self.pending.push_back(line);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Queues what an event means to this watcher: an object that begins to match is added, one that ceases
+    /// to match is deleted.
+    fn queue(&mut self, event: &Event) {
+        let matches = |object: &Option<Arc<Object>>| {
+            object
+                .as_ref()
+                .filter(|o| self.selection.matches(o))
+                .cloned()
+        };
+        let (kind, object) = match (matches(&event.current), matches(&event.previous)) {
+            (Some(now), Some(_)) => ("MODIFIED", now),
+            (Some(now), None) => ("ADDED", now),
+            (None, Some(before)) => ("DELETED", before),
+            (None, None) => return,
+        };
+        let plain = self.writer.form == Form::Object && self.kind.conversion.is_none();
+        let line = if plain && kind == event.kind() {
+            event.frame()
+        } else {
+            self.writer.line(self.kind, kind, &object, event.revision)
+        };
+        self.pending.push_back(line);
+    }
+}
+
+struct Writer {
+    form: Form,
+    include: IncludeObject,
+    /// The next table is the first, which carries the column definitions.
+    first: bool,
+}
+
+impl Writer {
+    fn line(&mut self, kind: &'static Kind, event: &str, object: &Object, revision: u64) -> Bytes {
+        if self.form == Form::Object && kind.conversion.is_none() {
+            return if revision == object.revision {
+                frame(event, object.json())
+            } else {
+                frame(event, &object.json_at(revision))
+            };
+        }
+        let mut value = list::served(kind, object);
+        value["metadata"]["resourceVersion"] = revision.to_string().into();
+        let body = match self.form {
+            Form::Object => value,
+            Form::Metadata | Form::MetadataList => respond::partial(&value),
+            Form::Table => {
+                let metadata = json!({"resourceVersion": revision.to_string()});
+                let first = std::mem::take(&mut self.first);
+                table::table(
+                    kind,
+                    metadata,
+                    vec![table::row(kind, &value, self.include)],
+                    first,
+                )
+            }
+        };
+        frame(event, body.to_string().as_bytes())
+    }
+
+    fn bookmark(&mut self, kind: &'static Kind, revision: u64, initial_end: bool) -> Bytes {
+        let mut metadata = json!({"resourceVersion": revision.to_string()});
+        if initial_end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object =
+            json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata});
+        let body: Value = match self.form {
+            Form::Object => object,
+            Form::Metadata | Form::MetadataList => respond::partial(&object),
+            Form::Table => {
+                let row = json!({"cells": [], "object": respond::partial(&object)});
+                table::table(
+                    kind,
+                    json!({"resourceVersion": revision.to_string()}),
+                    vec![row],
+                    false,
+                )
+            }
+        };
+        frame("BOOKMARK", body.to_string().as_bytes())
+    }
+}

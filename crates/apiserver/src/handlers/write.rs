@@ -1,0 +1,420 @@
+//! Create and update: default, admit, validate, compare-and-swap.
+
+use serde_json::{Value, json};
+use store::{Expect, KeyValue};
+
+use super::body::{self, Decoded};
+use super::respond::{self, Response};
+use super::{Context, list, metadata};
+use crate::object::{self, text};
+use crate::registry::Problems;
+use crate::status::ApiError;
+
+/// How often a generated name is tried anew when it is taken.
+const NAME_ATTEMPTS: usize = 8;
+/// How often a write without a resource version is tried anew when another one came first.
+const CONFLICT_ATTEMPTS: usize = 32;
+
+/// POST of a new object.
+pub(super) async fn create(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
+    let dry_run = context.dry_run()?;
+    let Decoded { value, warnings } = body::decode(context, body, &context.kind.gvk())?;
+    let created = create_value(context, value, dry_run).await?;
+    respond::object(context, 201, &created, &warnings)
+}
+
+/// Makes an object in the served version; returns it as stored, in the served version.
+pub(crate) async fn create_value(
+    context: &Context,
+    mut value: Value,
+    dry_run: bool,
+) -> Result<Value, ApiError> {
+    let kind = context.kind;
+    metadata::place(context, &mut value)?;
+    if !text(&value, &["metadata", "resourceVersion"]).is_empty() {
+        return Err(ApiError::bad_request(
+            "resourceVersion should not be set on objects to be created",
+        ));
+    }
+    metadata::create(context, &mut value);
+    (kind.defaults)(&mut value);
+    kind.to_stored(&mut value);
+    (kind.prepare_create)(&mut value);
+    metadata::tidy(&mut value);
+    let generate = text(&value, &["metadata", "generateName"]).to_owned();
+    let generated = text(&value, &["metadata", "name"]).is_empty() && !generate.is_empty();
+    for attempt in 1.. {
+        if generated {
+            value["metadata"]["name"] = metadata::generated(&generate).into();
+        }
+        // Validation first: a name that is no name is said so before a namespace is looked for.
+        let mut problems = Problems::default();
+        metadata::validate(context, &value, &mut problems);
+        (kind.validate)(&value, &mut problems);
+        refuse(context, &value, problems)?;
+        if kind.namespaced {
+            admit_namespace(context, &text(&value, &["metadata", "name"]).to_owned()).await?;
+        }
+        let addresses = is_service(context).then_some(&context.state.addresses);
+        let claim = match addresses {
+            Some(addresses) => Some(addresses.claim(&mut value, None)?),
+            None => None,
+        };
+        let name = text(&value, &["metadata", "name"]).to_owned();
+        let key = kind.key(&context.info.namespace, &name);
+        let stored = if dry_run {
+            match context
+                .state
+                .store
+                .get(&key)
+                .await
+                .map_err(|e| list::store_error(context, e))?
+                .0
+            {
+                Some(_) => Err(store::Error::Conflict { current: None }),
+                None => Ok(None),
+            }
+        } else {
+            context
+                .state
+                .store
+                .put(&key, object::encode(&value), Expect::Absent)
+                .await
+                .map(Some)
+        };
+        match stored {
+            Ok(stored) => {
+                if let (Some(claim), false) = (claim, dry_run) {
+                    claim.keep();
+                }
+                return Ok(answer(context, value, stored.as_ref()));
+            }
+            Err(store::Error::Conflict { .. }) if generated && attempt < NAME_ATTEMPTS => {}
+            Err(store::Error::Conflict { .. }) => {
+                return Err(ApiError::already_exists(kind.group, kind.plural, &name));
+            }
+            Err(other) => return Err(list::store_error(context, other)),
+        }
+    }
+    Err(ApiError::internal("no attempt was made"))
+}
+
+/// PUT of an object, its status or (namespaces) its finalizers.
+pub(super) async fn update(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
+    let dry_run = context.dry_run()?;
+    let Decoded {
+        mut value,
+        warnings,
+    } = body::decode(context, body, &context.kind.gvk())?;
+    metadata::place(context, &mut value)?;
+    let name = text(&value, &["metadata", "name"]);
+    if name != context.info.name {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            context.info.name
+        )));
+    }
+    let updated = modify(context, dry_run, |_| Ok(value.clone())).await?;
+    respond::object(context, 200, &updated, &warnings)
+}
+
+/// Reads an object, lets `change` make the new one (both in the served version) and writes it. When `change`
+/// leaves out the resource version or keeps that of the object it was given, a conflict is tried again.
+pub(super) async fn modify(
+    context: &Context,
+    dry_run: bool,
+    mut change: impl FnMut(&Value) -> Result<Value, ApiError>,
+) -> Result<Value, ApiError> {
+    let kind = context.kind;
+    let name = &context.info.name;
+    let key = kind.key(&context.info.namespace, name);
+    for _ in 0..CONFLICT_ATTEMPTS {
+        let (found, _) = context
+            .state
+            .store
+            .get(&key)
+            .await
+            .map_err(|e| list::store_error(context, e))?;
+        let current = found.ok_or_else(|| context.not_found(name))?;
+        let old = object::parse(&current.value, current.mod_revision);
+        let mut served = old.clone();
+        kind.from_stored(&mut served);
+        let mut new = change(&served)?;
+        let version = text(&new, &["metadata", "resourceVersion"]).to_owned();
+        let uid = text(&new, &["metadata", "uid"]);
+        let actual = text(&old, &["metadata", "uid"]);
+        if !uid.is_empty() && uid != actual {
+            return Err(ApiError::conflict(
+                kind.group,
+                kind.plural,
+                name,
+                &format!(
+                    "Precondition failed: UID in precondition: {uid}, UID in object meta: {actual}"
+                ),
+            ));
+        }
+        if !version.is_empty() && version != current.mod_revision.to_string() {
+            return Err(ApiError::modified(kind.group, kind.plural, name));
+        }
+        (kind.defaults)(&mut new);
+        kind.to_stored(&mut new);
+        prepare(context, &mut new, &old)?;
+        metadata::tidy(&mut new);
+        // The claim is let go when the write does not happen.
+        let claim = match is_service(context) && context.info.subresource.is_empty() {
+            true => Some(context.state.addresses.claim(&mut new, Some(&old))?),
+            false => None,
+        };
+        new["metadata"]["resourceVersion"] = current.mod_revision.to_string().into();
+        if new == old || dry_run {
+            let stored = (!dry_run).then_some(&current);
+            return Ok(answer(context, new, stored));
+        }
+        match write(context, &current, &new).await {
+            Ok(written) => {
+                if let Some(claim) = claim {
+                    claim.keep();
+                }
+                return Ok(written);
+            }
+            Err(store::Error::Conflict { current: None }) => return Err(context.not_found(name)),
+            // Whoever named a version will be told by the check above that it is gone.
+            Err(store::Error::Conflict { .. }) => {}
+            Err(other) => return Err(list::store_error(context, other)),
+        }
+    }
+    Err(ApiError::modified(kind.group, kind.plural, name))
+}
+
+/// Strategy and validation of an update, on stored versions.
+fn prepare(context: &Context, new: &mut Value, old: &Value) -> Result<(), ApiError> {
+    let kind = context.kind;
+    let mut problems = Problems::default();
+    match context.info.subresource.as_str() {
+        "status" => {
+            let status = new.get("status").cloned();
+            let given = new["metadata"].take();
+            let mut kept = old.clone();
+            // Status writers may set annotations and finalizers, nothing else of the metadata.
+            for key in ["annotations", "finalizers", "resourceVersion"] {
+                match given.get(key) {
+                    Some(value) => kept["metadata"][key] = value.clone(),
+                    None => drop(object::metadata(&mut kept).remove(key)),
+                }
+            }
+            if kind.plural == "nodes" || kind.plural == "pods" {
+                if let Some(labels) = given.get("labels") {
+                    kept["metadata"]["labels"] = labels.clone();
+                }
+            }
+            match status {
+                Some(status) => kept["status"] = status,
+                None => drop(kept.as_object_mut().map(|o| o.remove("status"))),
+            }
+            *new = kept;
+        }
+        "finalize" => {
+            let finalizers = object::at(new, &["spec", "finalizers"])
+                .cloned()
+                .unwrap_or_else(|| json!([]));
+            *new = old.clone();
+            new["spec"]["finalizers"] = finalizers;
+        }
+        _ => {
+            if kind.status {
+                match old.get("status") {
+                    Some(status) => new["status"] = status.clone(),
+                    None => drop(new.as_object_mut().map(|o| o.remove("status"))),
+                }
+            }
+            metadata::update(new, old, &mut problems);
+            (kind.prepare_update)(new, old);
+            if kind.generation && new.get("spec") != old.get("spec") {
+                bump_generation(new);
+            }
+            metadata::validate(context, new, &mut problems);
+            (kind.validate)(new, &mut problems);
+            (kind.validate_update)(new, old, &mut problems);
+        }
+    }
+    refuse(context, new, problems)
+}
+
+/// Counts a change of what is wanted.
+pub(super) fn bump_generation(value: &mut Value) {
+    let generation = value["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+    value["metadata"]["generation"] = generation.into();
+}
+
+/// Writes a new version; an object that is being deleted and has nothing left to wait for goes.
+pub(super) async fn write(
+    context: &Context,
+    current: &KeyValue,
+    new: &Value,
+) -> Result<Value, store::Error> {
+    let store = &context.state.store;
+    let expect = Expect::Revision(current.mod_revision);
+    if gone(new) {
+        let (_, revision) = store.delete(&current.key, expect).await?;
+        context.state.addresses.release(context.kind, new);
+        let mut value = new.clone();
+        value["metadata"]["resourceVersion"] = revision.to_string().into();
+        context.kind.from_stored(&mut value);
+        return Ok(value);
+    }
+    let stored = store.put(&current.key, object::encode(new), expect).await?;
+    Ok(answer(context, new.clone(), Some(&stored)))
+}
+
+/// Whether an object is being deleted and neither grace nor a finalizer keeps it.
+fn gone(value: &Value) -> bool {
+    let metadata = &value["metadata"];
+    !text(metadata, &["deletionTimestamp"]).is_empty()
+        && metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
+        && object::items(metadata, &["finalizers"]).is_empty()
+        && (value["kind"] != "Namespace"
+            || object::items(value, &["spec", "finalizers"]).is_empty())
+}
+
+/// The served form of what was written.
+pub(super) fn answer(context: &Context, mut value: Value, stored: Option<&KeyValue>) -> Value {
+    if let Some(stored) = stored {
+        value["metadata"]["resourceVersion"] = stored.mod_revision.to_string().into();
+    }
+    context.kind.from_stored(&mut value);
+    value
+}
+
+fn is_service(context: &Context) -> bool {
+    context.kind.plural == "services" && context.kind.group.is_empty()
+}
+
+fn refuse(context: &Context, value: &Value, problems: Problems) -> Result<(), ApiError> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let name = text(value, &["metadata", "name"]);
+    Err(ApiError::invalid(
+        context.kind.group,
+        context.kind.kind,
+        name,
+        problems.0,
+    ))
+}
+
+/// Nothing is made in a namespace that is not there or is going away.
+async fn admit_namespace(context: &Context, name: &str) -> Result<(), ApiError> {
+    let namespace = &context.info.namespace;
+    let key = format!("/registry/namespaces/{namespace}");
+    let (found, _) = context
+        .state
+        .store
+        .get(&key)
+        .await
+        .map_err(|e| list::store_error(context, e))?;
+    let Some(found) = found else {
+        return Err(ApiError::not_found("", "namespaces", namespace));
+    };
+    let value = object::parse(&found.value, found.mod_revision);
+    if text(&value, &["metadata", "deletionTimestamp"]).is_empty()
+        && text(&value, &["status", "phase"]) != "Terminating"
+    {
+        return Ok(());
+    }
+    let why = format!(
+        "unable to create new content in namespace {namespace} because it is being terminated"
+    );
+    let mut error = ApiError::forbidden(context.kind.group, context.kind.plural, name, &why);
+    if let Some(details) = &mut error.details {
+        details["causes"] = json!([{
+            "reason": "NamespaceTerminating",
+            "message": format!("namespace {namespace} is being terminated"),
+            "field": "metadata.namespace",
+        }]);
+    }
+    Err(error)
+}
+
+/// POST of `pods/binding`: the scheduler's decision.
+pub(super) async fn bind(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
+    let gvk = crate::schema::Gvk::gvk("", "v1", "Binding");
+    let Decoded {
+        value: binding,
+        warnings,
+    } = body::decode(context, body, &gvk)?;
+    let dry_run = context.dry_run()?;
+    let node = text(&binding, &["target", "name"]).to_owned();
+    let kind = text(&binding, &["target", "kind"]);
+    if node.is_empty() || !matches!(kind, "" | "Node" | "Minion") {
+        let mut problems = Problems::default();
+        if node.is_empty() {
+            problems.required("target.name", "");
+        } else {
+            problems.not_supported("target.kind", &kind.into(), &["Node", "<empty>"]);
+        }
+        return Err(ApiError::invalid(
+            "",
+            "Binding",
+            text(&binding, &["metadata", "name"]),
+            problems.0,
+        ));
+    }
+    let name = &context.info.name;
+    let conflict = |why: String| ApiError::conflict("", "pods/binding", name, &why);
+    let key = context.kind.key(&context.info.namespace, name);
+    for _ in 0..CONFLICT_ATTEMPTS {
+        let (found, _) = context
+            .state
+            .store
+            .get(&key)
+            .await
+            .map_err(|e| list::store_error(context, e))?;
+        let current = found.ok_or_else(|| context.not_found(name))?;
+        let mut pod = object::parse(&current.value, current.mod_revision);
+        let uid = text(&binding, &["metadata", "uid"]);
+        let actual = text(&pod, &["metadata", "uid"]);
+        if !uid.is_empty() && uid != actual {
+            return Err(conflict(format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {actual}"
+            )));
+        }
+        if !text(&pod, &["metadata", "deletionTimestamp"]).is_empty() {
+            return Err(conflict(format!(
+                "pod {name} is being deleted, cannot be assigned to a host"
+            )));
+        }
+        let bound = text(&pod, &["spec", "nodeName"]);
+        if !bound.is_empty() {
+            return Err(conflict(format!(
+                "pod {name} is already assigned to node {bound:?}"
+            )));
+        }
+        pod["spec"]["nodeName"] = node.as_str().into();
+        if let Some(annotations) = binding["metadata"]["annotations"].as_object() {
+            for (key, value) in annotations {
+                pod["metadata"]["annotations"][key] = value.clone();
+            }
+        }
+        let transition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
+            "lastTransitionTime": crate::time::now()});
+        let mut conditions = object::items(&pod, &["status", "conditions"]).to_vec();
+        conditions.retain(|c| c["type"] != "PodScheduled");
+        conditions.push(transition);
+        pod["status"]["conditions"] = conditions.into();
+        bump_generation(&mut pod);
+        if dry_run {
+            break;
+        }
+        match write(context, &current, &pod).await {
+            Ok(_) => break,
+            Err(store::Error::Conflict { .. }) => {}
+            Err(other) => return Err(list::store_error(context, other)),
+        }
+    }
+    let mut response = respond::value(
+        201,
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+    );
+    respond::warn(&mut response, &warnings);
+    Ok(response)
+}

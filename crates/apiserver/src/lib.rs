@@ -1,0 +1,41 @@
+//! The Kubernetes API over a [`store::Store`]: a registry of kinds, discovery, OpenAPI, create, read,
+//! update, delete, watch, patch, admission, authentication and authorisation.
+//!
+//! Deliberately absent: controllers, and anything about containers. The data flow of a write is
+//! authenticate → authorise → decode strictly → default → admit → validate → compare-and-swap in the
+//! store → watch cache → every watcher gets the same pre-serialised bytes.
+#![forbid(unsafe_code)]
+
+pub mod aggregate;
+pub mod auth;
+mod bootstrap;
+mod cache;
+pub mod codec;
+mod config;
+mod discovery;
+mod error;
+mod events;
+mod handlers;
+mod kubelet;
+pub mod negotiate;
+mod object;
+pub mod path;
+pub mod patch;
+pub mod pki;
+pub mod quantity;
+pub mod query;
+pub mod registry;
+pub mod schema;
+pub mod selector;
+mod serve;
+mod server;
+mod status;
+mod time;
+
+pub use aggregate::{AggregatedResource, AggregatedService};
+pub use auth::{Authorizer, Decision, Identity};
+pub use config::Config;
+pub use error::Error;
+pub use kubelet::{NodeDialer, NodeStream, TlsDialer};
+pub use server::{ApiServer, BoxError, ClientService, ResponseBody};
+pub use status::ApiError;

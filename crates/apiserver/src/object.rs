@@ -1,0 +1,234 @@
+//! A stored object as watchers and lists need it: bytes, and the few parsed fields that selection reads.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use store::{KeyValue, Revision};
+
+use crate::registry::Kind;
+
+/// One version of one object. The JSON with its resourceVersion is made once, when first asked for.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub key: String,
+    pub namespace: String,
+    pub name: String,
+    pub labels: Vec<(String, String)>,
+    /// Values of the kind's selectable fields, in the order of [`Kind::fields`].
+    pub fields: Vec<String>,
+    pub revision: Revision,
+    stored: Bytes,
+    json: OnceLock<Bytes>,
+}
+
+impl Object {
+    /// Parses what selection needs. A value that is not an object (a damaged store) gives `None`.
+    pub fn new(kind: &Kind, kv: &KeyValue) -> Option<Arc<Self>> {
+        let value: Value = serde_json::from_slice(&kv.value).ok()?;
+        let metadata = value.get("metadata")?;
+        let text = |key: &str| {
+            metadata
+                .get(key)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let labels = metadata
+            .get("labels")
+            .and_then(Value::as_object)
+            .map(|labels| {
+                labels
+                    .iter()
+                    .map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned()))
+                    .collect()
+            });
+        Some(Arc::new(Self {
+            key: kv.key.clone(),
+            namespace: text("namespace"),
+            name: text("name"),
+            labels: labels.unwrap_or_default(),
+            fields: kind.fields.iter().map(|field| field.read(&value)).collect(),
+            revision: kv.mod_revision,
+            stored: kv.value.clone(),
+            json: OnceLock::new(),
+        }))
+    }
+
+    /// The object as clients get it.
+    pub fn json(&self) -> &Bytes {
+        self.json
+            .get_or_init(|| with_revision(&self.stored, self.revision))
+    }
+
+    /// The object under another resource version (that of its deletion).
+    pub fn json_at(&self, revision: Revision) -> Bytes {
+        with_revision(&self.stored, revision)
+    }
+
+    /// The object parsed, with its resource version.
+    pub fn value(&self) -> Value {
+        parse(&self.stored, self.revision)
+    }
+}
+
+/// Parses a stored value and sets its resource version.
+pub(crate) fn parse(stored: &[u8], revision: Revision) -> Value {
+    let mut value: Value = serde_json::from_slice(stored).unwrap_or_default();
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("resourceVersion".into(), revision.to_string().into());
+    }
+    value
+}
+
+/// Serialises an object for the store: without resourceVersion, and with apiVersion, kind and metadata first,
+/// so that [`with_revision`] need not parse it.
+pub(crate) fn encode(value: &Value) -> Bytes {
+    let Some(object) = value.as_object() else {
+        return Bytes::from(value.to_string());
+    };
+    let mut out = Vec::with_capacity(1024);
+    out.push(b'{');
+    for key in ["apiVersion", "kind", "metadata"] {
+        let Some(value) = object.get(key) else {
+            continue;
+        };
+        if key == "metadata" {
+            let mut metadata = value.as_object().cloned().unwrap_or_default();
+            metadata.remove("resourceVersion");
+            metadata.remove("managedFields");
+            member(&mut out, key, &Value::Object(metadata));
+        } else {
+            member(&mut out, key, value);
+        }
+    }
+    for (key, value) in object {
+        if !matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
+            member(&mut out, key, value);
+        }
+    }
+    out.push(b'}');
+    Bytes::from(out)
+}
+
+fn member(out: &mut Vec<u8>, key: &str, value: &Value) {
+    if out.len() > 1 {
+        out.push(b',');
+    }
+    out.extend_from_slice(Value::from(key).to_string().as_bytes());
+    out.push(b':');
+    // Writing into a Vec cannot fail.
+    let _ = serde_json::to_writer(&mut *out, value);
+}
+
+const METADATA: &[u8] = b"\"metadata\":{";
+
+/// The stored bytes with `resourceVersion` put in.
+fn with_revision(stored: &[u8], revision: Revision) -> Bytes {
+    // `encode` writes metadata right after apiVersion and kind, whose values hold no braces; bytes from
+    // another writer take the slow way.
+    let head = &stored[..stored.len().min(512)];
+    let at = head.windows(METADATA.len()).position(|w| w == METADATA);
+    let ours = at.filter(|at| {
+        !head[1.min(head.len())..*at]
+            .iter()
+            .any(|b| matches!(b, b'{' | b'}' | b'\\'))
+    });
+    let Some(at) = ours else {
+        return Bytes::from(parse(stored, revision).to_string());
+    };
+    let cut = at + METADATA.len();
+    let mut out = Vec::with_capacity(stored.len() + 48);
+    out.extend_from_slice(&stored[..cut]);
+    out.extend_from_slice(format!("\"resourceVersion\":\"{revision}\"").as_bytes());
+    if stored.get(cut) != Some(&b'}') {
+        out.push(b',');
+    }
+    out.extend_from_slice(&stored[cut..]);
+    Bytes::from(out)
+}
+
+/// The object's metadata, made when missing.
+pub(crate) fn metadata(value: &mut Value) -> &mut Map<String, Value> {
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    if !value["metadata"].is_object() {
+        value["metadata"] = Value::Object(Map::new());
+    }
+    match &mut value["metadata"] {
+        Value::Object(map) => map,
+        _ => unreachable!("set to an object above"),
+    }
+}
+
+/// A string at a path, empty when absent.
+pub(crate) fn text<'a>(value: &'a Value, path: &[&str]) -> &'a str {
+    at(value, path).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The value at a path; null counts as absent.
+pub(crate) fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
+    path.iter()
+        .try_fold(value, |value, key| value.get(key))
+        .filter(|value| !value.is_null())
+}
+
+/// The items of a list at a path.
+pub(crate) fn items<'a>(value: &'a Value, path: &[&str]) -> &'a [Value] {
+    at(value, path)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+/// Removes nulls from objects, as decoding into upstream's types does.
+pub(crate) fn strip_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, v| !v.is_null());
+            map.values_mut().for_each(strip_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(strip_nulls),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn revision_goes_in_without_parsing() {
+        let object = json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"metadata": "{"},
+            "metadata": {"name": "a", "resourceVersion": "3", "managedFields": []}});
+        let stored = encode(&object);
+        assert_eq!(&stored[..], br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"metadata":"{"}}"#);
+        let read: Value = serde_json::from_slice(&with_revision(&stored, 7)).expect("JSON");
+        assert_eq!(
+            read["metadata"],
+            json!({"name": "a", "resourceVersion": "7"})
+        );
+    }
+
+    #[test]
+    fn bytes_of_another_writer_are_parsed() {
+        let stored = br#"{"data":{"metadata":{"x":1}},"metadata":{}}"#;
+        let read: Value = serde_json::from_slice(&with_revision(stored, 7)).expect("JSON");
+        assert_eq!(
+            read,
+            json!({"data": {"metadata": {"x": 1}}, "metadata": {"resourceVersion": "7"}})
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn splicing_equals_parsing(kind in "[A-Za-z\\\\\"{}]{0,8}", name in ".{0,8}", other in ".{0,8}") {
+            let object = json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, "x": {"metadata": {"y": other}}});
+            let stored = encode(&object);
+            let spliced: Value = serde_json::from_slice(&with_revision(&stored, 9)).expect("JSON");
+            prop_assert_eq!(spliced, parse(&stored, 9));
+        }
+    }
+}

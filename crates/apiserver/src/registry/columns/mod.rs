@@ -1,0 +1,89 @@
+//! Printer columns: what `kubectl get` shows of each kind (upstream `pkg/printers/internalversion`).
+
+mod autoscaler;
+mod cluster;
+mod network;
+mod pods;
+mod workloads;
+
+use serde_json::Value;
+
+use crate::object::text;
+
+pub use autoscaler::{HPA, hpa, hpa_v1};
+pub use cluster::{
+    CONFIG_MAP, EVENT, LEASE, NAMESPACE, NODE, SECRET, SERVICE_ACCOUNT, config_map, event, lease,
+    namespace, new_event, node, secret, service_account,
+};
+pub use network::{ENDPOINT_SLICE, ENDPOINTS, SERVICE, endpoint_slice, endpoints, service};
+pub use pods::{POD, pod};
+pub use workloads::{DEPLOYMENT, REPLICA_SET, deployment, replica_set};
+
+/// One column of a table.
+pub struct Column {
+    pub name: &'static str,
+    /// OpenAPI type: string, integer.
+    pub kind: &'static str,
+    pub format: &'static str,
+    /// 0 is always shown, 1 only with `-o wide`.
+    pub priority: i32,
+}
+
+const NAME: Column = Column {
+    name: "Name",
+    kind: "string",
+    format: "name",
+    priority: 0,
+};
+const AGE: Column = string("Age");
+
+const fn string(name: &'static str) -> Column {
+    Column {
+        name,
+        kind: "string",
+        format: "",
+        priority: 0,
+    }
+}
+
+const fn wide(name: &'static str) -> Column {
+    Column {
+        name,
+        kind: "string",
+        format: "",
+        priority: 1,
+    }
+}
+
+const fn integer(name: &'static str) -> Column {
+    Column {
+        name,
+        kind: "integer",
+        format: "",
+        priority: 0,
+    }
+}
+
+/// Name and age.
+pub const PLAIN: &[Column] = &[NAME, AGE];
+
+pub fn plain(object: &Value) -> Vec<Value> {
+    vec![name(object), age(object)]
+}
+
+fn name(object: &Value) -> Value {
+    text(object, &["metadata", "name"]).into()
+}
+
+fn age(object: &Value) -> Value {
+    crate::time::age(object["metadata"]["creationTimestamp"].as_str()).into()
+}
+
+/// `text`, or `otherwise` when it is empty.
+fn or(text: &str, otherwise: &str) -> Value {
+    if text.is_empty() {
+        otherwise.into()
+    } else {
+        text.into()
+    }
+}

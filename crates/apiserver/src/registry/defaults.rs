@@ -1,0 +1,424 @@
+//! Defaults of every kind (upstream `pkg/apis/*/v1/defaults.go`).
+
+use serde_json::{Map, Value, json};
+
+use crate::object::text;
+
+/// No defaults.
+pub fn nothing(_: &mut Value) {}
+
+/// Sets a field that is not there.
+fn set(object: &mut Value, key: &str, default: impl Into<Value>) {
+    if let Some(map) = object.as_object_mut() {
+        map.entry(key).or_insert_with(|| default.into());
+    }
+}
+
+/// The object at a key, made when missing.
+fn child<'a>(object: &'a mut Value, key: &str) -> &'a mut Value {
+    if !object[key].is_object() {
+        object[key] = Value::Object(Map::new());
+    }
+    &mut object[key]
+}
+
+/// Runs over the items of a list.
+fn each(object: &mut Value, key: &str, run: impl FnMut(&mut Value)) {
+    if let Some(list) = object.get_mut(key).and_then(Value::as_array_mut) {
+        list.iter_mut().for_each(run);
+    }
+}
+
+pub fn namespace(object: &mut Value) {
+    let name = text(object, &["metadata", "name"]).to_owned();
+    if !name.is_empty() {
+        let labels = child(child(object, "metadata"), "labels");
+        labels["kubernetes.io/metadata.name"] = name.into();
+    }
+    set(child(object, "status"), "phase", "Active");
+}
+
+pub fn node(object: &mut Value) {
+    child(object, "spec");
+    if let Some(capacity) = object["status"].get("capacity").cloned() {
+        set(&mut object["status"], "allocatable", capacity);
+    }
+}
+
+pub fn secret(object: &mut Value) {
+    set(object, "type", "Opaque");
+}
+
+pub fn endpoints(object: &mut Value) {
+    each(object, "subsets", |subset| {
+        each(subset, "ports", |port| set(port, "protocol", "TCP"))
+    });
+}
+
+pub fn endpoint_slice(object: &mut Value) {
+    each(object, "ports", |port| {
+        set(port, "name", "");
+        set(port, "protocol", "TCP");
+    });
+}
+
+pub fn pod(object: &mut Value) {
+    let spec = child(object, "spec");
+    // Only pods themselves, not templates.
+    set(spec, "enableServiceLinks", true);
+    for list in ["initContainers", "containers"] {
+        each(spec, list, |container| requests_from_limits(container));
+    }
+    pod_spec(spec);
+    if spec["hostNetwork"] == true {
+        host_ports(spec);
+    }
+}
+
+/// What is limited and not requested is requested to the limit.
+fn requests_from_limits(container: &mut Value) {
+    let Some(limits) = container["resources"]
+        .get("limits")
+        .and_then(Value::as_object)
+        .cloned()
+    else {
+        return;
+    };
+    let requests = child(child(container, "resources"), "requests");
+    for (resource, amount) in limits {
+        set(requests, &resource, amount);
+    }
+}
+
+fn host_ports(spec: &mut Value) {
+    for list in ["initContainers", "containers"] {
+        each(spec, list, |container| {
+            each(container, "ports", |port| {
+                if port["hostPort"].as_i64().unwrap_or(0) == 0 {
+                    port["hostPort"] = port["containerPort"].clone();
+                }
+            });
+        });
+    }
+}
+
+/// Defaults of a pod's spec, also in templates.
+pub fn pod_spec(spec: &mut Value) {
+    set(spec, "restartPolicy", "Always");
+    set(spec, "terminationGracePeriodSeconds", 30);
+    set(spec, "dnsPolicy", "ClusterFirst");
+    set(spec, "schedulerName", "default-scheduler");
+    child(spec, "securityContext");
+    if let Some(account) = spec.get("serviceAccountName").cloned() {
+        set(spec, "serviceAccount", account);
+    } else if let Some(account) = spec.get("serviceAccount").cloned() {
+        set(spec, "serviceAccountName", account);
+    }
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        each(spec, list, container);
+    }
+    each(spec, "volumes", volume);
+    each(spec, "topologySpreadConstraints", |constraint| {
+        set(constraint, "nodeAffinityPolicy", "Honor");
+        set(constraint, "nodeTaintsPolicy", "Ignore");
+    });
+}
+
+fn container(container: &mut Value) {
+    let image = text(container, &["image"]).to_owned();
+    let policy = if tag(&image) == "latest" {
+        "Always"
+    } else {
+        "IfNotPresent"
+    };
+    set(container, "imagePullPolicy", policy);
+    set(container, "terminationMessagePath", "/dev/termination-log");
+    set(container, "terminationMessagePolicy", "File");
+    child(container, "resources");
+    each(container, "ports", |port| set(port, "protocol", "TCP"));
+    each(container, "env", |env| {
+        if let Some(reference) = env.get_mut("valueFrom").and_then(|v| v.get_mut("fieldRef")) {
+            set(reference, "apiVersion", "v1");
+        }
+    });
+    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        if let Some(settings) = container.get_mut(probe).filter(|p| p.is_object()) {
+            set(settings, "timeoutSeconds", 1);
+            set(settings, "periodSeconds", 10);
+            set(settings, "successThreshold", 1);
+            set(settings, "failureThreshold", 3);
+            handler(settings);
+        }
+    }
+    if let Some(lifecycle) = container.get_mut("lifecycle") {
+        for hook in ["postStart", "preStop"] {
+            if let Some(hook) = lifecycle.get_mut(hook) {
+                handler(hook);
+            }
+        }
+    }
+}
+
+fn handler(handler: &mut Value) {
+    if let Some(http) = handler.get_mut("httpGet").filter(|h| h.is_object()) {
+        set(http, "path", "/");
+        set(http, "scheme", "HTTP");
+    }
+    if let Some(grpc) = handler.get_mut("grpc").filter(|h| h.is_object()) {
+        set(grpc, "service", "");
+    }
+}
+
+/// The tag of an image reference; `latest` when there is neither tag nor digest.
+fn tag(image: &str) -> &str {
+    if image.contains('@') {
+        return "";
+    }
+    let last = image.rsplit('/').next().unwrap_or_default();
+    last.split_once(':').map_or("latest", |(_, tag)| tag)
+}
+
+fn volume(volume: &mut Value) {
+    let sources = volume
+        .as_object()
+        .map_or(0, |v| v.keys().filter(|k| *k != "name").count());
+    if sources == 0 {
+        volume["emptyDir"] = json!({});
+    }
+    for (source, key) in [
+        ("secret", "defaultMode"),
+        ("configMap", "defaultMode"),
+        ("downwardAPI", "defaultMode"),
+        ("projected", "defaultMode"),
+    ] {
+        if let Some(source) = volume.get_mut(source).filter(|s| s.is_object()) {
+            set(source, key, 420);
+        }
+    }
+    if let Some(path) = volume.get_mut("hostPath").filter(|s| s.is_object()) {
+        set(path, "type", "");
+    }
+    let field_ref = |item: &mut Value| {
+        if let Some(reference) = item.get_mut("fieldRef") {
+            set(reference, "apiVersion", "v1");
+        }
+    };
+    if let Some(downward) = volume.get_mut("downwardAPI") {
+        each(downward, "items", field_ref);
+    }
+    if let Some(projected) = volume.get_mut("projected") {
+        each(projected, "sources", |source| {
+            if let Some(token) = source
+                .get_mut("serviceAccountToken")
+                .filter(|t| t.is_object())
+            {
+                set(token, "expirationSeconds", 3600);
+            }
+            if let Some(downward) = source.get_mut("downwardAPI") {
+                each(downward, "items", field_ref);
+            }
+        });
+    }
+}
+
+fn template(spec: &mut Value) {
+    let template = child(spec, "template");
+    child(template, "metadata");
+    pod_spec(child(template, "spec"));
+    if template["spec"]["hostNetwork"] == true {
+        host_ports(&mut template["spec"]);
+    }
+}
+
+pub fn deployment(object: &mut Value) {
+    let spec = child(object, "spec");
+    set(spec, "replicas", 1);
+    set(spec, "revisionHistoryLimit", 10);
+    set(spec, "progressDeadlineSeconds", 600);
+    let strategy = child(spec, "strategy");
+    if text(strategy, &["type"]).is_empty() {
+        strategy["type"] = "RollingUpdate".into();
+    }
+    if strategy["type"] == "RollingUpdate" {
+        let rolling = child(strategy, "rollingUpdate");
+        set(rolling, "maxUnavailable", "25%");
+        set(rolling, "maxSurge", "25%");
+    }
+    template(spec);
+}
+
+pub fn replica_set(object: &mut Value) {
+    let spec = child(object, "spec");
+    set(spec, "replicas", 1);
+    template(spec);
+}
+
+pub fn service(object: &mut Value) {
+    let spec = child(object, "spec");
+    set(spec, "sessionAffinity", "None");
+    if spec["sessionAffinity"] == "None" {
+        if let Some(spec) = spec.as_object_mut() {
+            spec.remove("sessionAffinityConfig");
+        }
+    } else if spec["sessionAffinity"] == "ClientIP" {
+        let client = child(child(spec, "sessionAffinityConfig"), "clientIP");
+        set(client, "timeoutSeconds", 10800);
+    }
+    set(spec, "type", "ClusterIP");
+    each(spec, "ports", |port| {
+        set(port, "protocol", "TCP");
+        let number = port["port"].clone();
+        if matches!(&port["targetPort"], Value::Null)
+            || port["targetPort"] == 0
+            || port["targetPort"] == ""
+        {
+            port["targetPort"] = number;
+        }
+    });
+    let kind = text(spec, &["type"]).to_owned();
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+        set(spec, "externalTrafficPolicy", "Cluster");
+    }
+    if kind == "LoadBalancer" {
+        set(spec, "allocateLoadBalancerNodePorts", true);
+    }
+    if kind != "ExternalName" {
+        set(spec, "internalTrafficPolicy", "Cluster");
+        set(spec, "ipFamilyPolicy", "SingleStack");
+        set(spec, "ipFamilies", json!(["IPv4"]));
+    }
+    object["status"] = match object.get("status") {
+        Some(status) => status.clone(),
+        None => json!({"loadBalancer": {}}),
+    };
+}
+
+/// Utilisation of CPU that an HPA without metrics aims at.
+const CPU_UTILIZATION: i64 = 80;
+
+pub fn hpa(object: &mut Value) {
+    let spec = child(object, "spec");
+    set(spec, "minReplicas", 1);
+    if crate::object::items(spec, &["metrics"]).is_empty() {
+        spec["metrics"] = json!([{"type": "Resource", "resource": {"name": "cpu",
+            "target": {"type": "Utilization", "averageUtilization": CPU_UTILIZATION}}}]);
+    }
+    if let Some(behavior) = spec.get_mut("behavior").filter(|b| b.is_object()) {
+        let up = child(behavior, "scaleUp");
+        set(up, "stabilizationWindowSeconds", 0);
+        scaling_rules(
+            up,
+            json!([{"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15}]),
+        );
+        let down = child(behavior, "scaleDown");
+        scaling_rules(
+            down,
+            json!([{"type": "Percent", "value": 100, "periodSeconds": 15}]),
+        );
+    }
+}
+
+fn scaling_rules(rules: &mut Value, policies: Value) {
+    set(rules, "selectPolicy", "Max");
+    set(rules, "policies", policies);
+}
+
+pub fn hpa_v1(object: &mut Value) {
+    let spec = child(object, "spec");
+    set(spec, "minReplicas", 1);
+    // What the annotations hold comes back in the conversion; without them CPU is the default.
+    let annotated =
+        !object["metadata"]["annotations"]["autoscaling.alpha.kubernetes.io/metrics"].is_null();
+    if !annotated {
+        set(
+            &mut object["spec"],
+            "targetCPUUtilizationPercentage",
+            CPU_UTILIZATION,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pull_policy_follows_the_tag() {
+        let cases = [
+            ("a", "latest"),
+            ("a:1", "1"),
+            ("host:5000/a", "latest"),
+            ("host:5000/a:1", "1"),
+            ("a:latest", "latest"),
+            ("a@sha256:00", ""),
+            ("a:latest@sha256:00", ""),
+        ];
+        for (image, expected) in cases {
+            assert_eq!(tag(image), expected, "{image}");
+        }
+    }
+
+    #[test]
+    fn deployments_get_upstreams_defaults() {
+        let mut object =
+            json!({"spec": {"template": {"spec": {"containers": [{"name": "a", "image": "a"}]}}}});
+        deployment(&mut object);
+        assert_eq!(
+            object,
+            json!({"spec": {
+                "replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600,
+                "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}},
+                "template": {"metadata": {}, "spec": {
+                    "restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst",
+                    "schedulerName": "default-scheduler", "securityContext": {},
+                    "containers": [{"name": "a", "image": "a", "imagePullPolicy": "Always", "resources": {},
+                        "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}]}}}})
+        );
+        let before = object.clone();
+        deployment(&mut object);
+        assert_eq!(object, before, "defaulting twice changes nothing");
+    }
+
+    #[test]
+    fn limits_are_requested_in_pods_alone() {
+        let limited = json!({"containers": [{"name": "a", "image": "a:1", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "100m"}}}]});
+        let mut object = json!({"spec": limited});
+        pod(&mut object);
+        assert_eq!(
+            object["spec"]["containers"][0]["resources"]["requests"],
+            json!({"cpu": "100m", "memory": "1Gi"})
+        );
+        let mut object = json!({"spec": {"template": {"spec": limited}}});
+        replica_set(&mut object);
+        assert_eq!(
+            object["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"],
+            json!({"cpu": "100m"})
+        );
+    }
+
+    #[test]
+    fn services_and_autoscalers() {
+        let mut object = json!({"spec": {"type": "NodePort", "ports": [{"port": 80}]}});
+        service(&mut object);
+        assert_eq!(
+            object["spec"]["ports"],
+            json!([{"port": 80, "protocol": "TCP", "targetPort": 80}])
+        );
+        assert_eq!(object["spec"]["externalTrafficPolicy"], "Cluster");
+        let mut object =
+            json!({"spec": {"maxReplicas": 3, "behavior": {"scaleDown": {"policies": []}}}});
+        hpa(&mut object);
+        assert_eq!(
+            object["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"],
+            80
+        );
+        assert_eq!(
+            object["spec"]["behavior"]["scaleUp"]["policies"][0]["value"],
+            4
+        );
+        assert_eq!(
+            object["spec"]["behavior"]["scaleDown"]["selectPolicy"],
+            "Max"
+        );
+    }
+}

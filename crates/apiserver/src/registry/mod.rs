@@ -1,0 +1,197 @@
+//! The registry of kinds: one row per served resource, with everything the generic handlers need to know.
+
+pub mod columns;
+pub mod convert;
+pub mod defaults;
+pub mod names;
+pub mod strategy;
+mod table;
+pub mod validate;
+
+use serde_json::Value;
+
+use crate::object;
+pub use columns::Column;
+pub use table::all;
+pub use validate::Problems;
+
+/// A field that a field selector may name.
+pub struct Field {
+    /// As the selector names it: `spec.nodeName`.
+    pub name: &'static str,
+    /// Where it is in the stored object.
+    pub path: &'static [&'static str],
+}
+
+impl Field {
+    /// The field's value as text; absent is empty.
+    pub fn read(&self, value: &Value) -> String {
+        match object::at(value, self.path) {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Null) | None => match self.name {
+                "spec.unschedulable" | "spec.hostNetwork" => "false".into(),
+                _ => String::new(),
+            },
+            Some(other) => other.to_string(),
+        }
+    }
+}
+
+/// One served resource in one version. Versions of the same resource share `storage`.
+pub struct Kind {
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    pub plural: &'static str,
+    pub singular: &'static str,
+    pub short_names: &'static [&'static str],
+    pub categories: &'static [&'static str],
+    pub namespaced: bool,
+    /// Key prefix without the last slash; empty for resources that are answered and not kept.
+    pub storage: &'static str,
+    /// `apiVersion` under which objects are stored.
+    pub storage_version: &'static str,
+    /// Whether `/status` is served, and writes elsewhere leave the status alone.
+    pub status: bool,
+    /// Whether `/scale` is served.
+    pub scale: bool,
+    /// Whether `metadata.generation` counts changes of the spec.
+    pub generation: bool,
+    /// Subresources with a handler of their own: name, kind, group and version of their body, verbs.
+    pub subresources: &'static [Subresource],
+    /// What names are allowed.
+    pub names: fn(&str) -> Vec<String>,
+    pub fields: &'static [Field],
+    pub columns: &'static [Column],
+    pub cells: fn(&Value) -> Vec<Value>,
+    pub defaults: fn(&mut Value),
+    /// Admission and strategy on create, after defaulting.
+    pub prepare_create: fn(&mut Value),
+    /// Strategy on update: what a write of the main resource may not touch is taken from the old object.
+    pub prepare_update: fn(&mut Value, &Value),
+    pub validate: fn(&Value, &mut Problems),
+    pub validate_update: fn(&Value, &Value, &mut Problems),
+    /// Between the served and the stored version; `None` when they are the same.
+    pub conversion: Option<Conversion>,
+}
+
+/// How a served version becomes the stored one and back.
+pub struct Conversion {
+    pub to_stored: fn(&mut Value),
+    pub from_stored: fn(&mut Value),
+}
+
+/// A subresource with a handler of its own.
+pub struct Subresource {
+    pub name: &'static str,
+    pub kind: &'static str,
+    pub group: &'static str,
+    pub version: &'static str,
+    pub verbs: &'static [&'static str],
+}
+
+/// The verbs of a resource that is kept.
+pub const VERBS: [&str; 8] = [
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+
+impl Kind {
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.into()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    /// Group, version and kind.
+    pub fn gvk(&self) -> crate::schema::Gvk {
+        crate::schema::Gvk::gvk(self.group, self.version, self.kind)
+    }
+
+    /// The key of an object.
+    pub fn key(&self, namespace: &str, name: &str) -> String {
+        if self.namespaced {
+            format!("{}/{namespace}/{name}", self.storage)
+        } else {
+            format!("{}/{name}", self.storage)
+        }
+    }
+
+    /// The prefix of all objects, or of those in a namespace.
+    pub fn prefix(&self, namespace: &str) -> String {
+        if self.namespaced && !namespace.is_empty() {
+            format!("{}/{namespace}/", self.storage)
+        } else {
+            format!("{}/", self.storage)
+        }
+    }
+
+    /// The verbs of the resource itself.
+    pub fn verbs(&self) -> &'static [&'static str] {
+        if self.storage.is_empty() {
+            &["create"]
+        } else {
+            &VERBS
+        }
+    }
+
+    /// The subresource of that name, with a handler of its own.
+    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// Brings an object in this version into the stored one.
+    pub fn to_stored(&self, value: &mut Value) {
+        if let Some(conversion) = &self.conversion {
+            (conversion.to_stored)(value);
+        }
+        value["apiVersion"] = self.storage_version.into();
+        value["kind"] = self.kind.into();
+    }
+
+    /// Brings a stored object into this version.
+    pub fn from_stored(&self, value: &mut Value) {
+        if let Some(conversion) = &self.conversion {
+            (conversion.from_stored)(value);
+        }
+        value["apiVersion"] = self.api_version().into();
+    }
+}
+
+/// The row of a resource.
+pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
+    all()
+        .iter()
+        .find(|k| k.group == group && k.version == version && k.plural == plural)
+}
+
+/// The served versions of a group, preferred first.
+pub fn versions(group: &str) -> Vec<&'static str> {
+    let mut versions = Vec::new();
+    for kind in all().iter().filter(|k| k.group == group) {
+        if !versions.contains(&kind.version) {
+            versions.push(kind.version);
+        }
+    }
+    versions
+}
+
+/// The served groups other than the core one, in discovery's order.
+pub fn groups() -> Vec<&'static str> {
+    let mut groups = Vec::new();
+    for kind in all().iter().filter(|k| !k.group.is_empty()) {
+        if !groups.contains(&kind.group) {
+            groups.push(kind.group);
+        }
+    }
+    groups
+}

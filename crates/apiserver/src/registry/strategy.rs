@@ -1,0 +1,220 @@
+//! What creates and updates may set (upstream's registry strategies), on stored objects.
+
+use serde_json::{Value, json};
+
+use crate::object::{at, items, text};
+use crate::quantity::Quantity;
+
+/// Leaves a new object as it is.
+pub fn keep(_: &mut Value) {}
+
+/// Leaves an update as it is.
+pub fn keep_update(_: &mut Value, _: &Value) {}
+
+/// A new object's status is the controllers' to write.
+pub fn drop_status(object: &mut Value) {
+    if let Some(map) = object.as_object_mut() {
+        map.insert("status".into(), json!({}));
+    }
+}
+
+pub fn namespace_create(object: &mut Value) {
+    object["status"] = json!({"phase": "Active"});
+    let mut finalizers = items(object, &["spec", "finalizers"]).to_vec();
+    if !finalizers.iter().any(|f| f == "kubernetes") {
+        finalizers.push("kubernetes".into());
+    }
+    object["spec"] = json!({"finalizers": finalizers});
+}
+
+/// Finalizers change by the `finalize` subresource only.
+pub fn namespace_update(new: &mut Value, old: &Value) {
+    new["spec"] = old["spec"].clone();
+}
+
+/// `stringData` is write-only: it goes into `data`.
+pub fn secret(object: &mut Value) {
+    use base64::Engine as _;
+    let Some(Value::Object(plain)) = object.as_object_mut().and_then(|o| o.remove("stringData"))
+    else {
+        return;
+    };
+    if !object["data"].is_object() {
+        object["data"] = json!({});
+    }
+    for (key, value) in plain {
+        let text = value.as_str().unwrap_or_default();
+        object["data"][key] = base64::engine::general_purpose::STANDARD
+            .encode(text)
+            .into();
+    }
+}
+
+/// The type stays when it is not named.
+pub fn secret_update(new: &mut Value, old: &Value) {
+    secret(new);
+    if text(new, &["type"]).is_empty() {
+        new["type"] = old["type"].clone();
+    }
+}
+
+pub fn service_create(object: &mut Value) {
+    object["status"] = json!({"loadBalancer": {}});
+    headless(object);
+}
+
+/// A Service that does not name its address or families keeps them, except when it changes to ExternalName.
+pub fn service_update(new: &mut Value, old: &Value) {
+    if text(new, &["spec", "type"]) == "ExternalName" {
+        if let Some(spec) = new["spec"].as_object_mut()
+            && old["spec"]["type"] != "ExternalName"
+            && spec.get("clusterIP") == old["spec"].get("clusterIP")
+        {
+            for key in [
+                "clusterIP",
+                "clusterIPs",
+                "ipFamilies",
+                "ipFamilyPolicy",
+                "internalTrafficPolicy",
+            ] {
+                spec.remove(key);
+            }
+        }
+        return;
+    }
+    for key in ["clusterIP", "clusterIPs"] {
+        if at(new, &["spec", key]).is_none()
+            && let Some(kept) = at(old, &["spec", key])
+        {
+            new["spec"][key] = kept.clone();
+        }
+    }
+    headless(new);
+}
+
+fn headless(object: &mut Value) {
+    // An external traffic policy means nothing without a port on the node.
+    if matches!(
+        text(object, &["spec", "type"]),
+        "ClusterIP" | "ExternalName"
+    ) && items(object, &["spec", "externalIPs"]).is_empty()
+        && let Some(spec) = object["spec"].as_object_mut()
+    {
+        spec.remove("externalTrafficPolicy");
+        spec.remove("allocateLoadBalancerNodePorts");
+    }
+}
+
+/// A new pod is pending, belongs to a service account, has a priority and the tolerations of its class.
+pub fn pod_create(object: &mut Value) {
+    let qos = qos_class(&object["spec"]);
+    object["status"] = json!({"phase": "Pending", "qosClass": qos});
+    let spec = &mut object["spec"];
+    if text(spec, &["serviceAccountName"]).is_empty() {
+        spec["serviceAccountName"] = "default".into();
+        spec["serviceAccount"] = "default".into();
+    }
+    if at(spec, &["priority"]).is_none() {
+        let priority: i64 = match text(spec, &["priorityClassName"]) {
+            "system-node-critical" => 2_000_001_000,
+            "system-cluster-critical" => 2_000_000_000,
+            _ => 0,
+        };
+        spec["priority"] = priority.into();
+    }
+    if at(spec, &["preemptionPolicy"]).is_none() {
+        spec["preemptionPolicy"] = "PreemptLowerPriority".into();
+    }
+}
+
+/// The class of service is decided once.
+pub fn pod_update(new: &mut Value, old: &Value) {
+    for key in [
+        "serviceAccountName",
+        "serviceAccount",
+        "priority",
+        "preemptionPolicy",
+        "nodeName",
+    ] {
+        if at(new, &["spec", key]).is_none()
+            && let Some(kept) = at(old, &["spec", key])
+        {
+            new["spec"][key] = kept.clone();
+        }
+    }
+}
+
+/// Guaranteed, Burstable or BestEffort (upstream `qos.ComputePodQOS`).
+pub fn qos_class(spec: &Value) -> &'static str {
+    let (mut any, mut guaranteed) = (false, true);
+    let lists = [
+        items(spec, &["containers"]),
+        items(spec, &["initContainers"]),
+    ];
+    for container in lists.into_iter().flatten() {
+        for resource in ["cpu", "memory"] {
+            let amount = |kind: &str| amount(&container["resources"][kind][resource]);
+            let (request, limit) = (amount("requests"), amount("limits"));
+            any |= request.is_some() || limit.is_some();
+            guaranteed &= limit.is_some() && (request.is_none() || request == limit);
+        }
+    }
+    match (any, guaranteed) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
+/// A positive amount in thousandths.
+fn amount(value: &Value) -> Option<i128> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    let quantity: Quantity = text.parse().ok()?;
+    let milli = i128::from(quantity.milli_value());
+    (milli > 0).then_some(milli)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn qos_classes() {
+        let cases = [
+            (json!({}), "BestEffort"),
+            (json!({"requests": {"cpu": "1"}}), "Burstable"),
+            (json!({"limits": {"cpu": "1"}}), "Burstable"),
+            (
+                json!({"limits": {"cpu": "1", "memory": "1Gi"}}),
+                "Guaranteed",
+            ),
+            (
+                json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1024Mi"}}),
+                "Guaranteed",
+            ),
+            (
+                json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1", "memory": "1Mi"}}),
+                "Burstable",
+            ),
+            (json!({"requests": {"cpu": "0"}}), "BestEffort"),
+        ];
+        for (resources, expected) in cases {
+            assert_eq!(
+                qos_class(&json!({"containers": [{"resources": resources}]})),
+                expected,
+                "{resources}"
+            );
+        }
+    }
+
+    #[test]
+    fn string_data_becomes_data() {
+        let mut object = json!({"stringData": {"a": "hi"}, "data": {"b": "eA=="}});
+        secret(&mut object);
+        assert_eq!(object, json!({"data": {"a": "aGk=", "b": "eA=="}}));
+    }
+}

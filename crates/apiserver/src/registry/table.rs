@@ -1,0 +1,470 @@
+//! The rows: every served kind. To add one, add its row, its columns, defaults and validation.
+
+use super::names::{dns1035_label, dns1123_label, dns1123_subdomain, path_segment};
+use super::{Conversion, Field, Kind, Subresource, columns, convert, defaults, strategy, validate};
+
+/// Every kind; versions of a group in the order of preference.
+pub fn all() -> &'static [Kind] {
+    &KINDS
+}
+
+/// What most rows have in common.
+const BASE: Kind = Kind {
+    group: "",
+    version: "v1",
+    kind: "",
+    plural: "",
+    singular: "",
+    short_names: &[],
+    categories: &[],
+    namespaced: true,
+    storage: "",
+    storage_version: "v1",
+    status: false,
+    scale: false,
+    generation: false,
+    subresources: &[],
+    names: dns1123_subdomain,
+    fields: &[],
+    columns: columns::PLAIN,
+    cells: columns::plain,
+    defaults: defaults::nothing,
+    prepare_create: strategy::keep,
+    prepare_update: strategy::keep_update,
+    validate: validate::nothing,
+    validate_update: validate::nothing_update,
+    conversion: None,
+};
+
+const fn field(name: &'static str, path: &'static [&'static str]) -> Field {
+    Field { name, path }
+}
+
+const fn connect(
+    name: &'static str,
+    kind: &'static str,
+    verbs: &'static [&'static str],
+) -> Subresource {
+    Subresource {
+        name,
+        kind,
+        group: "",
+        version: "v1",
+        verbs,
+    }
+}
+
+const STREAM: &[&str] = &["create", "get"];
+
+const POD_FIELDS: &[Field] = &[
+    field("spec.nodeName", &["spec", "nodeName"]),
+    field("spec.restartPolicy", &["spec", "restartPolicy"]),
+    field("spec.schedulerName", &["spec", "schedulerName"]),
+    field("spec.serviceAccountName", &["spec", "serviceAccountName"]),
+    field("spec.hostNetwork", &["spec", "hostNetwork"]),
+    field("status.phase", &["status", "phase"]),
+    field("status.podIP", &["status", "podIP"]),
+    field("status.nominatedNodeName", &["status", "nominatedNodeName"]),
+];
+
+const EVENT_FIELDS: &[Field] = &[
+    field("involvedObject.kind", &["involvedObject", "kind"]),
+    field("involvedObject.namespace", &["involvedObject", "namespace"]),
+    field("involvedObject.name", &["involvedObject", "name"]),
+    field("involvedObject.uid", &["involvedObject", "uid"]),
+    field(
+        "involvedObject.apiVersion",
+        &["involvedObject", "apiVersion"],
+    ),
+    field(
+        "involvedObject.resourceVersion",
+        &["involvedObject", "resourceVersion"],
+    ),
+    field("involvedObject.fieldPath", &["involvedObject", "fieldPath"]),
+    field("reason", &["reason"]),
+    field("reportingComponent", &["reportingComponent"]),
+    field("source", &["source", "component"]),
+    field("type", &["type"]),
+];
+
+/// The stored form is core's, so the paths are core's too.
+const NEW_EVENT_FIELDS: &[Field] = &[
+    field("regarding.kind", &["involvedObject", "kind"]),
+    field("regarding.namespace", &["involvedObject", "namespace"]),
+    field("regarding.name", &["involvedObject", "name"]),
+    field("regarding.uid", &["involvedObject", "uid"]),
+    field("regarding.apiVersion", &["involvedObject", "apiVersion"]),
+    field(
+        "regarding.resourceVersion",
+        &["involvedObject", "resourceVersion"],
+    ),
+    field("regarding.fieldPath", &["involvedObject", "fieldPath"]),
+    field("reason", &["reason"]),
+    field("reportingController", &["reportingComponent"]),
+    field("source", &["source", "component"]),
+    field("type", &["type"]),
+];
+
+const HPA: Kind = Kind {
+    group: "autoscaling",
+    kind: "HorizontalPodAutoscaler",
+    plural: "horizontalpodautoscalers",
+    singular: "horizontalpodautoscaler",
+    short_names: &["hpa"],
+    categories: &["all"],
+    storage: "/registry/horizontalpodautoscalers",
+    storage_version: "autoscaling/v2",
+    status: true,
+    columns: columns::HPA,
+    validate: validate::hpa,
+    ..BASE
+};
+
+const REVIEW: Kind = Kind {
+    namespaced: false,
+    group: "authorization.k8s.io",
+    ..BASE
+};
+
+static KINDS: [Kind; 21] = [
+    Kind {
+        kind: "ConfigMap",
+        plural: "configmaps",
+        singular: "configmap",
+        short_names: &["cm"],
+        storage: "/registry/configmaps",
+        columns: columns::CONFIG_MAP,
+        cells: columns::config_map,
+        validate: validate::config_map,
+        validate_update: validate::config_map_update,
+        ..BASE
+    },
+    Kind {
+        kind: "Endpoints",
+        plural: "endpoints",
+        singular: "endpoints",
+        short_names: &["ep"],
+        storage: "/registry/services/endpoints",
+        columns: columns::ENDPOINTS,
+        cells: columns::endpoints,
+        defaults: defaults::endpoints,
+        ..BASE
+    },
+    Kind {
+        kind: "Event",
+        plural: "events",
+        singular: "event",
+        short_names: &["ev"],
+        storage: "/registry/events",
+        fields: EVENT_FIELDS,
+        columns: columns::EVENT,
+        cells: columns::event,
+        validate: validate::event,
+        ..BASE
+    },
+    Kind {
+        kind: "Namespace",
+        plural: "namespaces",
+        singular: "namespace",
+        short_names: &["ns"],
+        namespaced: false,
+        storage: "/registry/namespaces",
+        status: true,
+        subresources: &[Subresource {
+            name: "finalize",
+            kind: "Namespace",
+            group: "",
+            version: "v1",
+            verbs: &["update"],
+        }],
+        names: dns1123_label,
+        fields: &[field("status.phase", &["status", "phase"])],
+        columns: columns::NAMESPACE,
+        cells: columns::namespace,
+        defaults: defaults::namespace,
+        prepare_create: strategy::namespace_create,
+        prepare_update: strategy::namespace_update,
+        ..BASE
+    },
+    Kind {
+        kind: "Node",
+        plural: "nodes",
+        singular: "node",
+        short_names: &["no"],
+        namespaced: false,
+        storage: "/registry/minions",
+        status: true,
+        subresources: &[connect(
+            "proxy",
+            "NodeProxyOptions",
+            &["create", "delete", "get", "patch", "update"],
+        )],
+        fields: &[field("spec.unschedulable", &["spec", "unschedulable"])],
+        columns: columns::NODE,
+        cells: columns::node,
+        defaults: defaults::node,
+        // A node registers itself with its status.
+        prepare_create: strategy::keep,
+        ..BASE
+    },
+    Kind {
+        kind: "Pod",
+        plural: "pods",
+        singular: "pod",
+        short_names: &["po"],
+        categories: &["all"],
+        storage: "/registry/pods",
+        status: true,
+        generation: true,
+        subresources: &[
+            connect("attach", "PodAttachOptions", STREAM),
+            Subresource {
+                name: "binding",
+                kind: "Binding",
+                group: "",
+                version: "v1",
+                verbs: &["create"],
+            },
+            Subresource {
+                name: "eviction",
+                kind: "Eviction",
+                group: "policy",
+                version: "v1",
+                verbs: &["create"],
+            },
+            connect("exec", "PodExecOptions", STREAM),
+            connect("log", "PodLogOptions", &["get"]),
+            connect("portforward", "PodPortForwardOptions", STREAM),
+        ],
+        fields: POD_FIELDS,
+        columns: columns::POD,
+        cells: columns::pod,
+        defaults: defaults::pod,
+        prepare_create: strategy::pod_create,
+        prepare_update: strategy::pod_update,
+        validate: validate::pod,
+        validate_update: validate::pod_update,
+        ..BASE
+    },
+    Kind {
+        kind: "Secret",
+        plural: "secrets",
+        singular: "secret",
+        storage: "/registry/secrets",
+        fields: &[field("type", &["type"])],
+        columns: columns::SECRET,
+        cells: columns::secret,
+        defaults: defaults::secret,
+        prepare_create: strategy::secret,
+        prepare_update: strategy::secret_update,
+        validate: validate::secret,
+        validate_update: validate::secret_update,
+        ..BASE
+    },
+    Kind {
+        kind: "ServiceAccount",
+        plural: "serviceaccounts",
+        singular: "serviceaccount",
+        short_names: &["sa"],
+        storage: "/registry/serviceaccounts",
+        columns: columns::SERVICE_ACCOUNT,
+        cells: columns::service_account,
+        ..BASE
+    },
+    Kind {
+        kind: "Service",
+        plural: "services",
+        singular: "service",
+        short_names: &["svc"],
+        categories: &["all"],
+        storage: "/registry/services/specs",
+        status: true,
+        names: dns1035_label,
+        fields: &[
+            field("spec.clusterIP", &["spec", "clusterIP"]),
+            field("spec.type", &["spec", "type"]),
+        ],
+        columns: columns::SERVICE,
+        cells: columns::service,
+        defaults: defaults::service,
+        prepare_create: strategy::service_create,
+        prepare_update: strategy::service_update,
+        validate: validate::service,
+        validate_update: validate::service_update,
+        ..BASE
+    },
+    Kind {
+        group: "apps",
+        kind: "Deployment",
+        plural: "deployments",
+        singular: "deployment",
+        short_names: &["deploy"],
+        categories: &["all"],
+        storage: "/registry/deployments",
+        storage_version: "apps/v1",
+        status: true,
+        scale: true,
+        generation: true,
+        columns: columns::DEPLOYMENT,
+        cells: columns::deployment,
+        defaults: defaults::deployment,
+        prepare_create: strategy::drop_status,
+        validate: validate::deployment,
+        validate_update: validate::selector_update,
+        ..BASE
+    },
+    Kind {
+        group: "apps",
+        kind: "ReplicaSet",
+        plural: "replicasets",
+        singular: "replicaset",
+        short_names: &["rs"],
+        categories: &["all"],
+        storage: "/registry/replicasets",
+        storage_version: "apps/v1",
+        status: true,
+        scale: true,
+        generation: true,
+        columns: columns::REPLICA_SET,
+        cells: columns::replica_set,
+        fields: &[field("status.replicas", &["status", "replicas"])],
+        defaults: defaults::replica_set,
+        prepare_create: strategy::drop_status,
+        validate: validate::replica_set,
+        validate_update: validate::selector_update,
+        ..BASE
+    },
+    Kind {
+        version: "v2",
+        cells: columns::hpa,
+        defaults: defaults::hpa,
+        prepare_create: strategy::drop_status,
+        ..HPA
+    },
+    Kind {
+        version: "v1",
+        cells: columns::hpa_v1,
+        defaults: defaults::hpa_v1,
+        prepare_create: strategy::drop_status,
+        conversion: Some(Conversion {
+            to_stored: convert::hpa_to_v2,
+            from_stored: convert::hpa_to_v1,
+        }),
+        ..HPA
+    },
+    Kind {
+        group: "coordination.k8s.io",
+        kind: "Lease",
+        plural: "leases",
+        singular: "lease",
+        storage: "/registry/leases",
+        storage_version: "coordination.k8s.io/v1",
+        columns: columns::LEASE,
+        cells: columns::lease,
+        validate: validate::lease,
+        ..BASE
+    },
+    Kind {
+        group: "discovery.k8s.io",
+        kind: "EndpointSlice",
+        plural: "endpointslices",
+        singular: "endpointslice",
+        storage: "/registry/endpointslices",
+        storage_version: "discovery.k8s.io/v1",
+        generation: true,
+        columns: columns::ENDPOINT_SLICE,
+        cells: columns::endpoint_slice,
+        defaults: defaults::endpoint_slice,
+        validate: validate::endpoint_slice,
+        validate_update: validate::endpoint_slice_update,
+        ..BASE
+    },
+    Kind {
+        group: "events.k8s.io",
+        kind: "Event",
+        plural: "events",
+        singular: "event",
+        short_names: &["ev"],
+        storage: "/registry/events",
+        fields: NEW_EVENT_FIELDS,
+        columns: columns::EVENT,
+        cells: columns::new_event,
+        conversion: Some(Conversion {
+            to_stored: convert::event_to_core,
+            from_stored: convert::event_from_core,
+        }),
+        ..BASE
+    },
+    Kind {
+        group: "authentication.k8s.io",
+        kind: "SelfSubjectReview",
+        plural: "selfsubjectreviews",
+        singular: "selfsubjectreview",
+        names: path_segment,
+        ..REVIEW
+    },
+    Kind {
+        kind: "SelfSubjectAccessReview",
+        plural: "selfsubjectaccessreviews",
+        singular: "selfsubjectaccessreview",
+        ..REVIEW
+    },
+    Kind {
+        kind: "SelfSubjectRulesReview",
+        plural: "selfsubjectrulesreviews",
+        singular: "selfsubjectrulesreview",
+        ..REVIEW
+    },
+    Kind {
+        kind: "SubjectAccessReview",
+        plural: "subjectaccessreviews",
+        singular: "subjectaccessreview",
+        ..REVIEW
+    },
+    Kind {
+        kind: "LocalSubjectAccessReview",
+        plural: "localsubjectaccessreviews",
+        singular: "localsubjectaccessreview",
+        namespaced: true,
+        ..REVIEW
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_consistent() {
+        let mut seen = std::collections::HashSet::new();
+        for kind in all() {
+            assert!(
+                seen.insert((kind.group, kind.version, kind.plural)),
+                "{} twice",
+                kind.plural
+            );
+            assert!(
+                !kind.kind.is_empty() && !kind.singular.is_empty(),
+                "{}",
+                kind.plural
+            );
+            if kind.storage.is_empty() {
+                continue;
+            }
+            assert!(
+                kind.storage.starts_with("/registry/") && !kind.storage.ends_with('/'),
+                "{}",
+                kind.plural
+            );
+            // Kinds under one prefix share a watch cache, so one reads the fields of the other.
+            let first = all()
+                .iter()
+                .find(|k| k.storage == kind.storage)
+                .expect("itself at least");
+            assert_eq!(first.fields.len(), kind.fields.len(), "{}", kind.plural);
+            for (a, b) in first.fields.iter().zip(kind.fields) {
+                assert_eq!(a.path, b.path, "{}", kind.plural);
+            }
+        }
+    }
+}

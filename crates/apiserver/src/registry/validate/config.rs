@@ -1,0 +1,140 @@
+//! Validation of ConfigMaps, Secrets, Events and Leases.
+
+use base64::Engine as _;
+use serde_json::Value;
+
+use super::{Problems, at_least, names};
+use crate::object::{at, text};
+
+/// ConfigMaps and Secrets may hold this much.
+const DATA_BYTES_MAX: usize = 1024 * 1024;
+
+fn keys(object: &Value, part: &str, problems: &mut Problems) -> usize {
+    let Some(data) = object[part].as_object() else {
+        return 0;
+    };
+    let mut size = 0;
+    for (key, value) in data {
+        for why in names::config_key(key) {
+            problems.invalid(&format!("{part}[{key}]"), &key.as_str().into(), &why);
+        }
+        size += value.as_str().map_or(0, str::len);
+    }
+    size
+}
+
+pub fn config_map(object: &Value, problems: &mut Problems) {
+    let mut size = keys(object, "data", problems);
+    size += keys(object, "binaryData", problems);
+    if let Some(data) = object["data"].as_object() {
+        for key in data
+            .keys()
+            .filter(|k| object["binaryData"].get(k.as_str()).is_some())
+        {
+            problems.invalid(
+                &format!("data[{key}]"),
+                &key.as_str().into(),
+                "duplicate of key present in binaryData",
+            );
+        }
+    }
+    if size > DATA_BYTES_MAX {
+        problems.too_long("", DATA_BYTES_MAX);
+    }
+}
+
+pub fn config_map_update(new: &Value, old: &Value, problems: &mut Problems) {
+    immutable(new, old, &["data", "binaryData"], problems);
+}
+
+fn immutable(new: &Value, old: &Value, parts: &[&str], problems: &mut Problems) {
+    if old["immutable"] != true {
+        return;
+    }
+    if new["immutable"] != true {
+        problems.forbidden("immutable", "field is immutable when `immutable` is set");
+    }
+    for part in parts {
+        if new[part] != old[part] {
+            problems.forbidden(part, "field is immutable when `immutable` is set");
+        }
+    }
+}
+
+pub fn secret(object: &Value, problems: &mut Problems) {
+    keys(object, "data", problems);
+    let mut size = 0;
+    if let Some(data) = object["data"].as_object() {
+        for (key, value) in data {
+            match base64::engine::general_purpose::STANDARD
+                .decode(value.as_str().unwrap_or_default())
+            {
+                Ok(bytes) => size += bytes.len(),
+                Err(error) => problems.invalid(
+                    &format!("data[{key}]"),
+                    value,
+                    &format!("must be base64: {error}"),
+                ),
+            }
+        }
+    }
+    if size > DATA_BYTES_MAX {
+        problems.too_long("data", DATA_BYTES_MAX);
+    }
+    let has = |key: &str| object["data"].get(key).is_some();
+    let needed: &[&str] = match text(object, &["type"]) {
+        "kubernetes.io/tls" => &["tls.crt", "tls.key"],
+        "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
+        "kubernetes.io/dockercfg" => &[".dockercfg"],
+        "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
+        "kubernetes.io/basic-auth" if !has("username") && !has("password") => {
+            &["username", "password"]
+        }
+        _ => &[],
+    };
+    for key in needed.iter().filter(|k| !has(k)) {
+        problems.required(&format!("data[{key}]"), "");
+    }
+    if text(object, &["type"]) == "kubernetes.io/service-account-token"
+        && object["metadata"]["annotations"]["kubernetes.io/service-account.name"]
+            .as_str()
+            .unwrap_or_default()
+            .is_empty()
+    {
+        problems.required(
+            "metadata.annotations[kubernetes.io/service-account.name]",
+            "",
+        );
+    }
+}
+
+pub fn secret_update(new: &Value, old: &Value, problems: &mut Problems) {
+    if new["type"] != old["type"] {
+        problems.invalid("type", &new["type"], "field is immutable");
+    }
+    immutable(new, old, &["data"], problems);
+}
+
+pub fn event(object: &Value, problems: &mut Problems) {
+    let namespace = text(object, &["metadata", "namespace"]);
+    let about = text(object, &["involvedObject", "namespace"]);
+    // Events about objects without a namespace live in the default one.
+    if about.is_empty() && !matches!(namespace, "default" | "kube-system")
+        || !about.is_empty() && about != namespace
+    {
+        problems.invalid(
+            "involvedObject.namespace",
+            &about.into(),
+            "does not match event.namespace",
+        );
+    }
+}
+
+pub fn lease(object: &Value, problems: &mut Problems) {
+    let spec = &object["spec"];
+    at_least(spec, "leaseDurationSeconds", 1, "spec", problems);
+    at_least(spec, "leaseTransitions", 0, "spec", problems);
+    if at(spec, &["holderIdentity"]).is_some_and(|h| h == "") {
+        problems.invalid("spec.holderIdentity", &"".into(), "must not be empty");
+    }
+}

@@ -1,0 +1,158 @@
+//! Validation: what is wrong with which field, in upstream's words.
+
+mod autoscaler;
+mod config;
+mod container;
+mod network;
+mod pod;
+mod workload;
+
+use serde_json::Value;
+
+use super::names;
+use crate::status::Cause;
+
+pub use autoscaler::hpa;
+pub use config::{config_map, config_map_update, event, lease, secret, secret_update};
+pub use network::{endpoint_slice, endpoint_slice_update, service, service_update};
+pub use pod::{pod, pod_update};
+pub use workload::{deployment, replica_set, selector_update};
+
+/// The field errors found so far.
+#[derive(Debug, Default)]
+pub struct Problems(pub Vec<Cause>);
+
+impl Problems {
+    fn add(&mut self, reason: &'static str, field: &str, message: String) {
+        self.0.push(Cause {
+            reason,
+            message,
+            field: field.to_owned(),
+        });
+    }
+
+    /// A value that is there and wrong.
+    pub fn invalid(&mut self, field: &str, value: &Value, why: &str) {
+        let shown = show(value);
+        self.add(
+            "FieldValueInvalid",
+            field,
+            format!("Invalid value: {shown}: {why}"),
+        );
+    }
+
+    /// A value that must be there.
+    pub fn required(&mut self, field: &str, why: &str) {
+        let message = if why.is_empty() {
+            "Required value".into()
+        } else {
+            format!("Required value: {why}")
+        };
+        self.add("FieldValueRequired", field, message);
+    }
+
+    /// A value that is not one of the supported ones.
+    pub fn not_supported(&mut self, field: &str, value: &Value, supported: &[&str]) {
+        let mut supported: Vec<_> = supported.iter().map(|s| format!("{s:?}")).collect();
+        supported.sort();
+        let shown = show(value);
+        self.add(
+            "FieldValueNotSupported",
+            field,
+            format!(
+                "Unsupported value: {shown}: supported values: {}",
+                supported.join(", ")
+            ),
+        );
+    }
+
+    /// A value that occurs twice.
+    pub fn duplicate(&mut self, field: &str, value: &Value) {
+        self.add(
+            "FieldValueDuplicate",
+            field,
+            format!("Duplicate value: {}", show(value)),
+        );
+    }
+
+    /// A value that may not be there.
+    pub fn forbidden(&mut self, field: &str, why: &str) {
+        self.add("FieldValueForbidden", field, format!("Forbidden: {why}"));
+    }
+
+    /// A value longer than allowed, in bytes.
+    pub fn too_long(&mut self, field: &str, limit: usize) {
+        self.add(
+            "FieldValueTooLong",
+            field,
+            format!("Too long: may not be more than {limit} bytes"),
+        );
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A value as upstream prints it in a field error: strings quoted, structures as JSON.
+fn show(value: &Value) -> String {
+    match value {
+        Value::Null => "null".into(),
+        other => other.to_string(),
+    }
+}
+
+/// Nothing to check.
+pub fn nothing(_: &Value, _: &mut Problems) {}
+
+/// Nothing to check in an update.
+pub fn nothing_update(_: &Value, _: &Value, _: &mut Problems) {}
+
+/// Checks label keys and values.
+pub fn labels(labels: Option<&Value>, field: &str, problems: &mut Problems) {
+    let Some(labels) = labels.and_then(Value::as_object) else {
+        return;
+    };
+    for (key, value) in labels {
+        for why in names::label_key(key) {
+            problems.invalid(field, &key.as_str().into(), &why);
+        }
+        for why in names::label_value(value.as_str().unwrap_or_default()) {
+            problems.invalid(field, value, &why);
+        }
+    }
+}
+/// Checks that a number is at least `least`.
+fn at_least(object: &Value, key: &str, least: i64, field: &str, problems: &mut Problems) {
+    if let Some(number) = object[key].as_i64()
+        && number < least
+    {
+        let why = if least == 1 {
+            "must be greater than 0".into()
+        } else {
+            format!("must be greater than or equal to {least}")
+        };
+        problems.invalid(&format!("{field}.{key}"), &number.into(), &why);
+    }
+}
+
+/// Checks a port number.
+fn port_number(number: i64, field: &str, problems: &mut Problems) {
+    if !(1..=65535).contains(&number) {
+        problems.invalid(
+            field,
+            &number.into(),
+            "must be between 1 and 65535, inclusive",
+        );
+    }
+}
+
+/// Checks that a text is one of a few, when it is there.
+fn one_of(object: &Value, key: &str, supported: &[&str], field: &str, problems: &mut Problems) {
+    if let Some(text) = object[key].as_str()
+        && !supported.contains(&text)
+    {
+        problems.not_supported(&format!("{field}.{key}"), &object[key], supported);
+    }
+}

@@ -1,0 +1,229 @@
+//! Validation of Services and EndpointSlices.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use super::{Problems, labels, names, one_of, port_number};
+use crate::object::{items, text};
+
+const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
+/// Upstream's limits on an EndpointSlice.
+const ENDPOINTS_MAX: usize = 1000;
+const PORTS_MAX: usize = 20_000;
+
+pub fn service(object: &Value, problems: &mut Problems) {
+    let spec = &object["spec"];
+    one_of(spec, "type", TYPES, "spec", problems);
+    one_of(
+        spec,
+        "sessionAffinity",
+        &["ClientIP", "None"],
+        "spec",
+        problems,
+    );
+    one_of(
+        spec,
+        "internalTrafficPolicy",
+        &["Cluster", "Local"],
+        "spec",
+        problems,
+    );
+    one_of(
+        spec,
+        "externalTrafficPolicy",
+        &["Cluster", "Local"],
+        "spec",
+        problems,
+    );
+    labels(spec.get("selector"), "spec.selector", problems);
+    let kind = text(spec, &["type"]);
+    let headless = spec["clusterIP"] == "None";
+    let ports = items(spec, &["ports"]);
+    if ports.is_empty() && !headless && kind != "ExternalName" {
+        problems.required("spec.ports", "");
+    }
+    if kind == "ExternalName" {
+        let name = text(spec, &["externalName"]);
+        if name.is_empty() {
+            problems.required("spec.externalName", "");
+        }
+        for why in names::dns1123_subdomain(name.trim_end_matches('.'))
+            .into_iter()
+            .filter(|_| !name.is_empty())
+        {
+            problems.invalid("spec.externalName", &name.into(), &why);
+        }
+        if !matches!(text(spec, &["clusterIP"]), "" | "None") {
+            problems.forbidden(
+                "spec.clusterIPs[0]",
+                "may not be set when `type` is 'ExternalName'",
+            );
+        }
+    }
+    if headless && matches!(kind, "NodePort" | "LoadBalancer") {
+        problems.invalid(
+            "spec.clusterIPs[0]",
+            &"None".into(),
+            "may not be set to 'None' for LoadBalancer services",
+        );
+    }
+    let (mut port_names, mut numbers) = (HashSet::new(), HashSet::new());
+    for (n, port) in ports.iter().enumerate() {
+        let field = format!("spec.ports[{n}]");
+        let name = text(port, &["name"]);
+        if name.is_empty() {
+            if ports.len() > 1 {
+                problems.required(&format!("{field}.name"), "");
+            }
+        } else {
+            for why in names::dns1123_label(name) {
+                problems.invalid(&format!("{field}.name"), &name.into(), &why);
+            }
+            if !port_names.insert(name) {
+                problems.duplicate(&format!("{field}.name"), &name.into());
+            }
+        }
+        let number = port["port"].as_i64().unwrap_or(0);
+        port_number(number, &format!("{field}.port"), problems);
+        one_of(port, "protocol", PROTOCOLS, &field, problems);
+        match &port["targetPort"] {
+            Value::Number(target) => port_number(
+                target.as_i64().unwrap_or(0),
+                &format!("{field}.targetPort"),
+                problems,
+            ),
+            Value::String(target) => {
+                for why in names::port_name(target) {
+                    problems.invalid(
+                        &format!("{field}.targetPort"),
+                        &target.as_str().into(),
+                        &why,
+                    );
+                }
+            }
+            _ => {}
+        }
+        if !numbers.insert((number, text(port, &["protocol"]))) {
+            problems.duplicate(&field, port);
+        }
+    }
+    for (n, address) in items(spec, &["externalIPs"]).iter().enumerate() {
+        if address
+            .as_str()
+            .is_none_or(|a| a.parse::<IpAddr>().is_err())
+        {
+            problems.invalid(
+                &format!("spec.externalIPs[{n}]"),
+                address,
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            );
+        }
+    }
+    if let Some(seconds) = spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"].as_i64()
+        && !(1..=86400).contains(&seconds)
+    {
+        problems.invalid(
+            "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+            &seconds.into(),
+            "must be greater than 0 and less than 86400",
+        );
+    }
+}
+
+/// The cluster address of a Service stays what it was.
+pub fn service_update(new: &Value, old: &Value, problems: &mut Problems) {
+    if text(new, &["spec", "type"]) == "ExternalName"
+        || text(old, &["spec", "type"]) == "ExternalName"
+    {
+        return;
+    }
+    let (after, before) = (
+        text(new, &["spec", "clusterIP"]),
+        text(old, &["spec", "clusterIP"]),
+    );
+    if !before.is_empty() && after != before {
+        problems.invalid(
+            "spec.clusterIPs[0]",
+            &after.into(),
+            "may not change once set",
+        );
+    }
+}
+
+pub fn endpoint_slice(object: &Value, problems: &mut Problems) {
+    let kind = text(object, &["addressType"]);
+    if kind.is_empty() {
+        problems.required("addressType", "");
+    } else {
+        one_of(
+            object,
+            "addressType",
+            &["FQDN", "IPv4", "IPv6"],
+            "",
+            problems,
+        );
+    }
+    let endpoints = items(object, &["endpoints"]);
+    if endpoints.len() > ENDPOINTS_MAX {
+        problems
+            .0
+            .push(too_many("endpoints", endpoints.len(), ENDPOINTS_MAX));
+    }
+    for (n, endpoint) in endpoints.iter().enumerate() {
+        let addresses = items(endpoint, &["addresses"]);
+        if addresses.is_empty() {
+            problems.required(
+                &format!("endpoints[{n}].addresses"),
+                "must contain at least 1 address",
+            );
+        }
+        for (m, address) in addresses.iter().enumerate() {
+            let field = format!("endpoints[{n}].addresses[{m}]");
+            let parsed = address.as_str().and_then(|a| a.parse::<IpAddr>().ok());
+            match kind {
+                "IPv4" if !parsed.is_some_and(|a| a.is_ipv4()) => {
+                    problems.invalid(&field, address, "must be a valid IPv4 address")
+                }
+                "IPv6" if !parsed.is_some_and(|a| a.is_ipv6()) => {
+                    problems.invalid(&field, address, "must be a valid IPv6 address")
+                }
+                _ => {}
+            }
+        }
+    }
+    let ports = items(object, &["ports"]);
+    if ports.len() > PORTS_MAX {
+        problems.0.push(too_many("ports", ports.len(), PORTS_MAX));
+    }
+    let mut seen = HashSet::new();
+    for (n, port) in ports.iter().enumerate() {
+        let name = text(port, &["name"]);
+        if !seen.insert(name) {
+            problems.duplicate(&format!("ports[{n}].name"), &name.into());
+        }
+        one_of(
+            port,
+            "protocol",
+            PROTOCOLS,
+            &format!("ports[{n}]"),
+            problems,
+        );
+    }
+}
+
+fn too_many(field: &str, count: usize, limit: usize) -> crate::status::Cause {
+    crate::status::Cause {
+        reason: "FieldValueTooMany",
+        message: format!("Too many: {count}: must have at most {limit} items"),
+        field: field.into(),
+    }
+}
+
+pub fn endpoint_slice_update(new: &Value, old: &Value, problems: &mut Problems) {
+    if new["addressType"] != old["addressType"] {
+        problems.invalid("addressType", &new["addressType"], "field is immutable");
+    }
+}

@@ -1,0 +1,107 @@
+//! What the built-in kinds look like: definitions, strict validation, merge keys and OpenAPI documents.
+//!
+//! Two embedded files hold it (`data/README.md`). The table of types is read on the first write and stays (some
+//! 400 KB); the OpenAPI schemas are unpacked for each document and let go. Server-side apply will find list types and
+//! list map keys in the table's file, too: see [`table`].
+
+mod blob;
+pub(crate) mod gotext;
+mod openapi;
+mod paths;
+pub(crate) mod table;
+mod validate;
+
+pub use kube::core::GroupVersionKind as Gvk;
+pub use paths::PathSpec;
+pub use validate::Report;
+
+use crate::codec::Duplicate;
+use bytes::Bytes;
+use serde_json::Value;
+use table::Table;
+
+/// The embedded description of Kubernetes v1.37's built-in kinds.
+pub struct Schemas(());
+
+impl Schemas {
+    /// The process-wide description; nothing is unpacked before the first question that needs it.
+    pub fn load() -> &'static Schemas {
+        static SCHEMAS: Schemas = Schemas(());
+        &SCHEMAS
+    }
+
+    /// Whether the kind is described here.
+    pub fn contains(&self, gvk: &Gvk) -> bool {
+        Table::get().kind(gvk).is_some()
+    }
+
+    /// Every described kind.
+    pub fn kinds(&self) -> Vec<Gvk> {
+        Table::get()
+            .kinds()
+            .map(|(group, version, kind)| Gvk::gvk(group, version, kind))
+            .collect()
+    }
+
+    /// The OpenAPI schema of a kind, references unresolved, as upstream publishes it. Unpacks the schemas each
+    /// time: not for the path of a request that is asked often.
+    pub fn definition(&self, gvk: &Gvk) -> Option<Value> {
+        openapi::definition(gvk)
+    }
+
+    /// Unknown fields and wrong types in one walk. An object of a kind that is not described has neither.
+    pub fn check(&self, gvk: &Gvk, object: &Value) -> Report {
+        let table = Table::get();
+        table
+            .kind(gvk)
+            .map(|ty| validate::check(table, ty, object))
+            .unwrap_or_default()
+    }
+
+    /// Upstream's complaints about fields that the kind does not have: `unknown field "spec.foo"`.
+    pub fn unknown_fields(&self, gvk: &Gvk, object: &Value) -> Vec<String> {
+        self.check(gvk, object).unknown
+    }
+
+    /// Upstream's words for the first value of a wrong JSON type, without the sentence around it:
+    /// `json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32`.
+    pub fn type_errors(&self, gvk: &Gvk, object: &Value) -> Option<String> {
+        self.check(gvk, object).type_error
+    }
+
+    /// The body of `GET /openapi/v3`: each `(group, version)` with the address of its document.
+    pub fn openapi_v3_index(&self, group_versions: &[(String, String)]) -> Bytes {
+        openapi::index(group_versions)
+    }
+
+    /// The OpenAPI v3 document of one group and version: `paths` from the rows, `components.schemas` from upstream.
+    pub fn openapi_v3_document(&self, group: &str, version: &str, paths: &[PathSpec]) -> Bytes {
+        openapi::document(group, version, paths)
+    }
+}
+
+/// What `fieldValidation=Strict` answers 400 with and `Warn` puts into headers one by one: duplicate fields, then
+/// unknown ones.
+pub fn strict_problems(duplicates: &[Duplicate], unknown: Vec<String>) -> Vec<String> {
+    let mut problems: Vec<String> = duplicates
+        .iter()
+        .map(|duplicate| format!("duplicate field {}", gotext::quote(&duplicate.0)))
+        .collect();
+    problems.extend(unknown);
+    problems
+}
+
+/// Upstream's one sentence for them: `strict decoding error: unknown field "spec.foo", duplicate field "spec.bar"`.
+/// Nothing if there is no problem.
+pub fn strict_decoding_error(problems: &[String]) -> Option<String> {
+    (!problems.is_empty()).then(|| format!("strict decoding error: {}", problems.join(", ")))
+}
+
+/// The message of the 400 that a body of the wrong shape gets, around a decoder's words:
+/// `Deployment in version "v1" cannot be handled as a Deployment: ...`.
+pub fn cannot_be_handled(body_kind: &str, version: &str, kind: &str, reason: &str) -> String {
+    format!(
+        "{body_kind} in version {} cannot be handled as a {kind}: {reason}",
+        gotext::quote(version)
+    )
+}

@@ -1,0 +1,216 @@
+//! Deletion: finalizers, grace, preconditions, propagation, collections.
+
+use serde_json::{Value, json};
+
+use crate::server::{CONFIG_MAPS, DEPLOYMENTS, PODS, Server, config_map, deployment, pod};
+
+#[tokio::test]
+async fn plain_objects_go_at_once() {
+    let server = Server::new().await;
+    let created = server.post(CONFIG_MAPS, &config_map("a")).await.expect(201);
+    let path = format!("{CONFIG_MAPS}/a");
+    let wrong = json!({"preconditions": {"uid": "x"}});
+    assert!(
+        server
+            .delete(&path, &wrong)
+            .await
+            .refusal(409)
+            .contains("Precondition failed: UID in precondition: x")
+    );
+    let wrong = json!({"preconditions": {"resourceVersion": "1"}});
+    server.delete(&path, &wrong).await.refusal(409);
+    let right = json!({"preconditions": {"uid": created["metadata"]["uid"]}});
+    let status = server.delete(&path, &right).await.expect(200);
+    assert_eq!(status["status"], "Success");
+    assert_eq!(
+        status["details"],
+        json!({"name": "a", "kind": "configmaps", "uid": created["metadata"]["uid"]})
+    );
+    server.delete(&path, &json!(null)).await.refusal(404);
+}
+
+#[tokio::test]
+async fn finalizers_hold_and_release() {
+    let server = Server::new().await;
+    let mut object = config_map("a");
+    object["metadata"]["finalizers"] = json!(["example.com/a"]);
+    server.post(CONFIG_MAPS, &object).await.expect(201);
+    let path = format!("{CONFIG_MAPS}/a");
+    let held = server.delete(&path, &json!(null)).await.expect(200);
+    assert!(held["metadata"]["deletionTimestamp"].is_string(), "{held}");
+    let mut more = held.clone();
+    more["metadata"]["finalizers"] = json!(["example.com/a", "example.com/b"]);
+    assert!(
+        server
+            .put(&path, &more)
+            .await
+            .refusal(422)
+            .contains("no new finalizers can be added if the object is being deleted")
+    );
+    let mut less = held.clone();
+    less["metadata"]["finalizers"] = json!([]);
+    server.put(&path, &less).await.expect(200);
+    server.get(&path).await.refusal(404);
+}
+
+#[tokio::test]
+async fn propagation_becomes_finalizers() {
+    let server = Server::new().await;
+    for (policy, finalizer) in [("Foreground", "foregroundDeletion"), ("Orphan", "orphan")] {
+        server
+            .post(DEPLOYMENTS, &deployment("web"))
+            .await
+            .expect(201);
+        let path = format!("{DEPLOYMENTS}/web");
+        let held = server
+            .delete(&path, &json!({"propagationPolicy": policy}))
+            .await
+            .expect(200);
+        assert_eq!(held["metadata"]["finalizers"], json!([finalizer]));
+        assert_eq!(held["metadata"]["generation"], 2);
+        server
+            .patch(&path, "merge", &json!({"metadata": {"finalizers": null}}))
+            .await
+            .expect(200);
+        server.get(&path).await.refusal(404);
+    }
+    server
+        .post(DEPLOYMENTS, &deployment("web"))
+        .await
+        .expect(201);
+    let path = format!("{DEPLOYMENTS}/web");
+    server
+        .delete(&path, &json!({"propagationPolicy": "Background"}))
+        .await
+        .expect(200);
+    server.get(&path).await.refusal(404);
+    server
+        .delete(&format!("{path}?propagationPolicy=Sideways"), &json!(null))
+        .await
+        .refusal(422);
+}
+
+async fn bound(server: &Server, name: &str) -> String {
+    server.post(PODS, &pod(name)).await.expect(201);
+    let binding = json!({"metadata": {"name": name}, "target": {"kind": "Node", "name": "n"}});
+    server
+        .post(&format!("{PODS}/{name}/binding"), &binding)
+        .await
+        .expect(201);
+    format!("{PODS}/{name}")
+}
+
+#[tokio::test]
+async fn pods_end_gracefully() {
+    let server = Server::new().await;
+    server.post(PODS, &pod("free")).await.expect(201);
+    server
+        .delete(&format!("{PODS}/free"), &json!(null))
+        .await
+        .expect(200);
+    server.get(&format!("{PODS}/free")).await.refusal(404);
+
+    let path = bound(&server, "held").await;
+    let held = server.delete(&path, &json!(null)).await.expect(200);
+    assert_eq!(held["metadata"]["deletionGracePeriodSeconds"], 30);
+    let seconds = |v: &Value| {
+        v["metadata"]["deletionTimestamp"]
+            .as_str()
+            .and_then(|t| t.parse::<jiff::Timestamp>().ok())
+            .expect("a time")
+            .as_second()
+    };
+    let again = server.delete(&path, &json!(null)).await.expect(200);
+    assert_eq!(again, held, "asking again changes nothing");
+    let longer = server
+        .delete(&path, &json!({"gracePeriodSeconds": 60}))
+        .await
+        .expect(200);
+    assert_eq!(longer, held, "grace is never made longer");
+    let shorter = server
+        .delete(&path, &json!({"gracePeriodSeconds": 5}))
+        .await
+        .expect(200);
+    assert_eq!(shorter["metadata"]["deletionGracePeriodSeconds"], 5);
+    assert_eq!(seconds(&held) - seconds(&shorter), 25);
+    server
+        .delete(&path, &json!({"gracePeriodSeconds": 0}))
+        .await
+        .expect(200);
+    server.get(&path).await.refusal(404);
+
+    let path = bound(&server, "done").await;
+    server
+        .patch(
+            &format!("{path}/status"),
+            "merge",
+            &json!({"status": {"phase": "Succeeded"}}),
+        )
+        .await
+        .expect(200);
+    server.delete(&path, &json!(null)).await.expect(200);
+    server.get(&path).await.refusal(404);
+
+    let path = bound(&server, "evicted").await;
+    let eviction =
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "evicted"}});
+    server
+        .post(&format!("{path}/eviction"), &eviction)
+        .await
+        .expect(201);
+    assert!(server.get(&path).await.expect(200)["metadata"]["deletionTimestamp"].is_string());
+}
+
+#[tokio::test]
+async fn namespaces_go_when_finalized() {
+    let server = Server::new().await;
+    server
+        .post("/api/v1/namespaces", &json!({"metadata": {"name": "n"}}))
+        .await
+        .expect(201);
+    let path = "/api/v1/namespaces/n";
+    let mut held = server.delete(path, &json!(null)).await.expect(200);
+    assert_eq!(held["status"]["phase"], "Terminating");
+    held["spec"]["finalizers"] = json!([]);
+    // An ordinary update leaves the finalizers alone.
+    let after = server.put(path, &held).await.expect(200);
+    assert_eq!(after["spec"]["finalizers"], json!(["kubernetes"]));
+    held["metadata"]
+        .as_object_mut()
+        .expect("metadata")
+        .remove("resourceVersion");
+    server
+        .put(&format!("{path}/finalize"), &held)
+        .await
+        .expect(200);
+    server.get(path).await.refusal(404);
+    let message = server
+        .delete("/api/v1/namespaces/default", &json!(null))
+        .await
+        .refusal(403);
+    assert_eq!(
+        message,
+        "namespaces \"default\" is forbidden: this namespace may not be deleted"
+    );
+}
+
+#[tokio::test]
+async fn collections_are_deleted_by_selector() {
+    let server = Server::new().await;
+    for name in ["a", "b", "c"] {
+        let mut object = config_map(name);
+        object["metadata"]["labels"] = json!({"name": name});
+        server.post(CONFIG_MAPS, &object).await.expect(201);
+    }
+    let gone = server
+        .delete(
+            &format!("{CONFIG_MAPS}?labelSelector=name%20in%20(a,b)"),
+            &json!(null),
+        )
+        .await
+        .expect(200);
+    assert_eq!(gone["items"].as_array().map(Vec::len), Some(2));
+    let left = server.get(CONFIG_MAPS).await.expect(200);
+    assert_eq!(left["items"].as_array().map(Vec::len), Some(1));
+    assert_eq!(left["items"][0]["metadata"]["name"], "c");
+}

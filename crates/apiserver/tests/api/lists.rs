@@ -1,0 +1,200 @@
+//! Lists: paging, selectors, resource versions.
+
+use serde_json::{Value, json};
+
+use crate::server::{CONFIG_MAPS, PODS, Server, config_map, pod};
+
+fn names(list: &Value) -> Vec<&str> {
+    list["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .map(|i| i["metadata"]["name"].as_str().expect("a name"))
+        .collect()
+}
+
+async fn three(server: &Server) {
+    for (name, tier) in [("a", "web"), ("b", "db"), ("c", "web")] {
+        let mut object = config_map(name);
+        object["metadata"]["labels"] = json!({"tier": tier, "n": name});
+        server.post(CONFIG_MAPS, &object).await.expect(201);
+    }
+}
+
+#[tokio::test]
+async fn pages_are_one_consistent_list() {
+    let server = Server::new().await;
+    three(&server).await;
+    let first = server
+        .get(&format!("{CONFIG_MAPS}?limit=2"))
+        .await
+        .expect(200);
+    assert_eq!(
+        (first["kind"].as_str(), names(&first)),
+        (Some("ConfigMapList"), vec!["a", "b"])
+    );
+    assert_eq!(first["metadata"]["remainingItemCount"], 1);
+    server.post(CONFIG_MAPS, &config_map("d")).await.expect(201);
+    let token = first["metadata"]["continue"].as_str().expect("a token");
+    let second = server
+        .get(&format!("{CONFIG_MAPS}?limit=2&continue={token}"))
+        .await
+        .expect(200);
+    assert_eq!(names(&second), ["c"], "what came later is not in it");
+    assert_eq!(
+        second["metadata"]["resourceVersion"],
+        first["metadata"]["resourceVersion"]
+    );
+    assert!(second["metadata"].get("continue").is_none());
+    let selected = server
+        .get(&format!("{CONFIG_MAPS}?limit=1&labelSelector=tier=web"))
+        .await
+        .expect(200);
+    assert_eq!(names(&selected), ["a"]);
+    let token = selected["metadata"]["continue"].as_str().expect("a token");
+    let rest = server
+        .get(&format!(
+            "{CONFIG_MAPS}?labelSelector=tier=web&continue={token}"
+        ))
+        .await
+        .expect(200);
+    assert_eq!(names(&rest), ["c"]);
+    for token in [
+        "x",
+        "eyJ2IjoibWV0YS5rOHMuaW8vdjEifQ",
+        "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiIuLi94In0",
+    ] {
+        server
+            .get(&format!("{CONFIG_MAPS}?continue={token}"))
+            .await
+            .refusal(400);
+    }
+}
+
+#[tokio::test]
+async fn selectors_select() {
+    let server = Server::new().await;
+    three(&server).await;
+    let cases: [(&str, &[&str]); 9] = [
+        ("labelSelector=tier=web", &["a", "c"]),
+        ("labelSelector=tier!=web", &["b"]),
+        ("labelSelector=tier%20in%20(db,x)", &["b"]),
+        ("labelSelector=tier%20notin%20(db),n%20notin%20(a)", &["c"]),
+        ("labelSelector=!tier", &[]),
+        ("labelSelector=tier", &["a", "b", "c"]),
+        ("fieldSelector=metadata.name=b", &["b"]),
+        (
+            "fieldSelector=metadata.name!=b,metadata.namespace=default",
+            &["a", "c"],
+        ),
+        ("fieldSelector=metadata.namespace=kube-system", &[]),
+    ];
+    for (query, expected) in cases {
+        let list = server
+            .get(&format!("{CONFIG_MAPS}?{query}"))
+            .await
+            .expect(200);
+        assert_eq!(names(&list), expected, "{query}");
+    }
+    let everywhere = server
+        .get("/api/v1/configmaps?fieldSelector=metadata.name=b")
+        .await
+        .expect(200);
+    assert_eq!(names(&everywhere), ["b"]);
+    let message = server
+        .get(&format!("{CONFIG_MAPS}?fieldSelector=spec.x=1"))
+        .await
+        .refusal(400);
+    assert_eq!(message, "field label not supported: spec.x");
+    server
+        .get(&format!("{CONFIG_MAPS}?labelSelector=a%20b"))
+        .await
+        .refusal(400);
+}
+
+#[tokio::test]
+async fn pods_and_events_by_field() {
+    let server = Server::new().await;
+    for name in ["a", "b"] {
+        server.post(PODS, &pod(name)).await.expect(201);
+    }
+    let binding = json!({"target": {"kind": "Node", "name": "n1"}});
+    server
+        .post(&format!("{PODS}/b/binding"), &binding)
+        .await
+        .expect(201);
+    let event = json!({"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod", "name": "a", "namespace": "default", "uid": "u"}, "reason": "Started", "type": "Normal"});
+    server
+        .post("/api/v1/namespaces/default/events", &event)
+        .await
+        .expect(201);
+    let cases: [(&str, &str, &[&str]); 8] = [
+        ("/api/v1/pods", "spec.nodeName=n1", &["b"]),
+        ("/api/v1/pods", "spec.nodeName=", &["a"]),
+        (
+            "/api/v1/pods",
+            "status.phase=Pending,spec.nodeName!=n1",
+            &["a"],
+        ),
+        ("/api/v1/pods", "status.phase=Running", &[]),
+        (
+            "/api/v1/events",
+            "involvedObject.name=a,involvedObject.uid=u",
+            &["e"],
+        ),
+        ("/api/v1/events", "reason=Started,type=Normal", &["e"]),
+        ("/api/v1/events", "type=Warning", &[]),
+        ("/apis/events.k8s.io/v1/events", "regarding.name=a", &["e"]),
+    ];
+    for (path, selector, expected) in cases {
+        let list = server
+            .get(&format!(
+                "{path}?fieldSelector={}",
+                apiserver::query::percent_encode(selector)
+            ))
+            .await
+            .expect(200);
+        assert_eq!(names(&list), expected, "{path} {selector}");
+    }
+}
+
+#[tokio::test]
+async fn versions_of_lists() {
+    let server = Server::new().await;
+    three(&server).await;
+    let now = server.get(CONFIG_MAPS).await.expect(200)["metadata"]["resourceVersion"]
+        .as_str()
+        .map(str::to_owned)
+        .expect("a version");
+    server.post(CONFIG_MAPS, &config_map("d")).await.expect(201);
+    let exact = server
+        .get(&format!(
+            "{CONFIG_MAPS}?resourceVersion={now}&resourceVersionMatch=Exact"
+        ))
+        .await
+        .expect(200);
+    assert_eq!(names(&exact), ["a", "b", "c"]);
+    let newer = server
+        .get(&format!(
+            "{CONFIG_MAPS}?resourceVersion={now}&resourceVersionMatch=NotOlderThan"
+        ))
+        .await
+        .expect(200);
+    assert_eq!(names(&newer), ["a", "b", "c", "d"]);
+    let answer = server
+        .get(&format!("{CONFIG_MAPS}?resourceVersion=1000000"))
+        .await;
+    assert_eq!(
+        answer.body["details"]["causes"][0]["reason"],
+        "ResourceVersionTooLarge"
+    );
+    assert!(
+        answer
+            .refusal(504)
+            .starts_with("Too large resource version: 1000000")
+    );
+    server
+        .get(&format!("{CONFIG_MAPS}?resourceVersion=x"))
+        .await
+        .refusal(422);
+}

@@ -1,0 +1,15 @@
+//! The API server driven in process: raw requests through its tower service, and `kube::Client`.
+
+mod client;
+mod crud;
+mod deletion;
+mod discovery;
+mod hostile;
+mod lists;
+mod patches;
+mod server;
+mod subresources;
+mod tables;
+mod tls;
+mod validation;
+mod watches;

@@ -1,0 +1,16 @@
+//! Pure scaling decisions: objects, measurements and a time go in, a decision with its reasons comes out.
+//!
+//! Nothing in this crate reads a clock, does I/O or knows a client, so the controller, the tests, a replay and
+//! a simulation all call the same functions. [`hpa`] is the HorizontalPodAutoscaler; other deciders
+//! (forecasts, latency objectives, scale from zero) come beside it and produce the same [`Decision`].
+#![forbid(unsafe_code)]
+
+pub mod hpa;
+pub mod quantity;
+pub mod replay;
+pub mod selector;
+
+pub use hpa::{
+    Action, Arithmetic, Decision, Event, EventType, Failure, Inputs, MetricReading, PodUsage,
+    Reading, Rescale, Rule, Scale, Settings, State, Step, decide, decide_after_failed_write,
+};

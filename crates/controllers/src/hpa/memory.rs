@@ -1,0 +1,188 @@
+//! What the controller remembers of each autoscaler between evaluations, by uid. It is rebuilt after a restart by
+//! starting from nothing: the first decision then records the current size.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use autoscale::State;
+use autoscale::hpa::OtherAutoscaler;
+use jiff::Timestamp;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use parking_lot::Mutex;
+
+use crate::informer::revision_of;
+use crate::objects;
+
+/// Time between two writes of a status in which only measured values changed, and between equal warnings; it is
+/// upstream's sync period.
+const QUIET: Duration = Duration::from_secs(15);
+/// Equal warnings that are told apart per autoscaler.
+const WARNINGS_MAX: usize = 32;
+
+/// All autoscalers' memories.
+#[derive(Clone, Default)]
+pub struct Memory {
+    entries: Arc<Mutex<HashMap<String, Entry>>>,
+}
+
+#[derive(Default)]
+struct Entry {
+    namespace: String,
+    name: String,
+    running: bool,
+    generation: Option<i64>,
+    selector: Option<String>,
+    state: State,
+    decided_at: Option<Timestamp>,
+    written: Option<Arc<HorizontalPodAutoscaler>>,
+    status_at: Option<Instant>,
+    warnings: HashMap<(String, String), Instant>,
+    error: Option<String>,
+}
+
+/// One evaluation's turn; dropping it allows the next.
+pub struct Turn {
+    memory: Memory,
+    uid: String,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(entry) = self.memory.entries.lock().get_mut(&self.uid) {
+            entry.running = false;
+        }
+    }
+}
+
+impl Memory {
+    /// Takes the autoscaler's turn, or nothing if it is taken.
+    pub fn begin(&self, autoscaler: &HorizontalPodAutoscaler) -> Option<Turn> {
+        let uid = objects::uid(autoscaler).to_owned();
+        let mut entries = self.entries.lock();
+        let entry = entries.entry(uid.clone()).or_default();
+        if entry.running {
+            return None;
+        }
+        entry.running = true;
+        entry.namespace = objects::namespace(autoscaler).to_owned();
+        entry.name = objects::name(autoscaler).to_owned();
+        entry.generation = autoscaler.metadata.generation;
+        drop(entries);
+        Some(Turn {
+            memory: self.clone(),
+            uid,
+        })
+    }
+
+    /// Whether this generation was never evaluated.
+    pub fn is_new_generation(&self, autoscaler: &HorizontalPodAutoscaler) -> bool {
+        let entries = self.entries.lock();
+        entries
+            .get(objects::uid(autoscaler))
+            .is_none_or(|entry| entry.generation != autoscaler.metadata.generation)
+    }
+
+    /// Forgets one autoscaler.
+    pub fn forget(&self, uid: &str) {
+        self.entries.lock().remove(uid);
+    }
+
+    /// Forgets all that are not among `autoscalers`.
+    pub fn keep_only(&self, autoscalers: &[Arc<HorizontalPodAutoscaler>]) {
+        let uids: std::collections::HashSet<&str> = autoscalers
+            .iter()
+            .map(|autoscaler| objects::uid(&**autoscaler))
+            .collect();
+        self.entries
+            .lock()
+            .retain(|uid, _| uids.contains(uid.as_str()));
+    }
+
+    /// The newer of the cached object and the one that our last status write returned.
+    pub fn newest(&self, cached: &Arc<HorizontalPodAutoscaler>) -> Arc<HorizontalPodAutoscaler> {
+        let entries = self.entries.lock();
+        let written = entries
+            .get(objects::uid(&**cached))
+            .and_then(|entry| entry.written.clone());
+        written
+            .filter(|written| revision_of(&**written) > revision_of(&**cached))
+            .unwrap_or_else(|| cached.clone())
+    }
+
+    /// Remembers what the autoscaler selects, and tells what the others of its namespace do.
+    pub fn exchange_selectors(&self, uid: &str, selector: Option<&str>) -> Vec<OtherAutoscaler> {
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.get_mut(uid) else {
+            return Vec::new();
+        };
+        if let Some(selector) = selector {
+            entry.selector = Some(selector.to_owned());
+        }
+        let namespace = entry.namespace.clone();
+        entries
+            .iter()
+            .filter(|(other, entry)| other.as_str() != uid && entry.namespace == namespace)
+            .filter_map(|(_, entry)| {
+                Some(OtherAutoscaler {
+                    name: entry.name.clone(),
+                    selector: entry.selector.clone()?,
+                })
+            })
+            .collect()
+    }
+
+    /// The state for a decision at `now`. A clock that went back makes all that is remembered meaningless; starting
+    /// anew keeps the current size.
+    pub fn state(&self, uid: &str, now: Timestamp) -> State {
+        let entries = self.entries.lock();
+        entries
+            .get(uid)
+            .filter(|entry| entry.decided_at.is_none_or(|before| before <= now))
+            .map(|entry| entry.state.clone())
+            .unwrap_or_default()
+    }
+
+    /// Remembers a decision's state and error; true if the error is another than before.
+    pub fn decided(&self, uid: &str, at: Timestamp, state: State, error: Option<String>) -> bool {
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.get_mut(uid) else {
+            return false;
+        };
+        entry.state = state;
+        entry.decided_at = Some(at);
+        let differs = entry.error != error;
+        entry.error = error;
+        differs
+    }
+
+    /// Whether measured values alone may be written again.
+    pub fn status_is_due(&self, uid: &str) -> bool {
+        let entries = self.entries.lock();
+        let at = entries.get(uid).and_then(|entry| entry.status_at);
+        at.is_none_or(|at| at.elapsed() >= QUIET)
+    }
+
+    /// Remembers a written status.
+    pub fn status_written(&self, uid: &str, autoscaler: HorizontalPodAutoscaler) {
+        if let Some(entry) = self.entries.lock().get_mut(uid) {
+            entry.written = Some(Arc::new(autoscaler));
+            entry.status_at = Some(Instant::now());
+        }
+    }
+
+    /// Whether a warning may be emitted: equal ones once per 15 s, as often as upstream comes by.
+    pub fn may_warn(&self, uid: &str, reason: &str, message: &str) -> bool {
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.get_mut(uid) else {
+            return true;
+        };
+        entry.warnings.retain(|_, at| at.elapsed() < QUIET);
+        let key = (reason.to_owned(), message.to_owned());
+        if entry.warnings.contains_key(&key) || entry.warnings.len() >= WARNINGS_MAX {
+            return false;
+        }
+        entry.warnings.insert(key, Instant::now());
+        true
+    }
+}

@@ -1,0 +1,133 @@
+//! The controllers that turn declared objects into other objects, one module per controller.
+//!
+//! They meet everything else only through the Kubernetes API and follow kube-controller-manager to the letter in
+//! condition types, reasons and events, because scripts match on them.
+#![forbid(unsafe_code)]
+
+mod backoff;
+mod deployment;
+mod drive;
+mod endpointslice;
+mod error;
+pub mod events;
+mod expire;
+mod gc;
+pub mod hpa;
+mod informer;
+mod namespace;
+mod nodes;
+mod objects;
+mod own_writes;
+mod replicaset;
+mod shared;
+mod supervise;
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use shared::Shared;
+use supervise::Supervisor;
+
+/// What the controllers need to know besides the API.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// PEM of the cluster's certificate authority, published as `kube-root-ca.crt` in every namespace.
+    pub cluster_ca_pem: String,
+    /// How long an Event is kept after it was last seen.
+    pub event_ttl: Duration,
+    /// How long a node's Lease may be stale before its conditions become `Unknown`.
+    pub node_grace: Duration,
+    /// How often the horizontal pod autoscaler looks at each object.
+    pub hpa_sync: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            cluster_ca_pem: String::new(),
+            event_ttl: Duration::from_secs(3600),
+            node_grace: Duration::from_secs(50),
+            hpa_sync: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Runs every controller until `shutdown` is cancelled. A controller that panics is started again by itself.
+pub async fn run(client: kube::Client, config: Config, shutdown: CancellationToken) {
+    let shared = Shared::start(client.clone(), &shutdown);
+    if !shared.ready().await {
+        return;
+    }
+    let supervisor = Supervisor::default();
+    let mut tasks = JoinSet::new();
+    let mut keep =
+        |name: &'static str,
+         mut start: Box<dyn FnMut(Shared, Config, CancellationToken) -> Task + Send>| {
+            let (shared, config) = (shared.clone(), config.clone());
+            let (supervisor, shutdown) = (supervisor.clone(), shutdown.clone());
+            tasks.spawn(async move {
+                let token = shutdown.clone();
+                let again = move || start(shared.clone(), config.clone(), token.clone());
+                supervisor.keep(name, shutdown, again).await;
+            });
+        };
+    keep(
+        "deployment",
+        Box::new(|shared, _, stop| Box::pin(deployment::run(shared, stop))),
+    );
+    keep(
+        "replicaset",
+        Box::new(|shared, _, stop| Box::pin(replicaset::run(shared, stop))),
+    );
+    keep(
+        "endpointslice",
+        Box::new(|shared, _, stop| Box::pin(endpointslice::run(shared, stop))),
+    );
+    keep(
+        "namespace",
+        Box::new(|shared, _, stop| Box::pin(namespace::run(shared, stop))),
+    );
+    keep(
+        "namespace-furniture",
+        Box::new(|shared, config, stop| {
+            Box::pin(namespace::furnish(shared, config.cluster_ca_pem, stop))
+        }),
+    );
+    keep(
+        "garbage-collector",
+        Box::new(|shared, _, stop| Box::pin(gc::run(shared.client, stop))),
+    );
+    keep(
+        "event-expiry",
+        Box::new(|shared, config, stop| {
+            Box::pin(expire::run(shared.client, config.event_ttl, stop))
+        }),
+    );
+    keep(
+        "node-lifecycle",
+        Box::new(|shared, config, stop| {
+            Box::pin(nodes::run(
+                shared.client,
+                shared.pods,
+                config.node_grace,
+                stop,
+            ))
+        }),
+    );
+    keep(
+        "horizontal-pod-autoscaler",
+        Box::new(|shared, config, stop| Box::pin(hpa::run(shared.client, config, stop))),
+    );
+    while tasks.join_next().await.is_some() {}
+    if supervisor.restarts() > 0 {
+        tracing::warn!(
+            restarts = supervisor.restarts(),
+            "controllers had to be started again"
+        );
+    }
+}
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;

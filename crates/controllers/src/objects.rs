@@ -1,0 +1,157 @@
+//! Small questions about API objects that several controllers ask.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
+use kube::Resource;
+use kube::core::{Selector, SelectorExt};
+use std::collections::BTreeMap;
+
+/// Name, or nothing.
+pub fn name<K: Resource>(object: &K) -> &str {
+    object.meta().name.as_deref().unwrap_or_default()
+}
+
+/// Namespace, or nothing.
+pub fn namespace<K: Resource>(object: &K) -> &str {
+    object.meta().namespace.as_deref().unwrap_or_default()
+}
+
+/// Uid, or nothing.
+pub fn uid<K: Resource>(object: &K) -> &str {
+    object.meta().uid.as_deref().unwrap_or_default()
+}
+
+/// `NAMESPACE/NAME`.
+pub fn key<K: Resource>(object: &K) -> String {
+    format!("{}/{}", namespace(object), name(object))
+}
+
+/// When the object was made; now, for one that has no time yet.
+pub fn created<K: Resource>(object: &K) -> Timestamp {
+    object
+        .meta()
+        .creation_timestamp
+        .as_ref()
+        .map_or(Timestamp::MAX, |time| time.0)
+}
+
+/// Someone asked for its deletion.
+pub fn is_terminating<K: Resource>(object: &K) -> bool {
+    object.meta().deletion_timestamp.is_some()
+}
+
+/// The annotation's value.
+pub fn annotation<'a, K: Resource>(object: &'a K, key: &str) -> Option<&'a str> {
+    object
+        .meta()
+        .annotations
+        .as_ref()?
+        .get(key)
+        .map(String::as_str)
+}
+
+/// The owner that manages this object.
+pub fn controller_of<K: Resource>(object: &K) -> Option<&OwnerReference> {
+    object
+        .meta()
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true))
+}
+
+/// A reference that makes `owner` the managing owner and lets foreground deletion wait for its dependent.
+pub fn controller_reference<K: Resource<DynamicType = ()>>(owner: &K) -> OwnerReference {
+    OwnerReference {
+        api_version: K::api_version(&()).into_owned(),
+        kind: K::kind(&()).into_owned(),
+        name: name(owner).to_owned(),
+        uid: uid(owner).to_owned(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
+
+/// Whether `labels` satisfy `selector`; an invalid selector matches nothing.
+pub fn selects(selector: &LabelSelector, labels: Option<&BTreeMap<String, String>>) -> bool {
+    let Ok(selector) = Selector::try_from(selector.clone()) else {
+        return false;
+    };
+    match labels {
+        Some(labels) => selector.matches(labels),
+        None => selector.matches(&BTreeMap::new()),
+    }
+}
+
+/// Succeeded or Failed: it will not run again.
+pub fn is_finished(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+/// Neither finished nor being deleted.
+pub fn is_active(pod: &Pod) -> bool {
+    !is_finished(pod) && !is_terminating(pod)
+}
+
+/// `status.phase`, or nothing.
+pub fn phase(pod: &Pod) -> &str {
+    pod.status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or_default()
+}
+
+/// The pod's condition of this type.
+pub fn pod_condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
+    pod.status
+        .as_ref()?
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == type_)
+}
+
+/// The Ready condition is True.
+pub fn is_ready(pod: &Pod) -> bool {
+    pod_condition(pod, "Ready").is_some_and(|condition| condition.status == "True")
+}
+
+/// When the pod last became ready, if it is.
+pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    let condition = pod_condition(pod, "Ready")?;
+    if condition.status != "True" {
+        return None;
+    }
+    condition.last_transition_time.as_ref().map(|time| time.0)
+}
+
+/// Whether the pod has been ready for `min_ready_seconds`; if it will be, when.
+pub fn availability(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Availability {
+    if !is_ready(pod) {
+        return Availability::No;
+    }
+    if min_ready_seconds <= 0 {
+        return Availability::Yes;
+    }
+    let Some(since) = ready_since(pod) else {
+        return Availability::No;
+    };
+    let wait = SignedDuration::from_secs(min_ready_seconds.into()) - now.duration_since(since);
+    if wait <= SignedDuration::ZERO {
+        Availability::Yes
+    } else {
+        Availability::In(wait)
+    }
+}
+
+/// See [`availability`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Availability {
+    /// Ready for long enough.
+    Yes,
+    /// Not ready.
+    No,
+    /// Ready, and available after this time if it stays so.
+    In(SignedDuration),
+}

@@ -1,0 +1,109 @@
+//! What the controllers of one process share: the client, one informer per kind, the recorders.
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tokio_util::sync::CancellationToken;
+
+use crate::informer::Informer;
+use crate::objects;
+
+/// Caches of the kinds that more than one controller reads.
+#[derive(Clone)]
+pub struct Shared {
+    /// The API.
+    pub client: Client,
+    /// All Deployments.
+    pub deployments: Informer<Deployment>,
+    /// All ReplicaSets, indexed by owner (see [`owned_by`]).
+    pub replica_sets: Informer<ReplicaSet>,
+    /// All Pods, indexed by owner and namespace.
+    pub pods: Informer<Pod>,
+    /// All Services, indexed by namespace.
+    pub services: Informer<Service>,
+    /// All Namespaces.
+    pub namespaces: Informer<Namespace>,
+}
+
+impl Shared {
+    /// Starts the informers; they end with `shutdown`.
+    pub fn start(client: Client, shutdown: &CancellationToken) -> Self {
+        let config = || watcher::Config::default().any_semantic();
+        Self {
+            deployments: Informer::start(
+                Api::all(client.clone()),
+                config(),
+                |_| Vec::new(),
+                |_| {},
+                shutdown.clone(),
+            ),
+            replica_sets: Informer::start(
+                Api::all(client.clone()),
+                config(),
+                owner_entry,
+                |_| {},
+                shutdown.clone(),
+            ),
+            pods: Informer::start(
+                Api::all(client.clone()),
+                config(),
+                |pod| {
+                    let mut entries = owner_entry(pod);
+                    entries.push(in_namespace(objects::namespace(pod)));
+                    entries
+                },
+                |_| {},
+                shutdown.clone(),
+            ),
+            services: Informer::start(
+                Api::all(client.clone()),
+                config(),
+                |service| vec![in_namespace(objects::namespace(service))],
+                |_| {},
+                shutdown.clone(),
+            ),
+            namespaces: Informer::start(
+                Api::all(client.clone()),
+                config(),
+                |_| Vec::new(),
+                |_| {},
+                shutdown.clone(),
+            ),
+            client,
+        }
+    }
+}
+
+impl Shared {
+    /// Returns once every cache has been filled for the first time; false if one ended before.
+    pub async fn ready(&self) -> bool {
+        self.deployments.ready().await
+            && self.replica_sets.ready().await
+            && self.pods.ready().await
+            && self.services.ready().await
+            && self.namespaces.ready().await
+    }
+}
+
+/// Index entry of the objects whose managing owner has this uid.
+pub fn owned_by(uid: &str) -> String {
+    format!("owner/{uid}")
+}
+
+/// Index entry of the objects in a namespace that nobody manages.
+pub fn orphans_in(namespace: &str) -> String {
+    format!("orphan/{namespace}")
+}
+
+/// Index entry of the objects in a namespace.
+pub fn in_namespace(namespace: &str) -> String {
+    format!("namespace/{namespace}")
+}
+
+fn owner_entry<K: kube::Resource>(object: &K) -> Vec<String> {
+    vec![match objects::controller_of(object) {
+        Some(owner) => owned_by(&owner.uid),
+        None => orphans_in(objects::namespace(object)),
+    }]
+}

@@ -1,0 +1,235 @@
+//! A whole control plane in this process, with a pretended node.
+#![allow(dead_code)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use apiserver::{ApiServer, Identity};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Longer than anything here takes on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Cluster {
+    pub client: Client,
+    _stop: DropGuard,
+    _data: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// API server, controllers and scheduler; a node if `cpus` is given.
+    pub async fn start(cpus: Option<u32>) -> Self {
+        Self::start_with_server(cpus).await.0
+    }
+
+    /// The same, with the server itself.
+    pub async fn start_with_server(cpus: Option<u32>) -> (Self, ApiServer) {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
+        let data = tempfile::Builder::new()
+            .prefix("plimsoll-controllers-")
+            .tempdir()
+            .unwrap();
+        let store = Arc::new(store::EmbeddedStore::in_memory().unwrap());
+        let server = ApiServer::open(apiserver::Config::new(data.path()), store)
+            .await
+            .unwrap();
+        let client = server.in_process_client(Identity {
+            user: "test".into(),
+            groups: vec!["system:masters".into()],
+        });
+        let stop = CancellationToken::new();
+        let config = controllers::Config {
+            cluster_ca_pem: "PEM".into(),
+            ..Default::default()
+        };
+        tokio::spawn(controllers::run(client.clone(), config, stop.clone()));
+        tokio::spawn(scheduler::run(
+            client.clone(),
+            scheduler::Config::default(),
+            stop.clone(),
+        ));
+        if let Some(cpus) = cpus {
+            let node: Node = serde_json::from_value(json!({
+                "metadata": {"name": "one"},
+                "status": {
+                    "allocatable": {"cpu": cpus.to_string(), "memory": "64Gi", "pods": "500"},
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                },
+            }))
+            .unwrap();
+            let nodes: Api<Node> = Api::all(client.clone());
+            nodes.create(&PostParams::default(), &node).await.unwrap();
+            nodes
+                .replace_status("one", &PostParams::default(), &{
+                    let mut live = nodes.get("one").await.unwrap();
+                    live.status = node.status;
+                    live
+                })
+                .await
+                .unwrap();
+            tokio::spawn(pretend(client.clone(), stop.clone()));
+        }
+        let cluster = Self {
+            client,
+            _stop: stop.drop_guard(),
+            _data: data,
+        };
+        cluster
+            .until("the default service account", || async {
+                let api: Api<k8s_openapi::api::core::v1::ServiceAccount> =
+                    Api::namespaced(cluster.client.clone(), "default");
+                api.get_opt("default").await.unwrap().is_some()
+            })
+            .await;
+        (cluster, server)
+    }
+
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    pub async fn create<K>(&self, object: Value) -> K
+    where
+        K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned
+            + serde::Serialize,
+    {
+        let object: K = serde_json::from_value(object).unwrap();
+        self.api()
+            .create(&PostParams::default(), &object)
+            .await
+            .unwrap()
+    }
+
+    pub async fn patch<K>(&self, name: &str, change: Value) -> K
+    where
+        K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        self.api()
+            .patch(name, &PatchParams::default(), &Patch::Merge(change))
+            .await
+            .unwrap()
+    }
+
+    pub async fn list<K>(&self) -> Vec<K>
+    where
+        K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        self.api().list(&Default::default()).await.unwrap().items
+    }
+
+    /// Messages of the events of this reason.
+    pub async fn events(&self, reason: &str) -> Vec<String> {
+        let events: Vec<k8s_openapi::api::core::v1::Event> = self.list().await;
+        events
+            .into_iter()
+            .filter(|event| event.reason.as_deref() == Some(reason))
+            .filter_map(|event| event.message)
+            .collect()
+    }
+
+    pub async fn until<F, Fut>(&self, what: &str, mut condition: F)
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = bool>,
+    {
+        let wait = async {
+            while !condition().await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
+            let deployments: Vec<k8s_openapi::api::apps::v1::Deployment> = self.list().await;
+            let sets: Vec<k8s_openapi::api::apps::v1::ReplicaSet> = self.list().await;
+            let status: Vec<_> = deployments.iter().map(|one| &one.status).collect();
+            let sets: Vec<_> = sets
+                .iter()
+                .map(|one| (&one.metadata.name, one.spec.replicas, &one.status))
+                .collect();
+            panic!("{what} did not come; {status:#?} {sets:#?}");
+        }
+    }
+}
+
+/// A node whose pods run at once and end at once.
+async fn pretend(client: Client, stop: CancellationToken) {
+    let pods: Api<Pod> = Api::all(client.clone());
+    let mut events = Box::pin(watcher(pods, watcher::Config::default()));
+    let mut next = 1_u32;
+    loop {
+        let event = tokio::select! {
+            () = stop.cancelled() => return,
+            event = events.next() => event,
+        };
+        let Some(Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod))) = event else {
+            continue;
+        };
+        let name = pod.metadata.name.clone().unwrap();
+        let api: Api<Pod> =
+            Api::namespaced(client.clone(), pod.metadata.namespace.as_deref().unwrap());
+        if pod.spec.as_ref().unwrap().node_name.is_none() {
+            continue;
+        }
+        if pod.metadata.deletion_timestamp.is_some() {
+            let _ = api
+                .delete(&name, &DeleteParams::default().grace_period(0))
+                .await;
+            continue;
+        }
+        if pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref())
+            == Some("Running")
+        {
+            continue;
+        }
+        let broken = pod.spec.as_ref().unwrap().containers[0].image.as_deref() == Some("broken");
+        let ready = if broken { "False" } else { "True" };
+        let status = json!({"status": {
+            "phase": "Running",
+            "podIP": format!("10.244.{}.{}", next / 250, next % 250 + 1),
+            "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+        }});
+        next += 1;
+        let _ = api
+            .patch_status(&name, &PatchParams::default(), &Patch::Strategic(status))
+            .await;
+    }
+}
+
+pub fn deployment(name: &str, replicas: i32, image: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "c", "image": image}]},
+            },
+        },
+    })
+}

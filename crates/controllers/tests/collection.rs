@@ -1,0 +1,289 @@
+//! Deletion in its three ways, namespaces, endpoints and the scheduler's word, against the real API server.
+
+mod cluster;
+
+use cluster::{Cluster, deployment};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams, PropagationPolicy};
+use serde_json::{Value, json};
+
+async fn running(cluster: &Cluster, count: usize) {
+    cluster
+        .until("the pods", || async {
+            let pods: Vec<Pod> = cluster.list().await;
+            let running = |pod: &&Pod| {
+                pod.status
+                    .as_ref()
+                    .and_then(|status| status.phase.as_deref())
+                    == Some("Running")
+            };
+            pods.len() == count && pods.iter().filter(running).count() == count
+        })
+        .await;
+}
+
+async fn delete<K>(cluster: &Cluster, name: &str, policy: PropagationPolicy)
+where
+    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+{
+    let parameters = DeleteParams {
+        propagation_policy: Some(policy),
+        ..Default::default()
+    };
+    cluster.api::<K>().delete(name, &parameters).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn background_and_foreground_take_everything_along() {
+    let cluster = Cluster::start(Some(64)).await;
+    for policy in [PropagationPolicy::Background, PropagationPolicy::Foreground] {
+        let _: Deployment = cluster.create(deployment("web", 3, "v1")).await;
+        running(&cluster, 3).await;
+        delete::<Deployment>(&cluster, "web", policy).await;
+        cluster
+            .until("the end of all", || async {
+                cluster.list::<Pod>().await.is_empty()
+                    && cluster.list::<ReplicaSet>().await.is_empty()
+                    && cluster.list::<Deployment>().await.is_empty()
+            })
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orphans_stay_and_are_adopted_again() {
+    let cluster = Cluster::start(Some(64)).await;
+    let _: Deployment = cluster.create(deployment("web", 2, "v1")).await;
+    running(&cluster, 2).await;
+    let before: Vec<Pod> = cluster.list().await;
+    delete::<Deployment>(&cluster, "web", PropagationPolicy::Orphan).await;
+    cluster
+        .until("the orphaned set", || async {
+            cluster.list::<Deployment>().await.is_empty()
+                && cluster.list::<ReplicaSet>().await.iter().all(|set| {
+                    set.metadata
+                        .owner_references
+                        .as_ref()
+                        .is_none_or(Vec::is_empty)
+                })
+        })
+        .await;
+    assert_eq!(cluster.list::<ReplicaSet>().await.len(), 1);
+    let again: Deployment = cluster.create(deployment("web", 2, "v1")).await;
+    cluster
+        .until("the adoption", || async {
+            let sets = cluster.list::<ReplicaSet>().await;
+            sets.len() == 1
+                && sets[0]
+                    .metadata
+                    .owner_references
+                    .iter()
+                    .flatten()
+                    .any(|one| Some(&one.uid) == again.metadata.uid.as_ref())
+        })
+        .await;
+    let mut names = [before, cluster.list::<Pod>().await].map(|pods| {
+        pods.into_iter()
+            .map(|pod| pod.metadata.name)
+            .collect::<Vec<_>>()
+    });
+    names.iter_mut().for_each(|names| names.sort());
+    assert_eq!(names[0], names[1], "the same pods");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_names_an_owner_that_never_was_goes() {
+    let cluster = Cluster::start(None).await;
+    let owned =
+        |uid: &str| json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid}]);
+    let owner: ConfigMap = cluster.create(json!({"metadata": {"name": "owner"}})).await;
+    let uid = owner.metadata.uid.unwrap();
+    let _: ConfigMap = cluster
+        .create(json!({"metadata": {"name": "kept", "ownerReferences": owned(&uid)}}))
+        .await;
+    let _: ConfigMap = cluster
+        .create(json!({"metadata": {"name": "lost", "ownerReferences": owned("00000000-0000-0000-0000-000000000000")}}))
+        .await;
+    let exists = |name: &'static str| {
+        let api: Api<ConfigMap> = cluster.api();
+        async move { api.get_opt(name).await.unwrap().is_some() }
+    };
+    cluster
+        .until("the collection", || async { !exists("lost").await })
+        .await;
+    assert!(exists("kept").await);
+    cluster
+        .api::<ConfigMap>()
+        .delete("owner", &DeleteParams::default())
+        .await
+        .unwrap();
+    cluster
+        .until("the collection", || async { !exists("kept").await })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_is_furnished_and_emptied() {
+    let cluster = Cluster::start(Some(64)).await;
+    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
+    let shop: Namespace = serde_json::from_value(json!({"metadata": {"name": "shop"}})).unwrap();
+    namespaces
+        .create(&PostParams::default(), &shop)
+        .await
+        .unwrap();
+    let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client.clone(), "shop");
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), "shop");
+    cluster
+        .until("the furniture", || async {
+            accounts.get_opt("default").await.unwrap().is_some()
+                && maps.get_opt("kube-root-ca.crt").await.unwrap().is_some()
+        })
+        .await;
+    assert_eq!(
+        maps.get("kube-root-ca.crt").await.unwrap().data.unwrap()["ca.crt"],
+        "PEM"
+    );
+    maps.delete("kube-root-ca.crt", &DeleteParams::default())
+        .await
+        .unwrap();
+    cluster
+        .until("the bundle again", || async {
+            maps.get_opt("kube-root-ca.crt").await.unwrap().is_some()
+        })
+        .await;
+    let wanted: Deployment = serde_json::from_value(deployment("web", 3, "v1")).unwrap();
+    let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), "shop");
+    deployments
+        .create(&PostParams::default(), &wanted)
+        .await
+        .unwrap();
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), "shop");
+    cluster
+        .until("the pods", || async {
+            pods.list(&Default::default()).await.unwrap().items.len() == 3
+        })
+        .await;
+    namespaces
+        .delete("shop", &DeleteParams::default())
+        .await
+        .unwrap();
+    cluster
+        .until("the end of the namespace", || async {
+            namespaces.get_opt("shop").await.unwrap().is_none()
+        })
+        .await;
+    assert!(
+        pods.list(&Default::default())
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_follow_the_pods() {
+    let cluster = Cluster::start(Some(64)).await;
+    let _: Service = cluster
+        .create(json!({
+            "metadata": {"name": "web"},
+            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
+        }))
+        .await;
+    let ready = || async {
+        let slices: Vec<EndpointSlice> = cluster.list().await;
+        slices
+            .iter()
+            .filter(|slice| {
+                slice
+                    .metadata
+                    .labels
+                    .iter()
+                    .flatten()
+                    .any(|(key, value)| key == "kubernetes.io/service-name" && value == "web")
+            })
+            .flat_map(|slice| slice.endpoints.iter().flatten())
+            .filter(|endpoint| endpoint.conditions.as_ref().unwrap().ready == Some(true))
+            .count()
+    };
+    let _: Deployment = cluster.create(deployment("web", 3, "v1")).await;
+    cluster
+        .until("three endpoints", || async { ready().await == 3 })
+        .await;
+    let _: Deployment = cluster.patch("web", json!({"spec": {"replicas": 1}})).await;
+    cluster
+        .until("one endpoint", || async { ready().await == 1 })
+        .await;
+    let pod: Pod = cluster
+        .list()
+        .await
+        .into_iter()
+        .find(|pod: &Pod| pod.metadata.deletion_timestamp.is_none())
+        .unwrap();
+    // A pod that stops matching leaves its set and its service; the set makes another.
+    let _: Pod = cluster
+        .patch(
+            pod.metadata.name.as_deref().unwrap(),
+            json!({"metadata": {"labels": {"app": "elsewhere"}}}),
+        )
+        .await;
+    cluster
+        .until("the replacement", || async {
+            let pods: Vec<Pod> = cluster.list().await;
+            pods.len() == 2 && ready().await == 1
+        })
+        .await;
+    delete::<Service>(&cluster, "web", PropagationPolicy::Background).await;
+    cluster
+        .until("no slices", || async { ready().await == 0 })
+        .await;
+}
+
+fn asking(name: &str, cpu: &str) -> Value {
+    json!({
+        "metadata": {"name": name},
+        "spec": {"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}}}]},
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_fit_waits_and_is_told_why() {
+    let cluster = Cluster::start(Some(2)).await;
+    let _: Pod = cluster.create(asking("first", "1500m")).await;
+    running(&cluster, 1).await;
+    let _: Pod = cluster.create(asking("second", "1")).await;
+    let expected = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.";
+    cluster
+        .until("the condition", || async {
+            let pod: Pod = cluster.api().get("second").await.unwrap();
+            pod.status
+                .iter()
+                .flat_map(|status| status.conditions.iter().flatten())
+                .any(|condition| {
+                    condition.type_ == "PodScheduled"
+                        && condition.status == "False"
+                        && condition.reason.as_deref() == Some("Unschedulable")
+                        && condition.message.as_deref() == Some(expected)
+                })
+        })
+        .await;
+    cluster
+        .until("the event", || async {
+            cluster.events("FailedScheduling").await == [expected]
+        })
+        .await;
+    cluster
+        .api::<Pod>()
+        .delete("first", &DeleteParams::default())
+        .await
+        .unwrap();
+    running(&cluster, 1).await;
+    let pod: Pod = cluster.api().get("second").await.unwrap();
+    assert_eq!(pod.spec.unwrap().node_name.as_deref(), Some("one"));
+}

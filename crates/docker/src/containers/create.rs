@@ -1,0 +1,327 @@
+//! `POST /containers/create`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use engine::{ContainerSpec, LogConfig, Mount, MountKind, Resources, SandboxNetwork, SandboxSpec, Security};
+use hyper::body::Incoming;
+use http::StatusCode;
+use image::Image;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::query::Query;
+use crate::record::{ANNOTATION, Config, HostConfig, OWNER, Record};
+use crate::reply::{Answer, Refusal, json_with};
+use crate::{Docker, body, names, ports};
+
+const CPU_PERIOD_US: u64 = 100_000;
+const LOG_BYTES_MAX: u64 = 10 << 20;
+const LOG_FILES_MAX: u32 = 3;
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Create {
+    #[serde(flatten)]
+    config: Config,
+    #[serde(rename = "HostConfig", deserialize_with = "crate::record::null_default")]
+    host: HostConfig,
+}
+
+pub async fn create(docker: &Docker, query: &Query, incoming: Incoming) -> Answer {
+    let mut request: Create = body::json(incoming).await?;
+    request.config.rest.remove("NetworkingConfig");
+    let image_name = request.config.image.clone();
+    if image_name.is_empty() {
+        return Err(Refusal::bad("no image specified"));
+    }
+    let image = docker.inner.images.get(&image_name).map_err(|error| match error {
+        image::Error::NotFound(_) => Refusal::not_found(format!("No such image: {}", tagged(&image_name))),
+        other => other.into(),
+    })?;
+    let _turn = docker.inner.changes.lock().await;
+    let existing = super::all(docker).await;
+    let name = match query.get("name").map(|name| name.trim_start_matches('/')) {
+        Some(name) if !names::valid(name) => {
+            return Err(Refusal::bad(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")));
+        }
+        Some(name) => {
+            if let Some(other) = existing.iter().find(|c| c.record.name == name) {
+                return Err(Refusal::conflict(format!(
+                    "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to remove (or rename) that container to be able to reuse that name.",
+                    other.id()
+                )));
+            }
+            name.to_owned()
+        }
+        None => names::invent(|name| existing.iter().any(|c| c.record.name == name)),
+    };
+    let id = names::id();
+    let config = completed(request.config, &image, &id);
+    let record = Record {
+        name: name.clone(),
+        image: image_name,
+        image_id: image.id.clone(),
+        config,
+        host: request.host,
+        ..Record::default()
+    };
+    let sandbox = sandbox(docker, &id, &record)?;
+    let mut container = container(docker, &id, &record)?;
+    let (images, of, snapshot) = (docker.inner.images.clone(), image, id.clone());
+    container.rootfs = tokio::task::spawn_blocking(move || images.prepare(&of, &snapshot)).await??;
+    let engine = &docker.inner.engine;
+    let made = async {
+        engine.create_sandbox(sandbox).await?;
+        engine.create_container(container).await
+    };
+    if let Err(error) = made.await {
+        let _ = engine.remove_sandbox(&id).await;
+        let images = docker.inner.images.clone();
+        let _ = tokio::task::spawn_blocking(move || images.remove_snapshot(&id)).await;
+        return Err(error.into());
+    }
+    json_with(StatusCode::CREATED, &json!({ "Id": id, "Warnings": [] }))
+}
+
+fn tagged(name: &str) -> String {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    if last.contains([':', '@']) { name.to_owned() } else { format!("{name}:latest") }
+}
+
+/// The request's configuration, with what the image says where the request says nothing.
+fn completed(mut config: Config, image: &Image, id: &str) -> Config {
+    let of = &image.config;
+    let mut env: Vec<String> = Vec::new();
+    let has_path = of.env.iter().chain(&config.env).any(|variable| variable.starts_with("PATH="));
+    if !has_path {
+        env.push(PATH.to_owned());
+    }
+    for variable in of.env.iter().chain(&config.env) {
+        let name = variable.split('=').next().unwrap_or(variable);
+        let prefix = format!("{name}=");
+        env.retain(|earlier| !earlier.starts_with(&prefix));
+        // a name without a value takes a variable away
+        if variable.contains('=') {
+            env.push(variable.clone());
+        }
+    }
+    config.env = env;
+    // an entrypoint of one's own makes the image's arguments meaningless
+    match &config.entrypoint {
+        None => {
+            config.entrypoint = of.entrypoint.clone();
+            if config.cmd.as_ref().is_none_or(Vec::is_empty) {
+                config.cmd = of.cmd.clone();
+            }
+        }
+        Some(words) if words.iter().all(String::is_empty) => config.entrypoint = Some(Vec::new()),
+        Some(_) => {}
+    }
+    if config.working_dir.is_empty() {
+        config.working_dir.clone_from(&of.working_dir);
+    }
+    if config.user.is_empty() {
+        config.user.clone_from(&of.user);
+    }
+    if config.stop_signal.as_ref().is_none_or(String::is_empty) {
+        config.stop_signal.clone_from(&of.stop_signal);
+    }
+    let mut labels = of.labels.clone();
+    labels.append(&mut config.labels);
+    config.labels = labels;
+    for port in &of.exposed_ports {
+        config.exposed_ports.entry(port.clone()).or_insert_with(|| json!({}));
+    }
+    if config.hostname.is_empty() {
+        config.hostname = id.chars().take(12).collect();
+    }
+    config
+}
+
+fn sandbox(docker: &Docker, id: &str, record: &Record) -> Result<SandboxSpec, Refusal> {
+    let network = match record.host.network_mode.as_str() {
+        "" | "default" | "bridge" => SandboxNetwork::Own,
+        "host" => SandboxNetwork::Host,
+        "none" => SandboxNetwork::None,
+        other if other.starts_with("container:") => {
+            return Err(Refusal::bad("sharing another container's network is not supported yet; use bridge, host or none"));
+        }
+        other => return Err(Refusal::not_found(format!("network {other} not found: bridge, host and none exist"))),
+    };
+    let resolv_conf = match (network, record.host.dns.as_slice()) {
+        (SandboxNetwork::Host, []) => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        (_, []) => docker.inner.network.resolv_conf(None),
+        (_, servers) => servers.iter().map(|server| format!("nameserver {server}\n")).collect(),
+    };
+    let own = matches!(network, SandboxNetwork::Own);
+    Ok(SandboxSpec {
+        id: id.to_owned(),
+        hostname: record.config.hostname.clone(),
+        labels: BTreeMap::from([(OWNER.0.to_owned(), OWNER.1.to_owned())]),
+        network,
+        hosts: hosts(record, None),
+        resolv_conf,
+        published: if own { ports::published(&record.config, &record.host)? } else { Vec::new() },
+        ..SandboxSpec::default()
+    })
+}
+
+/// /etc/hosts.
+pub fn hosts(record: &Record, address: Option<std::net::Ipv4Addr>) -> String {
+    let mut text = String::from(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
+    );
+    for extra in &record.host.extra_hosts {
+        if let Some((name, ip)) = extra.split_once(':').or_else(|| extra.split_once('=')) {
+            text += &format!("{ip}\t{name}\n");
+        }
+    }
+    if let Some(address) = address {
+        text += &format!("{address}\t{}\n", record.config.hostname);
+    }
+    text
+}
+
+fn container(docker: &Docker, id: &str, record: &Record) -> Result<ContainerSpec, Refusal> {
+    let (config, host) = (&record.config, &record.host);
+    let argv: Vec<String> = config.entrypoint.iter().flatten().chain(config.cmd.iter().flatten()).cloned().collect();
+    if argv.is_empty() {
+        return Err(Refusal::bad("no command specified"));
+    }
+    let annotation = serde_json::to_string(record).map_err(|error| Refusal::internal(error.to_string()))?;
+    let mut labels = config.labels.clone();
+    labels.insert(OWNER.0.to_owned(), OWNER.1.to_owned());
+    let groups = host.group_add.iter().filter_map(|group| group.parse().ok()).collect();
+    Ok(ContainerSpec {
+        id: id.to_owned(),
+        sandbox: id.to_owned(),
+        name: record.name.clone(),
+        labels,
+        annotations: BTreeMap::from([(ANNOTATION.to_owned(), annotation)]),
+        argv,
+        env: with_defaults(config),
+        cwd: if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() },
+        user: config.user.clone(),
+        tty: config.tty,
+        stdin: config.open_stdin,
+        stdin_once: config.stdin_once,
+        mounts: mounts(host)?,
+        resources: resources(host),
+        security: Security {
+            privileged: host.privileged,
+            capabilities_add: host.cap_add.clone(),
+            capabilities_drop: host.cap_drop.clone(),
+            read_only_root: host.readonly_rootfs,
+            no_new_privileges: host.security_opt.iter().any(|opt| opt == "no-new-privileges" || opt == "no-new-privileges:true" || opt == "no-new-privileges=true"),
+            seccomp_unconfined: host.privileged || host.security_opt.iter().any(|opt| opt == "seccomp=unconfined" || opt == "seccomp:unconfined"),
+            supplementary_groups: groups,
+            ..Security::default()
+        },
+        log: LogConfig { path: log_path(docker, id), max_bytes: LOG_BYTES_MAX, max_files: LOG_FILES_MAX },
+        oom_score_adj: host.oom_score_adj,
+        stop_signal: config.stop_signal.as_deref().and_then(super::lifecycle::signal_number),
+        ..ContainerSpec::default()
+    })
+}
+
+fn log_path(docker: &Docker, id: &str) -> PathBuf {
+    docker.inner.logs.join(format!("{id}.log"))
+}
+
+fn with_defaults(config: &Config) -> Vec<String> {
+    let mut env = config.env.clone();
+    for (name, value) in [("HOSTNAME", config.hostname.as_str()), ("TERM", "xterm")] {
+        let wanted = name != "TERM" || config.tty;
+        if wanted && !env.iter().any(|variable| variable.starts_with(&format!("{name}="))) {
+            env.push(format!("{name}={value}"));
+        }
+    }
+    env
+}
+
+fn mounts(host: &HostConfig) -> Result<Vec<Mount>, Refusal> {
+    let mut mounts = Vec::new();
+    for text in &host.binds {
+        let mut parts = text.split(':');
+        let (Some(source), Some(target)) = (parts.next(), parts.next()) else {
+            return Err(Refusal::bad(format!("invalid volume specification: {text:?}: say /SOURCE:/TARGET[:ro]")));
+        };
+        let options = parts.next().unwrap_or("");
+        mounts.push(bind(source, target, options.split(',').any(|o| o == "ro"))?);
+    }
+    for mount in &host.mounts {
+        match mount.kind.as_str() {
+            "bind" => mounts.push(bind(&mount.source, &mount.target, mount.read_only)?),
+            "tmpfs" => mounts.push(tmpfs(&mount.target, "")),
+            other => return Err(Refusal::bad(format!("mounts of type {other:?} are not supported yet; bind and tmpfs are"))),
+        }
+    }
+    mounts.extend(host.tmpfs.iter().map(|(target, options)| tmpfs(target, options)));
+    Ok(mounts)
+}
+
+fn bind(source: &str, target: &str, read_only: bool) -> Result<Mount, Refusal> {
+    if !source.starts_with('/') {
+        return Err(Refusal::bad(format!("named volumes are not supported yet ({source:?}); bind an absolute path")));
+    }
+    if !target.starts_with('/') {
+        return Err(Refusal::bad(format!("invalid mount path: {target:?} mount path must be absolute")));
+    }
+    if !std::path::Path::new(source).exists() {
+        std::fs::create_dir_all(source).map_err(|error| Refusal::bad(format!("cannot make the mount source {source}: {error}")))?;
+    }
+    Ok(Mount { source: source.into(), target: target.to_owned(), kind: MountKind::Bind, read_only, options: vec!["rbind".into()] })
+}
+
+fn tmpfs(target: &str, options: &str) -> Mount {
+    let options = options.split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect();
+    Mount { source: PathBuf::new(), target: target.to_owned(), kind: MountKind::Tmpfs, read_only: false, options }
+}
+
+fn resources(host: &HostConfig) -> Resources {
+    let (quota, period) = if host.nano_cpus > 0 {
+        (Some(host.nano_cpus / 10_000), Some(CPU_PERIOD_US))
+    } else {
+        let period = if host.cpu_period > 0 { host.cpu_period } else { CPU_PERIOD_US };
+        (Some(host.cpu_quota).filter(|quota| *quota > 0), Some(period).filter(|_| host.cpu_quota > 0))
+    };
+    Resources {
+        cpu_shares: Some(host.cpu_shares).filter(|shares| *shares > 0),
+        cpu_quota_us: quota,
+        cpu_period_us: period,
+        memory_limit_bytes: Some(host.memory).filter(|bytes| *bytes > 0),
+        pids_limit: host.pids_limit.filter(|limit| *limit > 0),
+        cpuset: Some(host.cpuset_cpus.clone()).filter(|set| !set.is_empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits() {
+        let host = HostConfig { nano_cpus: 500_000_000, memory: 64 << 20, ..HostConfig::default() };
+        let resources = resources(&host);
+        assert_eq!((resources.cpu_quota_us, resources.cpu_period_us, resources.memory_limit_bytes), (Some(50_000), Some(100_000), Some(64 << 20)));
+    }
+
+    #[test]
+    fn volume_specifications() {
+        let with = |bind: &str| mounts(&HostConfig { binds: vec![bind.into()], ..HostConfig::default() });
+        let mount = with("/tmp:/data:ro").expect("valid").remove(0);
+        assert_eq!((mount.target.as_str(), mount.read_only), ("/data", true));
+        for wrong in ["name:/data", "/tmp", "/tmp:data", ""] {
+            assert!(with(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_get_a_tag() {
+        assert_eq!(tagged("nginx"), "nginx:latest");
+        assert_eq!(tagged("localhost:5000/a"), "localhost:5000/a:latest");
+        assert_eq!(tagged("a:1"), "a:1");
+    }
+}

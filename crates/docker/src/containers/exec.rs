@@ -1,0 +1,164 @@
+//! Commands in a running container: announced, started, asked about.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+
+use engine::{ExecSpec, Resizer};
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::attach::{Wants, serve, take_over};
+use super::{Container, lifecycle};
+use crate::query::Query;
+use crate::record::null_default;
+use crate::reply::{Answer, Refusal, empty, json_of, json_with};
+use crate::{Docker, body, names};
+
+/// Announced commands beyond this push the oldest out.
+const REMEMBERED_MAX: usize = 1024;
+
+/// What is known of commands.
+#[derive(Default)]
+pub struct Execs {
+    by_id: HashMap<String, Exec>,
+    order: VecDeque<String>,
+}
+
+struct Exec {
+    container: String,
+    request: ExecRequest,
+    started: bool,
+    pid: Option<u32>,
+    resizer: Option<Resizer>,
+    code: Option<i32>,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct ExecRequest {
+    attach_stdin: bool,
+    attach_stdout: bool,
+    attach_stderr: bool,
+    tty: bool,
+    privileged: bool,
+    #[serde(deserialize_with = "null_default")]
+    cmd: Vec<String>,
+    #[serde(deserialize_with = "null_default")]
+    env: Vec<String>,
+    #[serde(deserialize_with = "null_default")]
+    working_dir: String,
+    #[serde(deserialize_with = "null_default")]
+    user: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Start {
+    detach: bool,
+}
+
+pub async fn create(docker: &Docker, container: &Container, incoming: Incoming) -> Answer {
+    let request: ExecRequest = body::json(incoming).await?;
+    if request.cmd.is_empty() {
+        return Err(Refusal::bad("No exec command specified"));
+    }
+    if !container.running() {
+        return Err(Refusal::conflict(format!("container {} is not running", container.id())));
+    }
+    let id = names::id();
+    let exec = Exec { container: container.id().to_owned(), request, started: false, pid: None, resizer: None, code: None };
+    let mut execs = docker.inner.execs.lock();
+    if execs.order.len() >= REMEMBERED_MAX
+        && let Some(oldest) = execs.order.pop_front()
+    {
+        execs.by_id.remove(&oldest);
+    }
+    execs.order.push_back(id.clone());
+    execs.by_id.insert(id.clone(), exec);
+    drop(execs);
+    json_with(StatusCode::CREATED, &json!({ "Id": id }))
+}
+
+pub async fn request(docker: Docker, method: &Method, id: &str, action: &str, query: &Query, request: Request<Incoming>) -> Answer {
+    let unknown = || Refusal::not_found(format!("No such exec instance: {id}"));
+    match (method, action) {
+        (&Method::GET, "json") => {
+            let execs = docker.inner.execs.lock();
+            let exec = execs.by_id.get(id).ok_or_else(unknown)?;
+            json_of(&json!({
+                "ID": id, "ContainerID": exec.container, "Running": exec.started && exec.code.is_none(), "ExitCode": exec.code,
+                "Pid": exec.pid.unwrap_or(0), "OpenStdin": exec.request.attach_stdin, "OpenStdout": exec.request.attach_stdout,
+                "OpenStderr": exec.request.attach_stderr, "CanRemove": false, "DetachKeys": "",
+                "ProcessConfig": {
+                    "tty": exec.request.tty, "entrypoint": exec.request.cmd.first(), "arguments": exec.request.cmd.get(1..).unwrap_or_default(),
+                    "privileged": exec.request.privileged,
+                },
+            }))
+        }
+        (&Method::POST, "resize") => {
+            let (columns, rows) = lifecycle::size(query)?;
+            let resizer = docker.inner.execs.lock().by_id.get(id).ok_or_else(unknown)?.resizer.clone();
+            if let Some(resizer) = resizer {
+                resizer.resize(columns, rows).await?;
+            }
+            empty(StatusCode::OK)
+        }
+        (&Method::POST, "start") => {
+            let upgrade_target = {
+                let mut execs = docker.inner.execs.lock();
+                let exec = execs.by_id.get_mut(id).ok_or_else(unknown)?;
+                if exec.started {
+                    return Err(Refusal::conflict(format!("exec {id} has already been started")));
+                }
+                exec.started = true;
+                (exec.container.clone(), exec.request.clone())
+            };
+            let (container, wanted) = upgrade_target;
+            let (parts, incoming) = request.into_parts();
+            let start: Start = body::json(incoming).await?;
+            let mut request = Request::from_parts(parts, ());
+            let spec = ExecSpec {
+                argv: wanted.cmd.clone(),
+                env: wanted.env.clone(),
+                cwd: wanted.working_dir.clone(),
+                user: wanted.user.clone(),
+                tty: wanted.tty,
+                stdin: wanted.attach_stdin,
+                privileged: wanted.privileged,
+            };
+            let process = match docker.inner.engine.exec(&container, spec).await {
+                Ok(process) => process,
+                Err(error) => {
+                    let code = error.start_code().unwrap_or(126);
+                    note(&docker, id, |exec| exec.code = Some(code));
+                    return Err(Refusal::bad(format!("OCI runtime exec failed: {error}")));
+                }
+            };
+            let waiter = process.wait();
+            note(&docker, id, |exec| (exec.pid, exec.resizer) = (process.pid, Some(process.resizer())));
+            let (known, of) = (docker.clone(), id.to_owned());
+            let ended = tokio::spawn(async move {
+                let code = waiter.await.map_or(137, |status| status.code);
+                note(&known, &of, |exec| (exec.code, exec.resizer) = (Some(code), None));
+            });
+            if start.detach {
+                return empty(StatusCode::OK);
+            }
+            let wants = Wants { stdout: wanted.attach_stdout, stderr: wanted.attach_stderr, tty: wanted.tty };
+            Ok(take_over(&mut request, wanted.tty, move |connection| {
+                serve(connection, process, wants, async {
+                    let _ = ended.await;
+                })
+            }))
+        }
+        _ => Err(Refusal::not_found(format!("page not found: {method} /exec/{id}/{action}"))),
+    }
+}
+
+fn note(docker: &Docker, id: &str, change: impl FnOnce(&mut Exec)) {
+    if let Some(exec) = docker.inner.execs.lock().by_id.get_mut(id) {
+        change(exec);
+    }
+}

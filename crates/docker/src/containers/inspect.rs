@@ -1,0 +1,67 @@
+//! `GET /containers/ID/json` and `/changes`.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Container, published};
+use crate::reply::{Answer, json_of};
+use crate::{Docker, ports};
+
+pub async fn inspect(docker: &Docker, container: &Container) -> Answer {
+    let (status, record) = (&container.status, &container.record);
+    let time = |at: Option<Timestamp>| at.map_or("0001-01-01T00:00:00Z".into(), |at| format!("{at:.9}"));
+    let exit = status.exit.as_ref();
+    let attachment = docker.inner.network.attachment(container.id());
+    let address = attachment.as_ref().map(|a| a.address.to_string()).unwrap_or_default();
+    let gateway = attachment.as_ref().map(|a| a.gateway.to_string()).unwrap_or_default();
+    let mac = attachment.as_ref().map(|a| a.mac.clone()).unwrap_or_default();
+    let prefix = attachment.as_ref().map_or(0, |a| a.prefix_len);
+    let ports = if container.running() { published(docker, container.id()).await } else { Vec::new() };
+    let mounts: Vec<Value> = status
+        .spec
+        .mounts
+        .iter()
+        .map(|mount| {
+            let kind = if mount.kind == engine::MountKind::Tmpfs { "tmpfs" } else { "bind" };
+            json!({ "Type": kind, "Source": mount.source, "Destination": mount.target, "RW": !mount.read_only, "Mode": "", "Propagation": "rprivate" })
+        })
+        .collect();
+    let mut config = serde_json::to_value(&record.config).unwrap_or_default();
+    config["Image"] = json!(record.image);
+    let network = json!({
+        "IPAddress": address, "Gateway": gateway, "MacAddress": mac, "IPPrefixLen": prefix,
+        "NetworkID": docker.inner.network.config().instance, "EndpointID": container.id(), "Aliases": null,
+    });
+    let mode = match record.host.network_mode.as_str() {
+        "" | "default" => "bridge",
+        other => other,
+    };
+    json_of(&json!({
+        "Id": container.id(), "Name": format!("/{}", record.name), "Created": format!("{:.9}", status.created_at),
+        "Path": status.spec.argv.first(), "Args": status.spec.argv.get(1..).unwrap_or_default(),
+        "State": {
+            "Status": container.state(), "Running": container.running(), "Paused": false, "Restarting": false, "Dead": false,
+            "OOMKilled": exit.is_some_and(|e| e.oom_killed), "Pid": status.pid.unwrap_or(0), "ExitCode": exit.map_or(0, |e| e.code),
+            "Error": record.error, "StartedAt": time(status.started_at), "FinishedAt": time(exit.map(|e| e.finished_at)),
+        },
+        "Image": record.image_id, "ResolvConfPath": "", "HostnamePath": "", "HostsPath": "", "LogPath": status.spec.log.path,
+        "RestartCount": record.restarts, "Driver": "overlay2", "Platform": "linux", "MountLabel": "", "ProcessLabel": "",
+        "AppArmorProfile": "", "ExecIDs": null, "HostConfig": record.host, "GraphDriver": { "Name": "overlay2", "Data": null },
+        "Mounts": mounts, "Config": config,
+        "NetworkSettings": {
+            "Bridge": "", "SandboxID": container.id(), "Ports": ports::inspected(&record.config, &ports),
+            "IPAddress": address, "Gateway": gateway, "MacAddress": mac, "IPPrefixLen": prefix,
+            "Networks": { mode: network },
+        },
+    }))
+}
+
+pub async fn changes(docker: &Docker, container: &Container) -> Answer {
+    let (images, id) = (docker.inner.images.clone(), container.id().to_owned());
+    let changes = tokio::task::spawn_blocking(move || images.changes(&id)).await??;
+    let rows: Vec<Value> = changes
+        .into_iter()
+        .map(|(kind, path)| json!({ "Path": path, "Kind": match kind { 'C' => 0, 'A' => 1, _ => 2 } }))
+        .collect();
+    json_of(&rows)
+}

@@ -1,0 +1,288 @@
+//! Start, stop, kill, restart, wait, rename, resize, remove, prune.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use engine::{SandboxNetwork, SandboxState, SandboxUpdate, State};
+use http::StatusCode;
+use serde_json::json;
+
+use super::{Container, create, find, save};
+use crate::query::Query;
+use crate::reply::{Answer, Refusal, empty, json_of};
+use crate::{Docker, names, ports};
+
+const STOP_SECONDS: u32 = 10;
+
+pub async fn start(docker: &Docker, container: &Container) -> Answer {
+    if container.running() {
+        return empty(StatusCode::NOT_MODIFIED);
+    }
+    let _turn = docker.inner.changes.lock().await;
+    let mut record = container.record.clone();
+    let started = start_now(docker, container).await;
+    let error = started.as_ref().err().map(|refusal| refusal.message.clone()).unwrap_or_default();
+    if record.stopped_by_user || record.error != error {
+        (record.stopped_by_user, record.restarts, record.error) = (false, 0, error);
+        save(docker, container.id(), &record).await?;
+    }
+    started?;
+    empty(StatusCode::NO_CONTENT)
+}
+
+/// Root file system, sandbox, address, ports, then the process. What was begun is taken back when a step fails.
+pub async fn start_now(docker: &Docker, container: &Container) -> Result<(), Refusal> {
+    let outcome = async {
+        prepare_sandbox(docker, container).await?;
+        docker.inner.engine.start_container(container.id()).await?;
+        Ok(())
+    };
+    let outcome: Result<(), Refusal> = outcome.await;
+    if outcome.is_err() {
+        release(docker, container.id()).await;
+    }
+    outcome
+}
+
+/// Brings the sandbox up to where a process can start, or someone attach.
+pub async fn prepare_sandbox(docker: &Docker, container: &Container) -> Result<(), Refusal> {
+    let (engine, network, id) = (&docker.inner.engine, &docker.inner.network, container.id());
+    let sandbox = engine.sandbox(id).await.ok_or_else(|| Refusal::not_found(format!("No such container: {id}")))?;
+    if sandbox.state == SandboxState::Running {
+        return Ok(());
+    }
+    let image = docker.inner.images.get(&container.record.image_id)?;
+    let (images, snapshot) = (docker.inner.images.clone(), id.to_owned());
+    tokio::task::spawn_blocking(move || images.prepare(&image, &snapshot)).await??;
+    let started = engine.start_sandbox(id).await?;
+    if sandbox.spec.network != SandboxNetwork::Own {
+        return Ok(());
+    }
+    let namespace = started.netns.ok_or_else(|| Refusal::internal("the sandbox has no network namespace"))?;
+    let address: Ipv4Addr = network.attach(&namespace, id).await?.address;
+    let published = ports::aimed(&sandbox.spec.published, address);
+    let update = SandboxUpdate {
+        hosts: Some(create::hosts(&container.record, Some(address))),
+        resolv_conf: None,
+        published: (!published.is_empty()).then(|| published.clone()),
+    };
+    engine.update_sandbox(id, update).await.map_err(|error| match error {
+        engine::Error::PortTaken { .. } => {
+            let endpoint = &container.record.name;
+            Refusal::internal(format!("driver failed programming external connectivity on endpoint {endpoint}: {error}"))
+        }
+        other => other.into(),
+    })?;
+    if !published.is_empty() {
+        network.set_published(id, ports::translated(&published)).await?;
+    }
+    Ok(())
+}
+
+/// Gives back what a running container holds: ports, address, sandbox. Records and files stay.
+pub async fn release(docker: &Docker, id: &str) {
+    if let Err(error) = docker.inner.engine.stop_sandbox(id).await {
+        tracing::warn!(%error, id, "a sandbox could not be stopped");
+    }
+    if let Err(error) = docker.inner.network.detach(id).await {
+        tracing::warn!(%error, id, "an address could not be released");
+    }
+}
+
+pub async fn stop(docker: &Docker, container: &Container, query: &Query) -> Answer {
+    if !container.running() {
+        return empty(StatusCode::NOT_MODIFIED);
+    }
+    let signal = signal_of(query)?;
+    stop_now(docker, container, signal, grace(container, query)?).await?;
+    empty(StatusCode::NO_CONTENT)
+}
+
+fn signal_of(query: &Query) -> Result<Option<i32>, Refusal> {
+    let number = |name: &str| signal_number(name).ok_or_else(|| Refusal::bad(format!("invalid signal: {name}")));
+    query.get("signal").map(number).transpose()
+}
+
+/// `t=-1` waits for ever; a day is as good.
+fn grace(container: &Container, query: &Query) -> Result<Duration, Refusal> {
+    let default = i64::from(container.record.config.stop_timeout.unwrap_or(STOP_SECONDS));
+    let seconds = query.number("t")?.unwrap_or(default);
+    Ok(Duration::from_secs(u64::try_from(seconds).unwrap_or(86_400).min(86_400)))
+}
+
+async fn stop_now(docker: &Docker, container: &Container, signal: Option<i32>, grace: Duration) -> Result<(), Refusal> {
+    let mut record = container.record.clone();
+    if !record.stopped_by_user {
+        record.stopped_by_user = true;
+        save(docker, container.id(), &record).await?;
+    }
+    docker.inner.engine.stop_container(container.id(), signal, grace).await?;
+    // the monitor does this too; whoever asked shall find the ports free when the answer comes
+    let _turn = docker.inner.changes.lock().await;
+    if find(docker, container.id()).await.is_ok_and(|now| !now.running()) {
+        release(docker, container.id()).await;
+    }
+    Ok(())
+}
+
+pub async fn restart(docker: &Docker, container: &Container, query: &Query) -> Answer {
+    if container.running() {
+        stop_now(docker, container, signal_of(query)?, grace(container, query)?).await?;
+    }
+    let now = find(docker, container.id()).await?;
+    start(docker, &now).await?;
+    empty(StatusCode::NO_CONTENT)
+}
+
+pub async fn kill(docker: &Docker, container: &Container, query: &Query) -> Answer {
+    if !container.running() {
+        return Err(Refusal::conflict(format!("cannot kill container: {}: container {} is not running", container.record.name, container.id())));
+    }
+    let signal = signal_of(query)?.unwrap_or(9);
+    if signal == 9 {
+        let mut record = container.record.clone();
+        record.stopped_by_user = true;
+        save(docker, container.id(), &record).await?;
+    }
+    docker.inner.engine.signal_container(container.id(), signal).await?;
+    empty(StatusCode::NO_CONTENT)
+}
+
+/// By name with or without `SIG`, or by number.
+pub fn signal_number(name: &str) -> Option<i32> {
+    if let Ok(number) = name.parse::<i32>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let upper = name.to_uppercase();
+    let names = [
+        ("HUP", 1), ("INT", 2), ("QUIT", 3), ("ILL", 4), ("TRAP", 5), ("ABRT", 6), ("BUS", 7), ("FPE", 8), ("KILL", 9), ("USR1", 10),
+        ("SEGV", 11), ("USR2", 12), ("PIPE", 13), ("ALRM", 14), ("TERM", 15), ("STKFLT", 16), ("CHLD", 17), ("CONT", 18), ("STOP", 19),
+        ("TSTP", 20), ("TTIN", 21), ("TTOU", 22), ("URG", 23), ("XCPU", 24), ("XFSZ", 25), ("VTALRM", 26), ("PROF", 27), ("WINCH", 28),
+        ("IO", 29), ("PWR", 30), ("SYS", 31),
+    ];
+    let wanted = upper.strip_prefix("SIG").unwrap_or(&upper);
+    names.iter().find(|(name, _)| *name == wanted).map(|(_, number)| *number)
+}
+
+/// Answers when the container has ended; the headers go out at once, so that the client can start it meanwhile.
+pub async fn wait(docker: Docker, container: Container, query: &Query) -> Answer {
+    let condition = query.get("condition").unwrap_or("not-running").to_owned();
+    if !["not-running", "next-exit", "removed"].contains(&condition.as_str()) {
+        return Err(Refusal::bad(format!("invalid condition: {condition:?}")));
+    }
+    let mut events = docker.inner.engine.events();
+    let answer = async move {
+        let engine = docker.inner.engine.clone();
+        let id = container.id().to_owned();
+        let ended = match (condition.as_str(), container.status.state) {
+            ("next-exit", State::Created | State::Exited) => {
+                loop {
+                    match events.recv().await {
+                        Ok(engine::Event::ContainerExited { id: of, status, .. }) if of == id => break Ok(status),
+                        Ok(engine::Event::ContainerRemoved { id: of, .. }) if of == id => break Err("the container was removed".to_owned()),
+                        Ok(_) => {}
+                        Err(_) => break engine.wait_container(&id).await.map_err(|e| e.to_string()),
+                    }
+                }
+            }
+            _ => engine.wait_container(&id).await.map_err(|error| error.to_string()),
+        };
+        if condition == "removed" {
+            while find(&docker, &id).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        let body = match ended {
+            Ok(status) => json!({ "StatusCode": status.code }),
+            Err(message) => json!({ "StatusCode": 125, "Error": { "Message": message } }),
+        };
+        bytes::Bytes::from(body.to_string())
+    };
+    crate::reply::stream("application/json", futures::stream::once(answer))
+}
+
+pub async fn rename(docker: &Docker, container: &Container, query: &Query) -> Answer {
+    let name = query.get("name").unwrap_or_default().trim_start_matches('/').to_owned();
+    if !names::valid(&name) {
+        return Err(Refusal::bad(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")));
+    }
+    let _turn = docker.inner.changes.lock().await;
+    if super::all(docker).await.iter().any(|c| c.record.name == name) {
+        return Err(Refusal::conflict(format!("Conflict. The container name \"/{name}\" is already in use")));
+    }
+    let mut record = container.record.clone();
+    record.name = name;
+    save(docker, container.id(), &record).await?;
+    empty(StatusCode::NO_CONTENT)
+}
+
+pub async fn resize(docker: &Docker, container: &Container, query: &Query) -> Answer {
+    let (columns, rows) = size(query)?;
+    docker.inner.engine.resize_container(container.id(), columns, rows).await?;
+    empty(StatusCode::OK)
+}
+
+pub fn size(query: &Query) -> Result<(u16, u16), Refusal> {
+    let side = |name: &str| -> Result<u16, Refusal> {
+        query.number(name)?.and_then(|n| u16::try_from(n).ok()).ok_or_else(|| Refusal::bad(format!("{name} must be a number below 65536")))
+    };
+    Ok((side("w")?, side("h")?))
+}
+
+pub async fn remove(docker: &Docker, container: &Container, query: &Query) -> Answer {
+    if container.running() && !query.flag("force") {
+        return Err(Refusal::conflict(format!(
+            "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
+            container.record.name
+        )));
+    }
+    if container.running() {
+        stop_now(docker, container, Some(9), Duration::ZERO).await?;
+    }
+    let _turn = docker.inner.changes.lock().await;
+    remove_now(docker, container.id()).await?;
+    empty(StatusCode::NO_CONTENT)
+}
+
+/// Sandbox, records, snapshot and log.
+pub async fn remove_now(docker: &Docker, id: &str) -> Result<(), Refusal> {
+    let log = docker.inner.engine.container(id).await.map(|status| status.spec.log.clone());
+    release(docker, id).await;
+    docker.inner.engine.remove_sandbox(id).await?;
+    let (images, snapshot) = (docker.inner.images.clone(), id.to_owned());
+    tokio::task::spawn_blocking(move || {
+        if let Some(log) = log {
+            let _ = std::fs::remove_file(&log.path);
+            for number in 1..=log.max_files {
+                let mut rotated = log.path.clone().into_os_string();
+                rotated.push(format!(".{number}"));
+                let _ = std::fs::remove_file(rotated);
+            }
+        }
+        images.remove_snapshot(&snapshot)
+    })
+    .await??;
+    Ok(())
+}
+
+pub async fn prune(docker: &Docker) -> Answer {
+    let _turn = docker.inner.changes.lock().await;
+    let mut deleted = Vec::new();
+    for container in super::all(docker).await.into_iter().filter(|c| !c.running()) {
+        remove_now(docker, container.id()).await?;
+        deleted.push(container.id().to_owned());
+    }
+    json_of(&json!({ "ContainersDeleted": deleted, "SpaceReclaimed": 0 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::signal_number;
+
+    #[test]
+    fn signals() {
+        for (name, want) in [("SIGTERM", Some(15)), ("term", Some(15)), ("9", Some(9)), ("0", None), ("65", None), ("SIGNOTHING", None), ("", None)] {
+            assert_eq!(signal_number(name), want, "{name}");
+        }
+    }
+}

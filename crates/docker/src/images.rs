@@ -1,0 +1,254 @@
+//! Images: list, inspect, pull, import, load, save, tag, push, remove.
+
+use base64::Engine as _;
+use futures::StreamExt;
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use image::{Auth, Image, Platform, PullEvent};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::query::Query;
+use crate::reply::{Answer, Refusal, empty, json_of, line, stream};
+use crate::{Docker, body};
+
+pub fn list(docker: &Docker, query: &Query) -> Answer {
+    let filters = query.filters()?;
+    let wants = |image: &Image| {
+        filters.iter().all(|(name, values)| {
+            values.iter().any(|value| match name.as_str() {
+                "reference" => image.tags.iter().any(|tag| tag == value || tag.split(':').next() == Some(value)),
+                "dangling" => image.tags.is_empty() == (value == "true" || value == "1"),
+                "label" => match value.split_once('=') {
+                    Some((key, value)) => image.config.labels.get(key).is_some_and(|v| v == value),
+                    None => image.config.labels.contains_key(value),
+                },
+                _ => true,
+            })
+        })
+    };
+    let mut images: Vec<Image> = docker.inner.images.list().into_iter().filter(wants).collect();
+    images.sort_by_key(|image| std::cmp::Reverse(image.created));
+    let rows: Vec<Value> = images
+        .iter()
+        .map(|image| {
+            json!({
+                "Id": image.id, "ParentId": "", "RepoTags": image.tags, "RepoDigests": image.digests, "Created": image.created.as_second(),
+                "Size": image.size_bytes, "VirtualSize": image.size_bytes, "SharedSize": -1, "Containers": -1, "Labels": image.config.labels,
+            })
+        })
+        .collect();
+    json_of(&rows)
+}
+
+pub fn inspect(docker: &Docker, name: &str) -> Answer {
+    let image = docker.inner.images.get(name)?;
+    json_of(&json!({
+        "Id": image.id, "RepoTags": image.tags, "RepoDigests": image.digests, "Parent": "", "Comment": "",
+        "Created": image.file.created.clone().unwrap_or_else(|| image.created.to_string()), "Container": "", "DockerVersion": "",
+        "Author": image.file.author, "Config": image.config, "Architecture": image.architecture, "Os": image.os, "Size": image.size_bytes,
+        "VirtualSize": image.size_bytes, "GraphDriver": { "Name": "overlay2", "Data": null },
+        "RootFS": { "Type": "layers", "Layers": image.layers() }, "Metadata": { "LastTagTime": "0001-01-01T00:00:00Z" },
+    }))
+}
+
+pub fn history(docker: &Docker, name: &str) -> Answer {
+    let image = docker.inner.images.get(name)?;
+    let newest = image.file.history.len().saturating_sub(1);
+    let rows: Vec<Value> = image
+        .file
+        .history
+        .iter()
+        .enumerate()
+        .rev()
+        .map(|(index, entry)| {
+            let created = entry.created.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok()).unwrap_or(image.created);
+            json!({
+                "Id": if index == newest { image.id.as_str() } else { "<missing>" }, "Created": created.as_second(), "CreatedBy": entry.created_by,
+                "Tags": if index == newest { json!(image.tags) } else { Value::Null }, "Size": 0, "Comment": entry.comment,
+            })
+        })
+        .collect();
+    json_of(&rows)
+}
+
+/// A pull (`fromImage`) or an import (`fromSrc=-`).
+pub async fn create(docker: Docker, query: &Query, request: Request<Incoming>) -> Answer {
+    match (query.get("fromImage"), query.get("fromSrc")) {
+        (Some(name), _) => pull(docker, name, query, &request),
+        (None, Some("-")) => {
+            let reference = query.get("repo").map(|repo| reference(repo, query.get("tag")));
+            let file = body::file(request.into_body()).await?;
+            let image = docker.inner.images.import(tokio::fs::File::from_std(file), reference.as_deref(), image::ImageConfig::default()).await?;
+            stream("application/json", futures::stream::iter([line(&json!({ "status": image.id }))]))
+        }
+        (None, Some(_)) => Err(Refusal::bad("importing from a URL is not supported; send the tar itself: `docker import - NAME`")),
+        (None, None) => Err(Refusal::bad("say fromImage to pull, or fromSrc=- to import")),
+    }
+}
+
+fn reference(name: &str, tag: Option<&str>) -> String {
+    match tag {
+        None => name.to_owned(),
+        Some(digest) if digest.starts_with("sha256:") => format!("{name}@{digest}"),
+        Some(tag) => format!("{name}:{tag}"),
+    }
+}
+
+fn pull(docker: Docker, name: &str, query: &Query, request: &Request<Incoming>) -> Answer {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let named = if last.contains([':', '@']) { name.to_owned() } else { reference(name, query.get("tag").or(Some("latest"))) };
+    let auth = credentials(request)?;
+    let platform: Option<Platform> = match query.get("platform") {
+        None => None,
+        Some(text) => Some(image::Platform::parse(text).ok_or_else(|| Refusal::bad(format!("invalid platform {text:?}: say OS/ARCHITECTURE")))?),
+    };
+    let (events_in, events) = mpsc::channel(256);
+    let work = async move { docker.inner.images.pull(&named, auth, platform, events_in).await.map(|_| ()) };
+    stream("application/json", progress(events, work))
+}
+
+/// Lines of a pull or push: progress as it comes, at the end the error if there is one.
+fn progress(
+    events: mpsc::Receiver<PullEvent>,
+    work: impl Future<Output = Result<(), image::Error>> + Send + 'static,
+) -> impl futures::Stream<Item = bytes::Bytes> + Send {
+    // the work is dropped with the stream: a client that goes away ends it
+    let outcome = futures::stream::once(work).filter_map(|outcome| {
+        let failed = outcome.err().map(|error| {
+            let text = error.to_string();
+            line(&json!({ "errorDetail": { "message": text }, "error": text }))
+        });
+        futures::future::ready(failed)
+    });
+    let lines = ReceiverStream::new(events).map(|event| line(&pull_line(&event)));
+    // both are polled; what was told before the end comes before the end
+    futures::stream::select_with_strategy(lines, outcome, |(): &mut ()| futures::stream::PollNext::Left)
+}
+
+/// As `docker pull` shows it.
+pub fn pull_line(event: &PullEvent) -> Value {
+    let counted = |id: &str, status: &str, current: u64, total: u64| {
+        json!({ "status": status, "id": id, "progressDetail": { "current": current, "total": total }, "progress": format!("{:.1}MB/{:.1}MB", current as f64 / 1e6, total as f64 / 1e6) })
+    };
+    let plain = |id: &str, status: &str| json!({ "status": status, "id": id, "progressDetail": {} });
+    match event {
+        PullEvent::Pulling { tag, repository } => json!({ "status": format!("Pulling from {repository}"), "id": tag }),
+        PullEvent::Waiting { id } => plain(id, "Pulling fs layer"),
+        PullEvent::Exists { id } => plain(id, "Already exists"),
+        PullEvent::Downloading { id, current, total } => counted(id, "Downloading", *current, *total),
+        PullEvent::Downloaded { id } => plain(id, "Download complete"),
+        PullEvent::Extracting { id, current, total } => counted(id, "Extracting", *current, *total),
+        PullEvent::Complete { id } => plain(id, "Pull complete"),
+        PullEvent::Push { id, status } => plain(id, status),
+        PullEvent::Digest(digest) => json!({ "status": format!("Digest: {digest}") }),
+        PullEvent::Status(text) => json!({ "status": text }),
+    }
+}
+
+/// The header in which clients send credentials.
+fn credentials(request: &Request<Incoming>) -> Result<Option<Auth>, Refusal> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Header {
+        username: String,
+        password: String,
+    }
+    let Some(header) = request.headers().get("x-registry-auth").and_then(|value| value.to_str().ok()) else { return Ok(None) };
+    let wrong = || Refusal::bad("the X-Registry-Auth header is not base64 of JSON");
+    let engine = base64::engine::GeneralPurpose::new(
+        &base64::alphabet::URL_SAFE,
+        base64::engine::GeneralPurposeConfig::new().with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
+    );
+    let bytes = engine.decode(header).map_err(|_| wrong())?;
+    let parsed: Header = serde_json::from_slice(&bytes).map_err(|_| wrong())?;
+    Ok((!parsed.username.is_empty()).then_some(Auth::Basic { username: parsed.username, password: parsed.password }))
+}
+
+pub async fn load(docker: Docker, incoming: Incoming) -> Answer {
+    let file = body::file(incoming).await?;
+    let loaded = docker.inner.images.load(tokio::fs::File::from_std(file)).await?;
+    let lines: Vec<_> = loaded
+        .iter()
+        .map(|image| {
+            let text = match image.tags.first() {
+                Some(tag) => format!("Loaded image: {tag}\n"),
+                None => format!("Loaded image ID: {}\n", image.id),
+            };
+            line(&json!({ "stream": text }))
+        })
+        .collect();
+    stream("application/json", futures::stream::iter(lines))
+}
+
+pub fn save(docker: Docker, names: Vec<String>) -> Answer {
+    for name in &names {
+        docker.inner.images.get(name)?;
+    }
+    let (reader, writer) = tokio::io::duplex(256 * 1024);
+    tokio::spawn(async move {
+        if let Err(error) = docker.inner.images.save(&names, writer).await {
+            tracing::warn!(%error, "an image could not be saved");
+        }
+    });
+    let chunks = tokio_util::io::ReaderStream::new(reader).filter_map(|chunk| futures::future::ready(chunk.ok()));
+    stream("application/x-tar", chunks)
+}
+
+pub fn tag(docker: &Docker, name: &str, query: &Query) -> Answer {
+    let repository = query.get("repo").ok_or_else(|| Refusal::bad("repo is missing"))?;
+    docker.inner.images.tag(name, &reference(repository, query.get("tag")))?;
+    empty(StatusCode::CREATED)
+}
+
+pub fn push(docker: Docker, name: &str, query: &Query, request: &Request<Incoming>) -> Answer {
+    let named = reference(name, query.get("tag"));
+    docker.inner.images.get(&named)?;
+    let auth = credentials(request)?;
+    let (events_in, events) = mpsc::channel(256);
+    let work = async move { docker.inner.images.push(&named, auth, events_in).await.map(|_| ()) };
+    stream("application/json", progress(events, work))
+}
+
+pub async fn remove(docker: &Docker, name: &str, query: &Query) -> Answer {
+    let image = docker.inner.images.get(name)?;
+    let force = query.flag("force");
+    let users = crate::containers::all(docker).await;
+    if let Some(user) = users.iter().find(|c| c.record.image_id == image.id && (c.running() || !force)) {
+        let last_name = image.tags.len() <= 1 || image.id.contains(name);
+        if last_name {
+            return Err(Refusal::conflict(format!(
+                "conflict: unable to remove repository reference \"{name}\" (must force) - container {} is using its referenced image {}",
+                short(user.id()),
+                short(&image.id)
+            )));
+        }
+    }
+    let (images, reference) = (docker.inner.images.clone(), name.to_owned());
+    let removed = tokio::task::spawn_blocking(move || images.remove(&reference, force)).await??;
+    json_of(&removed_rows(&removed))
+}
+
+fn short(id: &str) -> &str {
+    let id = id.trim_start_matches("sha256:");
+    id.get(..12).unwrap_or(id)
+}
+
+fn removed_rows(removed: &[image::Removed]) -> Vec<Value> {
+    removed
+        .iter()
+        .map(|entry| match entry {
+            image::Removed::Untagged(name) => json!({ "Untagged": name }),
+            image::Removed::Deleted(id) => json!({ "Deleted": id }),
+        })
+        .collect()
+}
+
+pub async fn prune(docker: &Docker, query: &Query) -> Answer {
+    let all = query.filters()?.get("dangling").is_some_and(|values| values.iter().any(|v| v == "false" || v == "0"));
+    let images = docker.inner.images.clone();
+    let removed = tokio::task::spawn_blocking(move || images.prune(all)).await??;
+    json_of(&json!({ "ImagesDeleted": removed_rows(&removed), "SpaceReclaimed": 0 }))
+}

@@ -1,0 +1,101 @@
+//! The Docker Engine API over this machine's engine, images and network, so that the unmodified `docker` command works.
+//!
+//! Deliberately absent: state of its own. A container's Docker configuration is an annotation on the engine's record; everything
+//! else is asked from engine, images and network each time. Source: Docker's Engine API reference, version 1.43.
+#![forbid(unsafe_code)]
+
+mod body;
+mod build;
+mod containers;
+mod images;
+mod monitor;
+mod names;
+mod ports;
+mod query;
+mod record;
+mod reply;
+mod route;
+mod runner;
+mod system;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::Engine;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use image::Images;
+use network::Network;
+use parking_lot::Mutex;
+use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// The newest API version that is spoken, and the oldest.
+const API_VERSION: &str = "1.43";
+const API_VERSION_MIN: &str = "1.24";
+/// Connections beyond this wait in the listener's queue.
+const CONNECTIONS_MAX: usize = 512;
+
+/// The API's handlers share this. Cheap to clone.
+#[derive(Clone)]
+pub struct Docker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    images: Images,
+    network: Network,
+    /// Where containers' logs lie.
+    logs: PathBuf,
+    /// Commands that were announced by `POST /containers/ID/exec`, until they have been asked about after their end.
+    execs: Mutex<containers::exec::Execs>,
+    /// One creation, start or removal of a name at a time.
+    changes: tokio::sync::Mutex<()>,
+}
+
+impl Docker {
+    /// `logs` is the directory of containers' logs; it is made when the first container is.
+    pub fn new(engine: Engine, images: Images, network: Network, logs: PathBuf) -> Self {
+        let inner = Inner { engine, images, network, logs, execs: Mutex::default(), changes: tokio::sync::Mutex::new(()) };
+        Self { inner: Arc::new(inner) }
+    }
+}
+
+/// Serves until `shutdown`. Containers keep running afterwards.
+pub async fn serve(listener: UnixListener, docker: Docker, shutdown: CancellationToken) {
+    let monitor = tokio::spawn(monitor::run(docker.clone(), shutdown.clone()));
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { break };
+        let stream = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "the Docker API could not accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        let (docker, shutdown) = (docker.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            let _slot = slot;
+            let service = service_fn(move |request| {
+                let docker = docker.clone();
+                async move { Ok::<_, std::convert::Infallible>(route::answer(docker, request).await) }
+            });
+            let builder = Builder::new(TokioExecutor::new());
+            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+            tokio::select! {
+                _ = connection => {}
+                () = shutdown.cancelled() => {}
+            }
+        });
+    }
+    let _ = monitor.await;
+}

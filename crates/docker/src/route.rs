@@ -1,0 +1,123 @@
+//! Which handler answers which request.
+
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use crate::query::{Query, decode};
+use crate::reply::{Answer, Body, Refusal};
+use crate::{API_VERSION, API_VERSION_MIN, Docker, build, containers, images, system};
+
+/// Answers one request; every answer carries the headers by which clients know the server.
+pub async fn answer(docker: Docker, request: Request<Incoming>) -> Response<Body> {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = dispatch(docker, request).await.unwrap_or_else(|refusal| {
+        tracing::debug!(%method, path, status = %refusal.status, message = refusal.message, "refused");
+        refusal.response()
+    });
+    for (name, value) in [("api-version", API_VERSION), ("docker-experimental", "false"), ("ostype", "linux"), ("server", "plimsoll")] {
+        response.headers_mut().insert(name, http::HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn dispatch(docker: Docker, request: Request<Incoming>) -> Answer {
+    let path = request.uri().path().to_owned();
+    let path = unversioned(&path)?;
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    let method = request.method().clone();
+    if let Some(("images", rest)) = segments.split_first().map(|(first, rest)| (*first, rest)) {
+        return image_request(docker, &method, rest, query, request).await;
+    }
+    let known = match (&method, segments.as_slice()) {
+        (&Method::GET | &Method::HEAD, ["_ping"]) => return system::ping(),
+        (&Method::GET, ["version"]) => return system::version(),
+        (&Method::GET, ["info"]) => return system::info(&docker).await,
+        (&Method::GET, ["events"]) => return system::events(&docker, &query),
+        (&Method::GET, ["system", "df"]) => return system::usage(&docker).await,
+        (&Method::GET, ["networks"]) => return system::networks(&docker),
+        (&Method::GET, ["networks", name]) => return system::network(&docker, name),
+        (&Method::GET, ["volumes"]) => return system::volumes(),
+        (&Method::POST, ["auth"]) => return system::auth(),
+        (&Method::POST, ["build"]) => return build::build(docker, &query, request).await,
+        (&Method::GET, ["containers", "json"]) => return containers::list::list(&docker, &query).await,
+        (&Method::POST, ["containers", "create"]) => return containers::create::create(&docker, &query, request.into_body()).await,
+        (&Method::POST, ["containers", "prune"]) => return containers::lifecycle::prune(&docker).await,
+        (_, ["containers", id]) => Some((decode(id), "")),
+        (_, ["containers", id, action]) => Some((decode(id), *action)),
+        (_, ["exec", id, action]) => return containers::exec::request(docker, &method, id, action, &query, request).await,
+        _ => None,
+    };
+    let Some((name, action)) = known else {
+        return Err(Refusal::not_found(format!("page not found: {method} {path}")));
+    };
+    let container = containers::find(&docker, &name).await?;
+    match (&method, action) {
+        (&Method::GET, "json") => containers::inspect::inspect(&docker, &container).await,
+        (&Method::POST, "start") => containers::lifecycle::start(&docker, &container).await,
+        (&Method::POST, "stop") => containers::lifecycle::stop(&docker, &container, &query).await,
+        (&Method::POST, "restart") => containers::lifecycle::restart(&docker, &container, &query).await,
+        (&Method::POST, "kill") => containers::lifecycle::kill(&docker, &container, &query).await,
+        (&Method::POST, "wait") => containers::lifecycle::wait(docker.clone(), container, &query).await,
+        (&Method::POST, "rename") => containers::lifecycle::rename(&docker, &container, &query).await,
+        (&Method::POST, "resize") => containers::lifecycle::resize(&docker, &container, &query).await,
+        (&Method::POST, "attach") => containers::attach::attach(docker.clone(), container, &query, request).await,
+        (&Method::GET, "logs") => containers::logs::logs(&docker, &container, &query),
+        (&Method::GET, "stats") => containers::stats::stats(docker.clone(), container, &query).await,
+        (&Method::GET, "top") => containers::stats::top(&container),
+        (&Method::GET, "changes") => containers::inspect::changes(&docker, &container).await,
+        (&Method::POST, "exec") => containers::exec::create(&docker, &container, request.into_body()).await,
+        (&Method::DELETE, "") => containers::lifecycle::remove(&docker, &container, &query).await,
+        _ => Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, format!("{method} {path} is not supported yet"))),
+    }
+}
+
+/// Names of images hold slashes: what stands around them decides.
+async fn image_request(docker: Docker, method: &Method, rest: &[&str], query: Query, request: Request<Incoming>) -> Answer {
+    let joined = |parts: &[&str]| decode(&parts.join("/"));
+    match (method, rest) {
+        (&Method::GET, ["json"]) => images::list(&docker, &query),
+        (&Method::POST, ["create"]) => images::create(docker, &query, request).await,
+        (&Method::POST, ["load"]) => images::load(docker, request.into_body()).await,
+        (&Method::POST, ["prune"]) => images::prune(&docker, &query).await,
+        (&Method::GET, ["get"]) => images::save(docker, query.all("names").map(str::to_owned).collect()),
+        (&Method::GET, [name @ .., "get"]) => images::save(docker, vec![joined(name)]),
+        (&Method::GET, [name @ .., "json"]) => images::inspect(&docker, &joined(name)),
+        (&Method::GET, [name @ .., "history"]) => images::history(&docker, &joined(name)),
+        (&Method::POST, [name @ .., "tag"]) => images::tag(&docker, &joined(name), &query),
+        (&Method::POST, [name @ .., "push"]) => images::push(docker, &joined(name), &query, &request),
+        (&Method::DELETE, name) if !name.is_empty() => images::remove(&docker, &joined(name), &query).await,
+        _ => Err(Refusal::not_found(format!("page not found: {method} {}", request.uri().path()))),
+    }
+}
+
+/// The path without `/v1.NN`; versions that this server does not speak are refused as Docker refuses them.
+fn unversioned(path: &str) -> Result<&str, Refusal> {
+    let Some(rest) = path.strip_prefix("/v") else { return Ok(path) };
+    let Some((version, _)) = rest.split_once('/') else { return Ok(path) };
+    let Some(minor) = version.strip_prefix("1.").and_then(|minor| minor.parse::<u32>().ok()) else { return Ok(path) };
+    let number = |text: &str| text.trim_start_matches("1.").parse::<u32>().unwrap_or(0);
+    if minor > number(API_VERSION) {
+        return Err(Refusal::bad(format!("client version {version} is too new. Maximum supported API version is {API_VERSION}")));
+    }
+    if minor < number(API_VERSION_MIN) {
+        return Err(Refusal::bad(format!(
+            "client version {version} is too old. Minimum supported API version is {API_VERSION_MIN}, please upgrade your client to a newer version"
+        )));
+    }
+    Ok(&path[2 + version.len()..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        assert_eq!(unversioned("/v1.43/info").expect("known"), "/info");
+        assert_eq!(unversioned("/version").expect("no version"), "/version");
+        assert_eq!(unversioned("/_ping").expect("no version"), "/_ping");
+        assert!(unversioned("/v1.99/info").expect_err("new").message.contains("too new"));
+        assert!(unversioned("/v1.12/info").expect_err("old").message.contains("too old"));
+    }
+}

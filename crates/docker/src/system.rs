@@ -1,0 +1,138 @@
+//! What the server says of itself, events, and the networks and volumes that there are.
+
+use futures::StreamExt;
+use serde_json::{Value, json};
+use tokio_stream::wrappers::BroadcastStream;
+
+use crate::query::Query;
+use crate::reply::{Answer, Refusal, full, json_of, line, stream};
+use crate::{API_VERSION, API_VERSION_MIN, Docker, containers};
+
+pub fn ping() -> Answer {
+    let mut response = http::Response::new(full("OK"));
+    let headers = response.headers_mut();
+    headers.insert("builder-version", http::HeaderValue::from_static("1"));
+    headers.insert("cache-control", http::HeaderValue::from_static("no-cache, no-store, must-revalidate"));
+    headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    Ok(response)
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn kernel() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+pub fn version() -> Answer {
+    let version = env!("CARGO_PKG_VERSION");
+    json_of(&json!({
+        "Platform": { "Name": "Plimsoll" }, "Version": version, "ApiVersion": API_VERSION, "MinAPIVersion": API_VERSION_MIN,
+        "Os": "linux", "Arch": architecture(), "KernelVersion": kernel(), "GitCommit": "", "GoVersion": "none (Rust)", "BuildTime": "",
+        "Components": [{ "Name": "Engine", "Version": version, "Details": { "ApiVersion": API_VERSION, "MinAPIVersion": API_VERSION_MIN, "Os": "linux", "Arch": architecture() } }],
+    }))
+}
+
+pub async fn info(docker: &Docker) -> Answer {
+    let all = containers::all(docker).await;
+    let running = all.iter().filter(|c| c.running()).count();
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    json_of(&json!({
+        "ID": docker.inner.network.config().instance, "Name": std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim(),
+        "Containers": all.len(), "ContainersRunning": running, "ContainersPaused": 0, "ContainersStopped": all.len() - running,
+        "Images": docker.inner.images.list().len(), "Driver": "overlay2", "DriverStatus": [], "LoggingDriver": "json-file",
+        "Plugins": { "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": ["json-file"] },
+        "MemoryLimit": true, "SwapLimit": true, "CpuCfsPeriod": true, "CpuCfsQuota": true, "CPUShares": true, "CPUSet": true, "PidsLimit": true,
+        "IPv4Forwarding": true, "OomKillDisable": false, "KernelVersion": kernel(), "OperatingSystem": "Linux", "OSType": "linux",
+        "Architecture": std::env::consts::ARCH, "NCPU": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        "MemTotal": memory.unwrap_or(0) * 1024, "ServerVersion": env!("CARGO_PKG_VERSION"), "SecurityOptions": ["name=seccomp,profile=builtin"],
+        "Warnings": null, "RegistryConfig": { "InsecureRegistryCIDRs": ["127.0.0.0/8"], "IndexConfigs": {}, "Mirrors": [] },
+        "Swarm": { "LocalNodeState": "inactive" }, "DefaultRuntime": "plimsoll", "Runtimes": { "plimsoll": { "path": "plimsoll" } },
+        "LiveRestoreEnabled": true, "Experimental": false, "Labels": [],
+    }))
+}
+
+pub async fn usage(docker: &Docker) -> Answer {
+    let images = docker.inner.images.clone();
+    let list: Vec<Value> = docker
+        .inner
+        .images
+        .list()
+        .iter()
+        .map(|image| json!({ "Id": image.id, "RepoTags": image.tags, "Created": image.created.as_second(), "Size": image.size_bytes, "SharedSize": 0, "Containers": 0 }))
+        .collect();
+    let used = tokio::task::spawn_blocking(move || images.usage()).await?;
+    json_of(&json!({ "LayersSize": used.layers_bytes, "Images": list, "Containers": [], "Volumes": [], "BuildCache": [] }))
+}
+
+/// Events of containers, from now on.
+pub fn events(docker: &Docker, query: &Query) -> Answer {
+    let filters = query.filters()?;
+    let docker = docker.clone();
+    let receiver = docker.inner.engine.events();
+    let lines = BroadcastStream::new(receiver).filter_map(move |event| {
+        let (docker, filters) = (docker.clone(), filters.clone());
+        async move {
+            let (id, action, code) = match event.ok()? {
+                engine::Event::ContainerCreated { id, .. } => (id, "create", None),
+                engine::Event::ContainerStarted { id, .. } => (id, "start", None),
+                engine::Event::ContainerOomKilled { id, .. } => (id, "oom", None),
+                engine::Event::ContainerExited { id, status, .. } => (id, "die", Some(status.code)),
+                engine::Event::ContainerRemoved { id, .. } => (id, "destroy", None),
+                _ => return None,
+            };
+            let container = containers::find(&docker, &id).await.ok();
+            let record = container.map(|c| c.record).unwrap_or_default();
+            let fits = |name: &str, value: &str| filters.get(name).is_none_or(|wanted| wanted.iter().any(|w| w == value));
+            if !(fits("type", "container") && fits("event", action) && (fits("container", &id) || fits("container", &record.name))) {
+                return None;
+            }
+            let mut attributes = json!({ "image": record.image, "name": record.name });
+            if let Some(code) = code {
+                attributes["exitCode"] = json!(code.to_string());
+            }
+            let now = jiff::Timestamp::now();
+            Some(line(&json!({
+                "status": action, "id": id, "from": record.image, "Type": "container", "Action": action, "scope": "local",
+                "Actor": { "ID": id, "Attributes": attributes }, "time": now.as_second(), "timeNano": i64::try_from(now.as_nanosecond()).unwrap_or(0),
+            })))
+        }
+    });
+    stream("application/json", lines)
+}
+
+fn all_networks(docker: &Docker) -> Vec<Value> {
+    let config = docker.inner.network.config();
+    let network = |name: &str, driver: &str, ipam: Value| {
+        json!({
+            "Name": name, "Id": format!("{}-{name}", config.instance), "Created": "0001-01-01T00:00:00Z", "Scope": "local", "Driver": driver,
+            "EnableIPv6": false, "Internal": false, "Attachable": false, "Ingress": false, "ConfigOnly": false, "Containers": {}, "Options": {}, "Labels": {},
+            "IPAM": { "Driver": "default", "Options": null, "Config": ipam },
+        })
+    };
+    let subnet = json!([{ "Subnet": config.pod_cidr.to_string(), "Gateway": docker.inner.network.gateway().to_string() }]);
+    vec![network("bridge", "bridge", subnet), network("host", "host", json!([])), network("none", "null", json!([]))]
+}
+
+pub fn networks(docker: &Docker) -> Answer {
+    json_of(&all_networks(docker))
+}
+
+pub fn network(docker: &Docker, name: &str) -> Answer {
+    let found = all_networks(docker).into_iter().find(|network| network["Name"] == name || network["Id"] == name);
+    json_of(&found.ok_or_else(|| Refusal::not_found(format!("network {name} not found")))?)
+}
+
+pub fn volumes() -> Answer {
+    json_of(&json!({ "Volumes": [], "Warnings": null }))
+}
+
+pub fn auth() -> Answer {
+    json_of(&json!({ "Status": "Login Succeeded", "IdentityToken": "" }))
+}

@@ -1,0 +1,319 @@
+//! Sandboxes: create, start, update, stop, remove.
+
+use super::link::Link;
+use super::{Engine, Inner, Sandbox, SandboxNow, validate};
+use crate::error::Error;
+use crate::oci;
+use crate::proc::ProcessId;
+use crate::records::{self, SandboxRecord};
+use crate::spec::{PublishedPort, SandboxSpec, SandboxUpdate};
+use crate::status::{Event, SandboxState, SandboxStatus, Stats};
+use crate::supervisor::release;
+use crate::sys;
+use crate::wire::{Failure, Reply, Request};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use std::fs::File;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::Command;
+
+/// How long a supervising process may take to get ready.
+const READY_MAX: Duration = Duration::from_secs(30);
+/// How long a supervising process may take to end when asked, and then when killed.
+const END_MAX: Duration = Duration::from_secs(15);
+const POLL: Duration = Duration::from_millis(5);
+/// Longest message of a supervising process that could not start.
+const MESSAGE_LENGTH_MAX: u64 = 64 << 10;
+
+impl Engine {
+    /// Records a sandbox; nothing runs yet.
+    pub async fn create_sandbox(&self, spec: SandboxSpec) -> Result<(), Error> {
+        validate::sandbox(&spec)?;
+        let inner = &self.inner;
+        let id = spec.id.clone();
+        let record = SandboxRecord {
+            spec,
+            created_at: Timestamp::now(),
+            state: SandboxState::Created,
+        };
+        let sandbox = Arc::new(Sandbox::new(&record));
+        {
+            // Taken before anything is written: of two with the same id one must lose.
+            let mut known = inner.known.lock();
+            if known.sandboxes.contains_key(&id) {
+                return Err(Error::AlreadyExists {
+                    what: "sandbox",
+                    id,
+                });
+            }
+            known.sandboxes.insert(id.clone(), sandbox);
+        }
+        let saved = records::make_dir(&inner.layout.containers(&id))
+            .and_then(|()| records::save(&inner.layout.sandbox_record(&id), &record));
+        if let Err(error) = saved {
+            inner.known.lock().sandboxes.remove(&id);
+            let _ = records::remove_dir(&inner.layout.sandbox(&id));
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Starts its supervising process, which makes cgroup and namespaces and binds published ports. A running one is left as it is.
+    ///
+    /// Errors: `PortTaken` when a published port is in use.
+    pub async fn start_sandbox(&self, id: &str) -> Result<SandboxStatus, Error> {
+        let inner = &self.inner;
+        let sandbox = inner.get_sandbox(id)?;
+        let _turn = sandbox.turn.lock().await;
+        let (spec, before) = {
+            let now = sandbox.now.lock();
+            (now.spec.clone(), now.state)
+        };
+        if before == SandboxState::Running {
+            return Ok(inner.status_of_sandbox(&sandbox));
+        }
+        inner.write_files(&spec)?;
+        // Recorded first: a daemon that dies now must find and clean up what was started.
+        inner.save_sandbox(&sandbox, SandboxState::Running)?;
+        match self.supervise(&sandbox).await {
+            Ok(()) => {
+                inner.tell(Event::SandboxStarted { id: id.to_owned() });
+                Ok(inner.status_of_sandbox(&sandbox))
+            }
+            Err(error) => {
+                self.release_blocking(id).await;
+                inner.save_sandbox(&sandbox, before)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Changes files and published ports of a sandbox, running or not. Ports that stay are not interrupted.
+    ///
+    /// Errors: `PortTaken`, and then no port has changed.
+    pub async fn update_sandbox(&self, id: &str, update: SandboxUpdate) -> Result<(), Error> {
+        let inner = &self.inner;
+        let sandbox = inner.get_sandbox(id)?;
+        let _turn = sandbox.turn.lock().await;
+        let (mut spec, state) = {
+            let now = sandbox.now.lock();
+            (SandboxSpec::clone(&now.spec), now.state)
+        };
+        if let Some(ports) = update.published {
+            if state == SandboxState::Running {
+                let published = match inner
+                    .link_of(id)?
+                    .call(
+                        Request::Publish {
+                            ports: ports.clone(),
+                        },
+                        id,
+                    )
+                    .await?
+                {
+                    Reply::Published { ports } => ports,
+                    _ => Vec::new(),
+                };
+                sandbox.now.lock().published = published;
+            }
+            spec.published = ports;
+        }
+        if let Some(hosts) = update.hosts {
+            spec.hosts = hosts;
+        }
+        if let Some(resolv_conf) = update.resolv_conf {
+            spec.resolv_conf = resolv_conf;
+        }
+        inner.write_files(&spec)?;
+        sandbox.now.lock().spec = Arc::new(spec);
+        inner.save_sandbox(&sandbox, state)
+    }
+
+    /// Kills what is left in it and releases its namespaces, cgroup and ports. The records stay; it can be started again.
+    pub async fn stop_sandbox(&self, id: &str) -> Result<(), Error> {
+        let sandbox = self.inner.get_sandbox(id)?;
+        let _turn = sandbox.turn.lock().await;
+        self.stop_taken(&sandbox).await
+    }
+
+    /// Stops it and removes its records and those of its containers.
+    pub async fn remove_sandbox(&self, id: &str) -> Result<(), Error> {
+        let inner = &self.inner;
+        let sandbox = inner.get_sandbox(id)?;
+        let _turn = sandbox.turn.lock().await;
+        self.stop_taken(&sandbox).await?;
+        self.release_blocking(id).await;
+        records::remove_dir(&inner.layout.sandbox(id))?;
+        let containers = inner.containers_of(id);
+        {
+            let mut known = inner.known.lock();
+            known.sandboxes.remove(id);
+            for container in &containers {
+                known.containers.remove(&container.id);
+            }
+        }
+        for container in containers {
+            inner.tell(Event::ContainerRemoved {
+                id: container.id.clone(),
+                sandbox: id.to_owned(),
+            });
+        }
+        inner.tell(Event::SandboxRemoved { id: id.to_owned() });
+        Ok(())
+    }
+
+    /// Counters of all its containers together, while it runs.
+    pub async fn sandbox_stats(&self, id: &str) -> Result<Stats, Error> {
+        let sandbox = self.inner.get_sandbox(id)?;
+        let state = sandbox.now.lock().state;
+        if state != SandboxState::Running {
+            let state = format!("{state:?}").to_lowercase();
+            return Err(Error::State {
+                action: "measure",
+                what: "sandbox",
+                id: id.to_owned(),
+                state,
+            });
+        }
+        self.inner.cgroups.stats(&self.inner.cgroup_of_sandbox(id))
+    }
+
+    async fn stop_taken(&self, sandbox: &Arc<Sandbox>) -> Result<(), Error> {
+        let (state, link, process) = {
+            let mut now = sandbox.now.lock();
+            now.stopping = true;
+            (now.state, now.link.take(), now.supervisor.clone())
+        };
+        if state != SandboxState::Running {
+            sandbox.now.lock().stopping = false;
+            return Ok(());
+        }
+        if let Some(link) = link {
+            // Its answer may be lost with it; whether it is gone is looked at below.
+            let _ = tokio::time::timeout(END_MAX, link.call(Request::Stop, &sandbox.id)).await;
+        }
+        if let Some(process) = process {
+            end_process(&process).await;
+        }
+        self.settle(sandbox).await
+    }
+
+    /// The supervising process is gone: clean up after it and write down what became of everything.
+    pub(super) async fn settle(&self, sandbox: &Arc<Sandbox>) -> Result<(), Error> {
+        let inner = &self.inner;
+        self.release_blocking(&sandbox.id).await;
+        for container in inner.containers_of(&sandbox.id) {
+            inner.settle_container(&container);
+        }
+        {
+            let mut now = sandbox.now.lock();
+            now.link = None;
+            now.supervisor = None;
+            now.published = Vec::new();
+            now.stopping = false;
+        }
+        inner.save_sandbox(sandbox, SandboxState::Stopped)?;
+        inner.tell(Event::SandboxStopped {
+            id: sandbox.id.clone(),
+        });
+        Ok(())
+    }
+
+    /// The control connection ended.
+    pub(super) async fn lost_link(&self, id: &str, number: u64) {
+        let Ok(sandbox) = self.inner.get_sandbox(id) else {
+            return;
+        };
+        if sandbox.now.lock().stopping {
+            return;
+        }
+        let _turn = sandbox.turn.lock().await;
+        let process = {
+            let now = sandbox.now.lock();
+            let replaced = now.link.as_ref().is_none_or(|link| link.number != number);
+            if replaced || now.stopping || now.state != SandboxState::Running {
+                return;
+            }
+            now.supervisor.clone()
+        };
+        tracing::warn!(sandbox = id, "the supervising process went away");
+        if let Some(process) = process {
+            end_process(&process).await;
+        }
+        if let Err(error) = self.settle(&sandbox).await {
+            tracing::error!(sandbox = id, %error, "cannot record the end of the sandbox");
+        }
+    }
+
+    pub(super) async fn release_blocking(&self, id: &str) {
+        let (inner, id) = (self.inner.clone(), id.to_owned());
+        let released = tokio::task::spawn_blocking(move || {
+            release(
+                &inner.layout,
+                &inner.cgroups,
+                &inner.cgroup_of_sandbox(&id),
+                &id,
+            )
+        })
+        .await;
+        if !released.unwrap_or(false) {
+            tracing::warn!("a sandbox's cgroup or mount could not be removed yet");
+        }
+    }
+}
+
+impl Inner {
+    /// Writes the files that its containers see, in place: they are bound into containers by inode.
+    fn write_files(&self, spec: &SandboxSpec) -> Result<(), Error> {
+        let dir = self.layout.sandbox(&spec.id);
+        let hostname = format!("{}\n", oci::hostname(spec));
+        for (name, content) in [
+            ("hosts", &spec.hosts),
+            ("hostname", &hostname),
+            ("resolv.conf", &spec.resolv_conf),
+        ] {
+            let path = dir.join(name);
+            std::fs::write(&path, content).map_err(|error| Error::io("write", &path, error))?;
+            let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+            std::fs::set_permissions(&path, readable)
+                .map_err(|error| Error::io("set the mode of", &path, error))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn save_sandbox(&self, sandbox: &Sandbox, state: SandboxState) -> Result<(), Error> {
+        let spec = {
+            let mut now = sandbox.now.lock();
+            now.state = state;
+            SandboxSpec::clone(&now.spec)
+        };
+        let record = SandboxRecord {
+            spec,
+            created_at: sandbox.created_at,
+            state,
+        };
+        records::save(&self.layout.sandbox_record(&sandbox.id), &record)
+    }
+}
+
+impl Sandbox {
+    pub(super) fn new(record: &SandboxRecord) -> Sandbox {
+        let no_ports: Vec<PublishedPort> = Vec::new();
+        Sandbox {
+            id: record.spec.id.clone(),
+            created_at: record.created_at,
+            now: Mutex::new(SandboxNow {
+                spec: Arc::new(record.spec.clone()),
+                state: record.state,
+                supervisor: None,
+                published: no_ports,
+                link: None,
+                stopping: false,
+            }),
+            turn: tokio::sync::Mutex::new(()),
+        }
+    }
+}

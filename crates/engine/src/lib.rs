@@ -1,0 +1,37 @@
+//! Containers and sandboxes on this machine: runtime, supervising processes, cgroups, mounts, logs, exec, stats and events.
+//!
+//! What is deliberately absent: Kubernetes, the Docker API, images and addresses. A caller brings a mounted root filesystem and
+//! gives the sandbox's network namespace its addresses; this crate runs processes in it and never forgets how they ended.
+
+pub mod logs;
+pub mod runner;
+
+mod cgroup;
+mod config;
+mod engine;
+mod error;
+mod kernel;
+mod oci;
+mod proc;
+mod process;
+mod records;
+mod runtime;
+mod sealed;
+mod spec;
+mod status;
+mod supervisor;
+mod sys;
+mod wire;
+
+pub use config::Config;
+pub use engine::Engine;
+pub use error::Error;
+pub use process::{ExecSpec, Output, Process, Resizer};
+pub use runtime::runtime_main;
+pub use spec::{
+    ContainerSpec, LogConfig, Mount, MountKind, Protocol, PublishedPort, Resources, SandboxNetwork,
+    SandboxSpec, SandboxUpdate, Security,
+};
+pub use status::{ContainerStatus, Event, ExitStatus, SandboxState, SandboxStatus, State, Stats};
+
+pub use supervisor::supervise_main;

@@ -1,0 +1,290 @@
+//! From a container's specification to the OCI runtime's configuration.
+
+pub mod capabilities;
+mod mounts;
+pub mod rootfs;
+pub mod seccomp;
+mod seccomp_calls;
+pub mod user;
+
+use crate::spec::{ContainerSpec, SandboxNetwork, SandboxSpec};
+use serde_json::{Value, json};
+use std::path::Path;
+use user::User;
+
+/// `PATH` of a container that sets none, as Docker does.
+pub const PATH_DEFAULT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a container cannot read, as Docker and containerd mask it.
+const MASKED_PATHS: [&str; 11] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/firmware",
+];
+const MASKED_PATHS_MORE: [&str; 1] = ["/sys/devices/virtual/powercap"];
+const READ_ONLY_PATHS: [&str; 6] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/sys/fs/cgroup",
+];
+
+/// Everything the configuration is made from.
+pub struct Inputs<'a> {
+    pub container: &'a ContainerSpec,
+    pub sandbox: &'a SandboxSpec,
+    pub user: &'a User,
+    /// Directory with the sandbox's `hosts`, `hostname` and `resolv.conf`.
+    pub sandbox_dir: &'a Path,
+    /// Its network namespace, unless it has the host's.
+    pub network_namespace: Option<&'a Path>,
+    /// Process that holds the sandbox's ipc and uts namespaces.
+    pub holder: u32,
+    pub cgroup: &'a str,
+    pub unified: bool,
+    /// The cgroup's directories on v1, by controller.
+    pub cgroup_directories: &'a [(String, std::path::PathBuf)],
+}
+
+/// The content of `config.json`.
+pub fn config(inputs: &Inputs) -> Value {
+    let container = inputs.container;
+    let security = &container.security;
+    let capabilities = capabilities::of(security);
+    let effective = if inputs.user.uid == 0 {
+        capabilities.clone()
+    } else {
+        Vec::new()
+    };
+    let mut process = json!({
+        "terminal": container.tty,
+        "user": { "uid": inputs.user.uid, "gid": inputs.user.gid, "additionalGids": inputs.user.groups },
+        "args": container.argv,
+        "env": environment(inputs),
+        // The executor goes to the real one, so that it can say what is wrong with it.
+        "cwd": "/",
+        "capabilities": { "bounding": capabilities, "effective": effective, "permitted": effective },
+    });
+    // Written only when true: libcontainer treats an explicit false as "load seccomp after dropping rights", which then fails.
+    if security.no_new_privileges {
+        process["noNewPrivileges"] = json!(true);
+    }
+    if let Some(adjustment) = oom_score(container.oom_score_adj) {
+        process["oomScoreAdj"] = json!(adjustment);
+    }
+    let mut linux = json!({
+        "namespaces": namespaces(inputs),
+        "cgroupsPath": inputs.cgroup,
+        "resources": { "devices": [{ "allow": security.privileged, "access": "rwm" }] },
+        "sysctl": security.sysctls,
+        "rootfsPropagation": "private",
+    });
+    if !security.privileged {
+        linux["maskedPaths"] = json!(
+            MASKED_PATHS
+                .iter()
+                .chain(&MASKED_PATHS_MORE)
+                .collect::<Vec<_>>()
+        );
+        linux["readonlyPaths"] = json!(READ_ONLY_PATHS);
+        if !security.seccomp_unconfined {
+            linux["seccomp"] = seccomp::profile(&capabilities);
+        }
+    }
+    json!({
+        "ociVersion": "1.0.2",
+        "root": { "path": container.rootfs, "readonly": security.read_only_root },
+        "process": process,
+        "mounts": mounts::of(inputs),
+        "linux": linux,
+    })
+}
+
+fn namespaces(inputs: &Inputs) -> Value {
+    let mut list = vec![
+        json!({ "type": "pid" }),
+        json!({ "type": "mount" }),
+        json!({ "type": "ipc", "path": format!("/proc/{}/ns/ipc", inputs.holder) }),
+        json!({ "type": "uts", "path": format!("/proc/{}/ns/uts", inputs.holder) }),
+    ];
+    if let (Some(path), true) = (
+        inputs.network_namespace,
+        inputs.sandbox.network != SandboxNetwork::Host,
+    ) {
+        list.push(json!({ "type": "network", "path": path }));
+    }
+    if inputs.unified {
+        list.push(json!({ "type": "cgroup" }));
+    }
+    Value::Array(list)
+}
+
+fn environment(inputs: &Inputs) -> Vec<String> {
+    let container = inputs.container;
+    let has = |name: &str| {
+        container
+            .env
+            .iter()
+            .any(|entry| entry.split('=').next() == Some(name))
+    };
+    let mut env = Vec::with_capacity(container.env.len() + 4);
+    if !has("PATH") {
+        env.push(PATH_DEFAULT.to_owned());
+    }
+    if !has("HOSTNAME") {
+        env.push(format!("HOSTNAME={}", hostname(inputs.sandbox)));
+    }
+    if container.tty && !has("TERM") {
+        env.push("TERM=xterm".to_owned());
+    }
+    env.extend(container.env.iter().cloned());
+    if !has("HOME") {
+        env.push(format!("HOME={}", inputs.user.home));
+    }
+    env
+}
+
+/// The host name inside a sandbox.
+pub fn hostname(sandbox: &SandboxSpec) -> &str {
+    if sandbox.hostname.is_empty() {
+        &sandbox.id[..sandbox.id.len().min(12)]
+    } else {
+        &sandbox.hostname
+    }
+}
+
+/// Lowering the score needs a right that this engine works without: then the own score is as low as it gets.
+fn oom_score(wanted: i32) -> Option<i32> {
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0);
+    let clamped = wanted.clamp(-1000, 1000).max(own);
+    (clamped != own).then_some(clamped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Mount, MountKind, Security};
+
+    fn make(container: &ContainerSpec) -> Value {
+        let sandbox = SandboxSpec {
+            id: "plim-sandbox-0001".into(),
+            hosts: "x".into(),
+            ..SandboxSpec::default()
+        };
+        let user = User {
+            uid: 7,
+            gid: 8,
+            groups: vec![9],
+            home: "/".into(),
+        };
+        config(&Inputs {
+            container,
+            sandbox: &sandbox,
+            user: &user,
+            sandbox_dir: Path::new("/s"),
+            network_namespace: Some(Path::new("/run/netns/x")),
+            holder: 4,
+            cgroup: "/plim/pods/a/b",
+            unified: false,
+            cgroup_directories: &[("memory".into(), "/cg/memory".into())],
+        })
+    }
+
+    #[test]
+    fn the_default_is_confined() {
+        let spec = make(&ContainerSpec {
+            env: vec!["A=1".into()],
+            ..ContainerSpec::default()
+        });
+        assert_eq!(spec["process"]["noNewPrivileges"], Value::Null);
+        assert_eq!(
+            spec["process"]["capabilities"]["bounding"]
+                .as_array()
+                .map(Vec::len),
+            Some(14)
+        );
+        assert_eq!(
+            spec["process"]["capabilities"]["effective"],
+            json!([]),
+            "a plain user has none effective"
+        );
+        assert_eq!(spec["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
+        assert!(
+            spec["linux"]["maskedPaths"]
+                .as_array()
+                .is_some_and(|paths| paths.contains(&json!("/proc/kcore")))
+        );
+        let env = spec["process"]["env"].as_array().expect("env");
+        assert_eq!(
+            env.iter()
+                .map(|entry| entry.as_str().unwrap_or_default())
+                .collect::<Vec<_>>()[1..],
+            ["HOSTNAME=plim-sandbox", "A=1", "HOME=/"]
+        );
+        let targets: Vec<_> = spec["mounts"]
+            .as_array()
+            .expect("mounts")
+            .iter()
+            .map(|mount| mount["destination"].clone())
+            .collect();
+        assert!(
+            targets.contains(&json!("/etc/hosts")) && !targets.contains(&json!("/etc/resolv.conf")),
+            "{targets:?}"
+        );
+    }
+
+    #[test]
+    fn privileged_is_not() {
+        let spec = make(&ContainerSpec {
+            security: Security {
+                privileged: true,
+                ..Security::default()
+            },
+            ..ContainerSpec::default()
+        });
+        assert_eq!(spec["linux"]["seccomp"], Value::Null);
+        assert_eq!(spec["linux"]["maskedPaths"], Value::Null);
+        assert_eq!(spec["linux"]["resources"]["devices"][0]["allow"], true);
+    }
+
+    #[test]
+    fn a_mount_of_the_caller_replaces_ours() {
+        let mount = Mount {
+            source: "/h".into(),
+            target: "/etc/hosts".into(),
+            kind: MountKind::Bind,
+            read_only: true,
+            options: vec![],
+        };
+        let spec = make(&ContainerSpec {
+            mounts: vec![mount],
+            ..ContainerSpec::default()
+        });
+        let of_hosts: Vec<_> = spec["mounts"]
+            .as_array()
+            .expect("mounts")
+            .iter()
+            .filter(|mount| mount["destination"] == "/etc/hosts")
+            .collect();
+        assert_eq!(of_hosts.len(), 1);
+        assert_eq!(of_hosts[0]["source"], "/h");
+        assert!(
+            of_hosts[0]["options"]
+                .as_array()
+                .is_some_and(|options| options.contains(&json!("ro")))
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! Start and end of a supervising process: its own cgroup, the sandbox's cgroup, namespaces, socket and ports.
+
+use super::ports::Ports;
+use super::{SCRATCH_LENGTH, Supervisor};
+use crate::cgroup::Cgroups;
+use crate::error::Error;
+use crate::oci;
+use crate::proc::ProcessId;
+use crate::records::{self, Layout, SandboxRecord, SupervisorRecord};
+use crate::spec::SandboxNetwork;
+use crate::sys;
+use crate::wire::{Failure, FailureKind};
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+/// Name of the cgroup of all supervising processes, beneath the instance's.
+pub const SUPERVISORS: &str = "supervisors";
+/// Name of the cgroup of all sandboxes, beneath the instance's.
+pub const PODS: &str = "pods";
+
+/// Makes everything; what it made is removed again when it fails.
+pub fn set_up(args: &[OsString]) -> Result<Supervisor, Failure> {
+    let other = |reason: String| Failure::new(FailureKind::Other, reason);
+    let [root, run, parent, id] = args else {
+        return Err(other(
+            "supervise: this is started by the daemon only".into(),
+        ));
+    };
+    let (Some(parent), Some(id)) = (parent.to_str(), id.to_str()) else {
+        return Err(other("supervise: an argument is not UTF-8".into()));
+    };
+    let layout = Layout {
+        root: PathBuf::from(root),
+        run: PathBuf::from(run),
+    };
+    sys::new_session();
+    sys::set_umask(0o022);
+    sys::set_name(c"plim-sandbox");
+    sys::raise_descriptor_limit();
+    let signals =
+        sys::signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
+            .map_err(|error| other(format!("cannot receive signals: {error}")))?;
+    sys::become_subreaper()
+        .map_err(|error| other(format!("cannot become a subreaper: {error}")))?;
+
+    let text = |error: Error| other(error.to_string());
+    let record: SandboxRecord = records::load(&layout.sandbox_record(id))
+        .map_err(text)?
+        .ok_or_else(|| other(format!("there is no record of sandbox {id}")))?;
+    let cgroups = Cgroups::detect().map_err(text)?;
+    let supervisors = format!("{parent}/{SUPERVISORS}");
+    cgroups
+        .create(&supervisors)
+        .and_then(|()| cgroups.add(&supervisors, std::process::id()))
+        .map_err(text)?;
+    let cgroup = format!("{parent}/{PODS}/{id}");
+    cgroups
+        .create(&cgroup)
+        .and_then(|()| cgroups.limit(&cgroup, &record.spec.resources))
+        .map_err(text)?;
+
+    make_namespaces(&layout, id, &record)
+        .map_err(|(what, error)| other(format!("cannot {what}: {error}")))?;
+    let mut ports = Ports::default();
+    let bound = ports.publish(&record.spec.published);
+    let listener =
+        listen(&layout, id).map_err(|error| other(format!("cannot listen on the socket: {error}")));
+    let (listener, published) = match (listener, bound) {
+        (Ok(listener), Ok(published)) => (listener, published),
+        (Err(failure), _) | (_, Err(failure)) => {
+            release(&layout, &cgroups, &cgroup, id);
+            return Err(failure);
+        }
+    };
+    let process = ProcessId::of(std::process::id())
+        .ok_or_else(|| other("cannot read /proc/self/stat".into()))?;
+    records::save(
+        &layout.supervisor_record(id),
+        &SupervisorRecord { process, published },
+    )
+    .map_err(text)?;
+    Ok(Supervisor {
+        id: id.to_owned(),
+        layout,
+        cgroups,
+        cgroup,
+        signals,
+        listener,
+        clients: BTreeMap::new(),
+        containers: BTreeMap::new(),
+        jobs: BTreeMap::new(),
+        execs: BTreeMap::new(),
+        ended: VecDeque::new(),
+        ports,
+        stopping: None,
+        next_key: 0,
+        scratch: vec![0; SCRATCH_LENGTH],
+    })
+}
+
+/// Says over standard output that it is ready (nothing) or why not, and closes it.
+pub fn tell_ready(failure: Option<Failure>) {
+    let text = serde_json::to_string(&failure).unwrap_or_default();
+    let mut stdout = std::io::stdout();
+    let _ = writeln!(stdout, "{text}");
+    let _ = stdout.flush();
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdout(&null);
+    }
+}
+
+/// Removes what `set_up` made in the kernel and the run directory. Works from any process, and again.
+pub fn release(layout: &Layout, cgroups: &Cgroups, cgroup: &str, id: &str) -> bool {
+    let namespace = layout.network_namespace(id);
+    let mut clean = sys::unmount(&namespace).is_ok();
+    let _ = fs::remove_file(&namespace);
+    let _ = fs::remove_file(socket_path(layout, id));
+    let _ = fs::remove_file(layout.supervisor_record(id));
+    for container in records::ids_in(&layout.containers(id)) {
+        let _ = records::remove_dir(&layout.bundles().join(&container));
+        let _ = records::remove_dir(&layout.runtime().join(&container));
+    }
+    clean &= cgroups.remove(cgroup).is_ok();
+    clean
+}
+
+/// Where a sandbox's supervising process listens.
+pub fn socket_path(layout: &Layout, id: &str) -> PathBuf {
+    layout.sockets().join(id)
+}
+
+/// The same through a descriptor of the directory: a whole path may be too long for a socket's address.
+pub fn short_socket_path(directory: &File, id: &str) -> PathBuf {
+    Path::new("/proc/self/fd")
+        .join(directory.as_raw_fd().to_string())
+        .join(id)
+}
+
+fn listen(layout: &Layout, id: &str) -> std::io::Result<UnixListener> {
+    let path = socket_path(layout, id);
+    let directory = File::open(layout.sockets())?;
+    let _ = fs::remove_file(&path);
+    let listener = UnixListener::bind(short_socket_path(&directory, id))?;
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+type Step = (&'static str, std::io::Error);
+
+fn make_namespaces(layout: &Layout, id: &str, record: &SandboxRecord) -> Result<(), Step> {
+    sys::unshare(libc::CLONE_NEWIPC | libc::CLONE_NEWUTS)
+        .map_err(|error| ("make ipc and uts namespaces", error))?;
+    sys::set_hostname(oci::hostname(&record.spec)).map_err(|error| ("set the host name", error))?;
+    if record.spec.network == SandboxNetwork::Host {
+        return Ok(());
+    }
+    let path = layout.network_namespace(id);
+    let host = File::open("/proc/self/ns/net")
+        .map_err(|error| ("open the host's network namespace", error))?;
+    sys::unshare(libc::CLONE_NEWNET).map_err(|error| ("make a network namespace", error))?;
+    let kept = sys::loopback_up()
+        .map_err(|error| ("bring the loopback interface up", error))
+        .and_then(|()| {
+            // Left by a process that was killed.
+            let _ = sys::unmount(&path);
+            let mut options = File::options();
+            options.write(true).create(true).truncate(false).mode(0o600);
+            options
+                .open(&path)
+                .map_err(|error| ("make the file of the network namespace", error))?;
+            sys::mount(
+                Some(Path::new("/proc/self/ns/net")),
+                &path,
+                None,
+                libc::MS_BIND,
+            )
+            .map_err(|error| ("mount the network namespace", error))
+        });
+    // Published ports are the host's: this process does not stay inside.
+    sys::set_namespace(&host, libc::CLONE_NEWNET)
+        .map_err(|error| ("return to the host's network namespace", error))?;
+    kept
+}

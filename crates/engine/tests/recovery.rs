@@ -1,0 +1,334 @@
+//! The daemon goes and comes back; a supervising process is killed; everything is found again, or cleaned up and told honestly.
+
+mod common;
+
+use common::{World, eventually};
+use engine::*;
+use std::fs;
+use std::process::Command;
+
+fn alive(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|text| !text.contains(") Z "))
+}
+
+#[test]
+fn a_new_engine_finds_what_runs_and_what_ended_meanwhile() {
+    World::run(async |world| {
+        let sandbox = world.sandbox("plim-s").await;
+        world
+            .start(world.spec(
+                "plim-s",
+                "plim-long",
+                &[
+                    "sh",
+                    "-c",
+                    "while [ ! -e /stop ]; do sleep 0.02; done; exit 5",
+                ],
+            ))
+            .await;
+        world
+            .start(world.spec(
+                "plim-s",
+                "plim-short",
+                &[
+                    "sh",
+                    "-c",
+                    "while [ ! -e /go ]; do sleep 0.02; done; echo done; exit 8",
+                ],
+            ))
+            .await;
+        let before = world.engine.container("plim-long").await.expect("known");
+        let common::Session {
+            engine,
+            config,
+            dir,
+        } = world;
+        drop(engine);
+        fs::write(dir.join("rootfs/go"), "").expect("write");
+        let state = config
+            .root
+            .join("sandboxes/plim-s/containers/plim-short/state.json");
+        eventually("recorded without a daemon", async || {
+            fs::read_to_string(&state).is_ok_and(|text| text.contains("\"code\":8"))
+        })
+        .await;
+
+        let engine = Engine::open(config.clone()).await.expect("open again");
+        let again = engine.sandbox("plim-s").await.expect("known");
+        assert_eq!(
+            (again.state, again.supervisor_pid, again.netns),
+            (SandboxState::Running, sandbox.supervisor_pid, sandbox.netns)
+        );
+        let after = engine.container("plim-long").await.expect("known");
+        assert_eq!(
+            (after.state, after.pid, after.started_at),
+            (State::Running, before.pid, before.started_at)
+        );
+        let exit = engine.wait_container("plim-short").await.expect("wait");
+        assert_eq!((exit.code, exit.lost), (8, false));
+        fs::write(dir.join("rootfs/stop"), "").expect("write");
+        assert_eq!(
+            engine.wait_container("plim-long").await.expect("wait").code,
+            5
+        );
+        engine
+            .start_container("plim-short")
+            .await
+            .expect("start again");
+        assert_eq!(
+            engine
+                .wait_container("plim-short")
+                .await
+                .expect("wait")
+                .code,
+            8
+        );
+    });
+}
+
+#[test]
+fn a_killed_supervising_process_takes_its_containers_along() {
+    World::run(async |world| {
+        let sandbox = world.sandbox("plim-s").await;
+        world
+            .start(world.spec("plim-s", "plim-c", &["sh", "-c", "sleep 1000 & sleep 1000"]))
+            .await;
+        let pid = world
+            .engine
+            .container("plim-c")
+            .await
+            .and_then(|status| status.pid)
+            .expect("pid");
+        Command::new("kill")
+            .args(["-9", &sandbox.supervisor_pid.expect("pid").to_string()])
+            .status()
+            .expect("kill");
+        let exit = world.engine.wait_container("plim-c").await.expect("wait");
+        assert_eq!((exit.code, exit.lost), (137, true));
+        assert!(!alive(pid));
+        eventually("stopped", async || {
+            world
+                .engine
+                .sandbox("plim-s")
+                .await
+                .is_some_and(|status| status.state == SandboxState::Stopped)
+        })
+        .await;
+        let cgroup = format!(
+            "/sys/fs/cgroup/memory/{}/pods/plim-s",
+            world.config.instance
+        );
+        assert!(!fs::exists(cgroup).expect("cgroup"));
+        // And it can be started again.
+        world
+            .engine
+            .start_sandbox("plim-s")
+            .await
+            .expect("start again");
+        world
+            .engine
+            .start_container("plim-c")
+            .await
+            .expect("start again");
+    });
+}
+
+#[test]
+fn a_supervising_process_killed_while_the_daemon_is_away() {
+    World::run(async |world| {
+        let sandbox = world.sandbox("plim-s").await;
+        world
+            .start(world.spec("plim-s", "plim-c", &["sleep", "1000"]))
+            .await;
+        let pid = world
+            .engine
+            .container("plim-c")
+            .await
+            .and_then(|status| status.pid)
+            .expect("pid");
+        let common::Session { engine, config, .. } = world;
+        drop(engine);
+        Command::new("kill")
+            .args(["-9", &sandbox.supervisor_pid.expect("pid").to_string()])
+            .status()
+            .expect("kill");
+        let engine = Engine::open(config).await.expect("open again");
+        let status = engine.container("plim-c").await.expect("known");
+        assert_eq!(status.state, State::Exited);
+        assert!(
+            status
+                .exit
+                .is_some_and(|exit| exit.lost && exit.code == 137)
+        );
+        assert_eq!(
+            engine.sandbox("plim-s").await.map(|status| status.state),
+            Some(SandboxState::Stopped)
+        );
+        assert!(!alive(pid));
+    });
+}
+
+#[test]
+fn after_a_reboot_nothing_is_claimed_to_run() {
+    World::run(async |world| {
+        world.sandbox("plim-s").await;
+        world.start(world.spec("plim-s", "plim-c", &["true"])).await;
+        world.engine.wait_container("plim-c").await.expect("wait");
+        world.engine.stop_sandbox("plim-s").await.expect("stop");
+        let common::Session { engine, config, .. } = world;
+        drop(engine);
+        // As a machine that lost power would have left it: running, in another boot, under the pid of someone else.
+        let sandbox = config.root.join("sandboxes/plim-s/sandbox.json");
+        let text = fs::read_to_string(&sandbox).expect("record");
+        fs::write(&sandbox, text.replace("\"Stopped\"", "\"Running\"")).expect("write");
+        let process = format!(
+            "{{\"pid\":{},\"start_time\":1,\"boot_id\":\"another\"}}",
+            std::process::id()
+        );
+        fs::write(
+            config.root.join("sandboxes/plim-s/supervisor.json"),
+            format!("{{\"process\":{process}}}"),
+        )
+        .expect("write");
+        let state = format!(
+            "{{\"process\":{process},\"started_at\":\"2024-01-01T00:00:00Z\",\"exit\":null}}"
+        );
+        fs::write(
+            config
+                .root
+                .join("sandboxes/plim-s/containers/plim-c/state.json"),
+            state,
+        )
+        .expect("write");
+        let engine = Engine::open(config).await.expect("open again");
+        let exit = engine
+            .container("plim-c")
+            .await
+            .expect("known")
+            .exit
+            .expect("exited");
+        assert_eq!((exit.code, exit.signal, exit.lost), (255, None, true));
+        assert_eq!(
+            engine.sandbox("plim-s").await.map(|status| status.state),
+            Some(SandboxState::Stopped)
+        );
+    });
+}
+
+#[test]
+fn damaged_records_do_not_keep_others_from_being_found() {
+    World::run(async |world| {
+        world.sandbox("plim-good").await;
+        let common::Session { engine, config, .. } = world;
+        drop(engine);
+        for (name, content) in [
+            ("plim-empty", ""),
+            ("plim-torn", "{\"spec\":"),
+            ("plim-none", ""),
+        ] {
+            let dir = config.root.join("sandboxes").join(name);
+            fs::create_dir_all(&dir).expect("mkdir");
+            if name != "plim-none" {
+                fs::write(dir.join("sandbox.json"), content).expect("write");
+            }
+        }
+        let engine = Engine::open(config.clone()).await.expect("open again");
+        let found: Vec<String> = engine
+            .sandboxes()
+            .await
+            .into_iter()
+            .map(|status| status.id)
+            .collect();
+        assert_eq!(found, ["plim-good"]);
+        assert!(
+            !config.root.join("sandboxes/plim-none").exists(),
+            "half made, so removed"
+        );
+    });
+}
+
+#[test]
+fn orphans_and_zombies_are_reaped() {
+    World::run(async |world| {
+        let sandbox = world.sandbox("plim-s").await;
+        // Grandchildren outlive their parents; the container's first process ends before them.
+        let (exit, _) = world
+            .run(world.spec(
+                "plim-s",
+                "plim-c",
+                &["sh", "-c", "(sleep 300 & sleep 300 &) ; (true &) ; exit 1"],
+            ))
+            .await;
+        assert_eq!(exit.code, 1);
+        world
+            .start(world.spec("plim-s", "plim-d", &["sleep", "1000"]))
+            .await;
+        for _ in 0..3 {
+            let spec = ExecSpec {
+                argv: ["sh", "-c", "(sleep 0.01 &) ; exit 0"]
+                    .map(str::to_owned)
+                    .to_vec(),
+                ..ExecSpec::default()
+            };
+            world
+                .engine
+                .exec("plim-d", spec)
+                .await
+                .expect("exec")
+                .wait()
+                .await
+                .expect("wait");
+        }
+        let supervisor = sandbox.supervisor_pid.expect("pid");
+        eventually("no zombies", async || {
+            let children =
+                fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"))
+                    .expect("children");
+            children.split_whitespace().count() == 1
+        })
+        .await;
+    });
+}
+
+#[test]
+fn purge_removes_everything_and_again() {
+    let config = {
+        let world = World::new();
+        let config = world.config.clone();
+        let copy = config.clone();
+        let rootfs = config.root.parent().expect("dir").join("rootfs");
+        world.block_on(async move {
+            let engine = Engine::open(copy.clone()).await.expect("open");
+            for number in 0..3 {
+                let sandbox = format!("plim-s{number}");
+                engine
+                    .create_sandbox(SandboxSpec {
+                        id: sandbox.clone(),
+                        ..SandboxSpec::default()
+                    })
+                    .await
+                    .expect("create");
+                engine.start_sandbox(&sandbox).await.expect("start");
+                let spec = ContainerSpec {
+                    id: format!("plim-c{number}"),
+                    sandbox,
+                    rootfs: rootfs.clone(),
+                    argv: vec!["sleep".into(), "1000".into()],
+                    ..ContainerSpec::default()
+                };
+                let id = spec.id.clone();
+                engine.create_container(spec).await.expect("create");
+                engine.start_container(&id).await.expect("start");
+            }
+            assert!(
+                common::leftovers(&copy).len() > 6,
+                "there is something to remove"
+            );
+            engine.purge().await.expect("purge");
+            assert_eq!(common::leftovers(&copy), Vec::<String>::new());
+            engine.purge().await.expect("purge again");
+        });
+        config
+    };
+    assert_eq!(common::leftovers(&config), Vec::<String>::new());
+}

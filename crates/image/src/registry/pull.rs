@@ -1,0 +1,185 @@
+//! Pull: manifest, configuration, then layers side by side, each verified twice (as it came, and unpacked).
+
+use std::io::Write;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use oci_client::manifest::OciDescriptor;
+
+use super::Remote;
+use crate::archive::import::{blocking, in_background};
+use crate::archive::layer;
+use crate::archive::manifest::{Descriptor, INDEX, MANIFEST, Manifest};
+use crate::error::Error;
+use crate::model::{Auth, ConfigFile, Image, Platform};
+use crate::progress::{ProgressSender, PullEvent, tell, tick};
+use crate::reference::{Reference, is_digest};
+use crate::store::Store;
+use crate::store::durable::digest_of;
+use crate::store::index::BlobRecord;
+
+const ACCEPTED: [&str; 4] = [
+    MANIFEST,
+    INDEX,
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+
+/// A configuration larger than this is not one.
+const CONFIG_BYTES_MAX: u64 = 8 << 20;
+
+pub(crate) async fn pull(
+    store: &Arc<Store>,
+    reference: &str,
+    auth: Option<Auth>,
+    platform: Option<Platform>,
+    progress: ProgressSender,
+) -> Result<Image, Error> {
+    let name = Reference::parse(reference)?;
+    let remote = Remote::new(store, name.clone(), auth);
+    let _busy = store.busy();
+    let (bytes, digest) = manifest(&remote, None).await?;
+    let tag = name.digest.clone().or(name.tag.clone()).unwrap_or_default();
+    let repository = if name.registry == "docker.io" { name.repository.clone() } else { name.familiar_name() };
+    tell(&progress, PullEvent::Pulling { tag, repository }).await;
+
+    let mut manifest_ = Manifest::parse(&bytes, &format!("manifest of {name}"))?;
+    if manifest_.manifests.is_some() {
+        let platform = platform.unwrap_or_else(Platform::host);
+        let selected = manifest_.select(&platform).ok_or_else(|| Error::NoPlatform {
+            reference: name.to_string(),
+            platform: platform.to_string(),
+        })?;
+        let (bytes, _) = manifest(&remote, Some(&selected.digest.clone())).await?;
+        manifest_ = Manifest::parse(&bytes, &format!("manifest of {name}"))?;
+    }
+    let (config, layers) = manifest_.image(&format!("manifest of {name}"))?;
+    let config_bytes = small_blob(&remote, config).await?;
+    let file: ConfigFile =
+        serde_json::from_slice(&config_bytes).map_err(|e| Error::malformed(format!("configuration of {name}"), e))?;
+    if file.rootfs.diff_ids.len() != layers.len() || layers.len() > crate::store::layers::LAYERS_MAX {
+        return Err(match layers.len() {
+            n if n > crate::store::layers::LAYERS_MAX => Error::TooManyLayers(n),
+            n => Error::malformed(format!("configuration of {name}"), format!("{n} layers, {} diff ids", file.rootfs.diff_ids.len())),
+        });
+    }
+    for layer in layers {
+        tell(&progress, PullEvent::Waiting { id: short(&layer.digest) }).await;
+    }
+    let fetches: Vec<_> = layers
+        .iter()
+        .zip(&file.rootfs.diff_ids)
+        .map(|(layer, diff_id)| fetch(store, &remote, layer, diff_id, &progress))
+        .collect();
+    let parallel = store.options.parallel_layers.max(1);
+    futures::stream::iter(fetches).buffer_unordered(parallel).try_collect::<Vec<()>>().await?;
+
+    let tags: Vec<String> = if name.digest.is_some() { Vec::new() } else { name.familiar_tag().into_iter().collect() };
+    let before = store.resolve(reference).ok().map(|i| i.id);
+    let named = format!("{}@{digest}", name.familiar_name());
+    let image = blocking(|| store.add_image(&file, Some(&config_bytes), &tags, Some(named), false))?;
+    tell(&progress, PullEvent::Digest(digest)).await;
+    let status = if before.as_deref() == Some(&image.id) { "Image is up to date for" } else { "Downloaded newer image for" };
+    tell(&progress, PullEvent::Status(format!("Status: {status} {name}"))).await;
+    Ok(image)
+}
+
+/// Fetches a manifest and verifies it against the digest it was asked for by.
+async fn manifest(remote: &Remote, digest: Option<&str>) -> Result<(Vec<u8>, String), Error> {
+    let reference = remote.reference(digest);
+    let result = remote.client.pull_manifest_raw(&reference, &remote.auth, &ACCEPTED).await;
+    let (bytes, _) = result.map_err(|e| remote.error("the manifest", e))?;
+    let actual = digest_of(&bytes);
+    if let Some(expected) = digest.or(remote.name.digest.as_deref()).filter(|d| *d != actual) {
+        return Err(Error::DigestMismatch { what: "manifest".into(), expected: expected.into(), actual });
+    }
+    Ok((bytes.to_vec(), actual))
+}
+
+fn descriptor(d: &Descriptor) -> OciDescriptor {
+    OciDescriptor {
+        media_type: d.media_type.clone(),
+        digest: d.digest.clone(),
+        size: i64::try_from(d.size).unwrap_or(i64::MAX),
+        ..OciDescriptor::default()
+    }
+}
+
+async fn small_blob(remote: &Remote, d: &Descriptor) -> Result<Vec<u8>, Error> {
+    if d.size > CONFIG_BYTES_MAX || !is_digest(&d.digest) {
+        return Err(Error::malformed("image configuration", "it is larger than 8 MiB or not named by sha256"));
+    }
+    let fail = |e| remote.error("the configuration", e);
+    let mut stream = remote.client.pull_blob_stream(&remote.reference(None), &descriptor(d)).await.map_err(fail)?;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = stream.stream.next().await {
+        bytes.extend_from_slice(&chunk.map_err(|e| remote.error("the configuration", e.into()))?);
+        if bytes.len() as u64 > d.size {
+            break;
+        }
+    }
+    let actual = digest_of(&bytes);
+    if actual != d.digest {
+        return Err(Error::DigestMismatch { what: "configuration".into(), expected: d.digest.clone(), actual });
+    }
+    Ok(bytes)
+}
+
+/// Makes one layer be here. Whoever comes second waits and finds it.
+async fn fetch(store: &Arc<Store>, remote: &Remote, d: &Descriptor, diff_id: &str, progress: &ProgressSender) -> Result<(), Error> {
+    let id = short(&d.digest);
+    if !is_digest(&d.digest) || !is_digest(diff_id) {
+        return Err(Error::malformed(format!("layer {}", d.digest), "only sha256 digests are supported"));
+    }
+    if !d.media_type.contains("tar") {
+        return Err(Error::malformed(format!("layer {}", d.digest), format!("unsupported media type {}", d.media_type)));
+    }
+    let _turn = store.fetching.lock(diff_id).await;
+    if store.has_layer(diff_id) {
+        tell(progress, PullEvent::Exists { id }).await;
+        return Ok(());
+    }
+    if !store.blobs.has(&d.digest) {
+        download(store, remote, d, &id, progress).await?;
+    }
+    tell(progress, PullEvent::Downloaded { id: id.clone() }).await;
+    let (background, blob, diff_id) = (store.clone(), d.clone(), diff_id.to_owned());
+    let (events, layer_id) = (progress.clone(), id.clone());
+    in_background(move || {
+        let file = background.blobs.open_blob(&blob.digest)?;
+        let total = blob.size;
+        let record = BlobRecord { digest: blob.digest, media_type: blob.media_type, size: total };
+        let mut current = 0;
+        layer::install(&background, &file, &diff_id, Some(record), |n| {
+            current += n as u64;
+            tick(&events, PullEvent::Extracting { id: layer_id.clone(), current, total });
+        })
+    })
+    .await?;
+    tell(progress, PullEvent::Complete { id }).await;
+    Ok(())
+}
+
+async fn download(store: &Store, remote: &Remote, d: &Descriptor, id: &str, progress: &ProgressSender) -> Result<(), Error> {
+    let fail = |e| remote.error(&format!("layer {id}"), e);
+    let mut stream = remote.client.pull_blob_stream(&remote.reference(None), &descriptor(d)).await.map_err(fail)?;
+    let mut writer = store.blobs.writer()?;
+    let mut current = 0;
+    while let Some(chunk) = stream.stream.next().await {
+        let chunk = chunk.map_err(|e| remote.error(&format!("layer {id}"), e.into()))?;
+        writer.write_all(&chunk).map_err(Error::io("write", &store.root))?;
+        current += chunk.len() as u64;
+        if current > d.size {
+            let reason = format!("more than the {} bytes of its manifest", d.size);
+            return Err(Error::malformed(format!("layer {}", d.digest), reason));
+        }
+        tick(progress, PullEvent::Downloading { id: id.to_owned(), current, total: d.size });
+    }
+    blocking(|| store.blobs.commit(writer, Some(&d.digest)))?;
+    Ok(())
+}
+
+/// Twelve hex digits of a digest.
+pub(super) fn short(digest: &str) -> String {
+    digest.trim_start_matches("sha256:").chars().take(12).collect()
+}

@@ -1,0 +1,181 @@
+//! What services, attachments and DNS cost on this machine, in a network namespace of its own. Needs root.
+//!
+//! `cargo run --release -p network --example network_bench`
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use network::{Config, Network, Options, Protocol, Service, ServicePort};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+const SERVICES: usize = 1000;
+const ENDPOINTS: u8 = 2;
+const CHANGES: usize = 30;
+const ATTACHMENTS: usize = 20;
+const QUERIES: usize = 1000;
+
+type Failure = Box<dyn std::error::Error>;
+
+/// A named network namespace, removed when dropped.
+struct Namespace(String);
+
+impl Namespace {
+    fn new(suffix: &str) -> Result<Self, Failure> {
+        let name = format!("plimbench-{}-{suffix}", std::process::id());
+        let made = Command::new("ip").args(["netns", "add", &name]).status()?;
+        if !made.success() {
+            return Err(format!("ip netns add {name}: {made}; are you root?").into());
+        }
+        Ok(Self(name))
+    }
+
+    fn path(&self) -> String {
+        format!("/run/netns/{}", self.0)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+fn main() -> Result<(), Failure> {
+    let machine = Namespace::new("host")?;
+    let pods: Vec<Namespace> = (0..ATTACHMENTS)
+        .map(|n| Namespace::new(&n.to_string()))
+        .collect::<Result<_, _>>()?;
+    let directory = tempfile::Builder::new()
+        .prefix("plimsoll-bench-")
+        .tempdir()?;
+    move_into_link_name_space(
+        File::open(machine.path())?.as_fd(),
+        Some(LinkNameSpaceType::Network),
+    )?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(bench(directory.path(), &pods));
+    print!("load average {}", std::fs::read_to_string("/proc/loadavg")?);
+    result
+}
+
+async fn bench(directory: &std::path::Path, pods: &[Namespace]) -> Result<(), Failure> {
+    let config = Config {
+        instance: "plim-be0c40".into(),
+        bridge: "plim-be0c40".into(),
+        pod_cidr: "10.64.0.0/23".parse()?,
+        service_cidr: "10.112.0.0/20".parse()?,
+        cluster_domain: "cluster.local".into(),
+        dns_ip: Ipv4Addr::new(10, 112, 0, 10),
+        state_dir: directory.join("network"),
+    };
+    let options = Options {
+        shared_dir: directory.join("shared"),
+        ..Options::default()
+    };
+    Command::new("ip")
+        .args(["link", "set", "lo", "up"])
+        .status()?;
+    let opened = Instant::now();
+    let network = Network::open_with(config, options).await?;
+    report("open, nothing there", vec![opened.elapsed()]);
+
+    let services = services(SERVICES);
+    let loaded = Instant::now();
+    network.set_services(services.clone()).await?;
+    report("load 1000 services of 2 endpoints", vec![loaded.elapsed()]);
+
+    let mut changes = Vec::new();
+    for n in 0..CHANGES {
+        let mut changed = services.clone();
+        changed[n].ports[0].endpoints.pop();
+        let start = Instant::now();
+        network.set_services(changed).await?;
+        changes.push(start.elapsed());
+    }
+    report("change of two services among 1000", changes);
+
+    let (mut attached, mut detached) = (Vec::new(), Vec::new());
+    for pod in pods {
+        let start = Instant::now();
+        network.attach(pod.path().as_ref(), &pod.0).await?;
+        attached.push(start.elapsed());
+    }
+    for pod in pods {
+        let start = Instant::now();
+        network.detach(&pod.0).await?;
+        detached.push(start.elapsed());
+    }
+    report("attach a namespace", attached);
+    report("detach it", detached);
+
+    let gateway = network.gateway();
+    let queries = tokio::task::spawn_blocking(move || ask(gateway)).await??;
+    report("DNS query of a service, UDP", queries);
+
+    let purged = Instant::now();
+    network.purge().await?;
+    report("purge", vec![purged.elapsed()]);
+    Ok(())
+}
+
+fn services(count: usize) -> Vec<Service> {
+    (0..count)
+        .map(|n| {
+            let [_, _, high, low] = (n as u32 + 16).to_be_bytes();
+            Service {
+                namespace: "default".into(),
+                name: format!("service-{n}"),
+                cluster_ip: Some(Ipv4Addr::new(10, 112, high, low)),
+                ports: vec![ServicePort {
+                    name: "http".into(),
+                    protocol: Protocol::Tcp,
+                    port: 80,
+                    node_port: None,
+                    endpoints: (2..2 + ENDPOINTS)
+                        .map(|host| SocketAddrV4::new(Ipv4Addr::new(10, 64, 0, host), 8080))
+                        .collect(),
+                }],
+                ..Service::default()
+            }
+        })
+        .collect()
+}
+
+/// One question after the other over one socket.
+fn ask(server: Ipv4Addr) -> std::io::Result<Vec<Duration>> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    socket.connect((server, 53))?;
+    let mut query = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in ["service-500", "default", "svc", "cluster", "local", ""] {
+        query.push(label.len() as u8);
+        query.extend(label.as_bytes());
+    }
+    query.extend([0, 1, 0, 1]);
+    let mut buffer = [0; 512];
+    (0..QUERIES)
+        .map(|_| {
+            let start = Instant::now();
+            socket.send(&query)?;
+            socket.recv(&mut buffer)?;
+            Ok(start.elapsed())
+        })
+        .collect()
+}
+
+fn report(what: &str, mut times: Vec<Duration>) {
+    times.sort_unstable();
+    let milliseconds = |at: usize| times[at].as_secs_f64() * 1e3;
+    println!(
+        "{what:<36} n {:>4}  median {:>8.2} ms  worst {:>8.2} ms",
+        times.len(),
+        milliseconds(times.len() / 2),
+        milliseconds(times.len() - 1),
+    );
+}

@@ -1,0 +1,301 @@
+//! Tests of [`super::decide`]: what each name answers, and that no packet does harm.
+
+use std::net::Ipv4Addr;
+
+use hickory_proto::op::Query;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{Protocol, Service, ServiceHost, ServicePort};
+
+fn port(name: &str, protocol: Protocol, port: u16, endpoints: &[&str]) -> ServicePort {
+    ServicePort {
+        name: name.into(),
+        protocol,
+        port,
+        node_port: None,
+        endpoints: endpoints.iter().map(|e| e.parse().unwrap()).collect(),
+    }
+}
+
+fn zone() -> Zone {
+    let service = |namespace: &str, name: &str| Service {
+        namespace: namespace.into(),
+        name: name.into(),
+        ..Service::default()
+    };
+    let services = [
+        Service {
+            cluster_ip: Some(Ipv4Addr::new(10, 112, 0, 20)),
+            ports: vec![
+                port("http", Protocol::Tcp, 80, &["10.64.0.2:8080"]),
+                port("", Protocol::Udp, 81, &[]),
+            ],
+            ..service("default", "web")
+        },
+        Service {
+            ports: vec![port(
+                "peer",
+                Protocol::Tcp,
+                7000,
+                &["10.64.0.3:7001", "10.64.0.4:7001"],
+            )],
+            hosts: vec![
+                ServiceHost {
+                    hostname: Some("db-0".into()),
+                    address: Ipv4Addr::new(10, 64, 0, 3),
+                },
+                ServiceHost {
+                    hostname: None,
+                    address: Ipv4Addr::new(10, 64, 0, 4),
+                },
+            ],
+            ..service("data", "db")
+        },
+        Service {
+            ..service("data", "nobody")
+        },
+        Service {
+            external_name: Some("web.default.svc.cluster.local".into()),
+            ..service("data", "inner")
+        },
+        Service {
+            external_name: Some("www.example.org".into()),
+            ..service("data", "outer")
+        },
+    ];
+    Zone::new(
+        "cluster.local",
+        Ipv4Addr::new(10, 112, 0, 10),
+        &services,
+        &[
+            "10.64.0.0/24".parse().unwrap(),
+            "10.112.0.0/20".parse().unwrap(),
+        ],
+    )
+}
+
+fn query(name: &str, kind: RecordType) -> Vec<u8> {
+    let mut message = Message::query();
+    message.metadata.id = 0;
+    message.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+    message.to_vec().unwrap()
+}
+
+/// `CODE record record ...`, or what else is done.
+fn ask(name: &str, kind: RecordType) -> String {
+    let message = match decide(&zone(), &query(name, kind)) {
+        Outcome::Reply(message) => message,
+        Outcome::Follow(_, target, _) => return format!("follow {target}"),
+        Outcome::Forward => return "forward".into(),
+        Outcome::Drop => return "drop".into(),
+    };
+    assert_eq!(
+        message.answers.is_empty(),
+        !message.authorities.is_empty(),
+        "SOA when empty"
+    );
+    let mut text = format!("{:?}", message.metadata.response_code);
+    for record in &message.answers {
+        assert!(record.ttl <= 5);
+        text.push_str(&format!(" {}", record.data));
+    }
+    text
+}
+
+#[test]
+fn names_answer_as_the_specification_says() {
+    use RecordType::{A, AAAA, ANY, CNAME, MX, NS, PTR, SRV, TXT};
+    let table = [
+        ("web.default.svc.cluster.local.", A, "NoError 10.112.0.20"),
+        ("WEB.Default.svc.CLUSTER.local.", A, "NoError 10.112.0.20"),
+        ("web.default.svc.cluster.local.", AAAA, "NoError"),
+        ("web.default.svc.cluster.local.", MX, "NoError"),
+        ("web.other.svc.cluster.local.", A, "NXDomain"),
+        ("default.svc.cluster.local.", A, "NoError"),
+        ("svc.cluster.local.", A, "NoError"),
+        ("cluster.local.", A, "NoError"),
+        ("cluster.local.", NS, "NoError ns.dns.cluster.local."),
+        ("ns.dns.cluster.local.", A, "NoError 10.112.0.10"),
+        ("dns-version.cluster.local.", TXT, "NoError 1.1.0"),
+        (
+            "_http._tcp.web.default.svc.cluster.local.",
+            SRV,
+            "NoError 0 100 80 web.default.svc.cluster.local.",
+        ),
+        ("_tcp.web.default.svc.cluster.local.", SRV, "NoError"),
+        ("_http._udp.web.default.svc.cluster.local.", SRV, "NXDomain"),
+        ("__._udp.web.default.svc.cluster.local.", ANY, "NXDomain"),
+        (
+            "20.0.112.10.in-addr.arpa.",
+            PTR,
+            "NoError web.default.svc.cluster.local.",
+        ),
+        ("20.0.112.10.in-addr.arpa.", A, "NoError"),
+        ("21.0.112.10.in-addr.arpa.", PTR, "NXDomain"),
+        ("1.0.0.127.in-addr.arpa.", PTR, "forward"),
+        (
+            "db.data.svc.cluster.local.",
+            A,
+            "NoError 10.64.0.3 10.64.0.4",
+        ),
+        ("db-0.db.data.svc.cluster.local.", A, "NoError 10.64.0.3"),
+        (
+            "10-64-0-4.db.data.svc.cluster.local.",
+            A,
+            "NoError 10.64.0.4",
+        ),
+        (
+            "_peer._tcp.db.data.svc.cluster.local.",
+            SRV,
+            "NoError 0 50 7001 db-0.db.data.svc.cluster.local. 0 50 7001 10-64-0-4.db.data.svc.cluster.local.",
+        ),
+        (
+            "3.0.64.10.in-addr.arpa.",
+            PTR,
+            "NoError db-0.db.data.svc.cluster.local.",
+        ),
+        ("nobody.data.svc.cluster.local.", A, "NXDomain"),
+        (
+            "inner.data.svc.cluster.local.",
+            A,
+            "NoError web.default.svc.cluster.local. 10.112.0.20",
+        ),
+        (
+            "outer.data.svc.cluster.local.",
+            CNAME,
+            "NoError www.example.org.",
+        ),
+        (
+            "outer.data.svc.cluster.local.",
+            A,
+            "follow www.example.org.",
+        ),
+        (
+            "10-64-0-9.default.pod.cluster.local.",
+            A,
+            "NoError 10.64.0.9",
+        ),
+        ("10-65-0-9.default.pod.cluster.local.", A, "NXDomain"),
+        ("www.example.org.", A, "forward"),
+        ("notcluster.local.", A, "forward"),
+        (".", NS, "forward"),
+    ];
+    for (name, kind, expected) in table {
+        assert_eq!(ask(name, kind), expected, "{name} {kind}");
+    }
+}
+
+#[test]
+fn nothing_is_denied_before_services_are_known() {
+    let zone = Zone::unknown("cluster.local", Ipv4Addr::new(10, 112, 0, 10), &[]);
+    for (name, expected) in [
+        ("web.default.svc.cluster.local.", ResponseCode::ServFail),
+        ("ns.dns.cluster.local.", ResponseCode::NoError),
+    ] {
+        match decide(&zone, &query(name, RecordType::A)) {
+            Outcome::Reply(message) => {
+                assert_eq!(message.metadata.response_code, expected, "{name}")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn many_addresses_take_turns_and_truncate() {
+    let hosts = (0..200).map(|n| ServiceHost {
+        hostname: None,
+        address: Ipv4Addr::new(10, 64, 0, n),
+    });
+    let service = Service {
+        namespace: "n".into(),
+        name: "many".into(),
+        hosts: hosts.collect(),
+        ..Service::default()
+    };
+    let zone = Zone::new(
+        "cluster.local",
+        Ipv4Addr::new(10, 112, 0, 10),
+        &[service],
+        &[],
+    );
+    let mut packet = query("many.n.svc.cluster.local.", RecordType::A);
+    let first = |packet: &[u8]| match decide(&zone, packet) {
+        Outcome::Reply(message) => message,
+        other => panic!("{other:?}"),
+    };
+    let whole = first(&packet);
+    assert_eq!(whole.answers.len(), 200);
+    let short = Message::from_vec(&udp_bytes(&whole, &packet).unwrap()).unwrap();
+    assert!(short.metadata.truncation && short.answers.is_empty());
+    packet[1] = 7;
+    assert_ne!(first(&packet).answers[0], whole.answers[0]);
+}
+
+#[test]
+fn hostile_packets_get_an_error_or_silence() {
+    let good = query("web.default.svc.cluster.local.", RecordType::A);
+    let with = |edit: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = good.clone();
+        edit(&mut bytes);
+        match decide(&zone(), &bytes) {
+            Outcome::Reply(message) => format!("{:?}", message.metadata.response_code),
+            Outcome::Forward => "forward".into(),
+            Outcome::Follow(..) => "follow".into(),
+            Outcome::Drop => "drop".into(),
+        }
+    };
+    assert_eq!(with(&|_| {}), "NoError");
+    assert_eq!(with(&|b| b.clear()), "drop");
+    assert_eq!(with(&|b| b.truncate(11)), "drop");
+    assert_eq!(
+        with(&|b| b[2] |= 0x80),
+        "drop",
+        "a response: answering could loop"
+    );
+    for length in 12..good.len() {
+        assert_eq!(with(&|b| b.truncate(length)), "FormErr", "cut at {length}");
+    }
+    assert_eq!(
+        with(&|b| b[12..14].copy_from_slice(&[0xc0, 12])),
+        "FormErr",
+        "a name that points to itself"
+    );
+    assert_eq!(
+        with(&|b| b[12..14].copy_from_slice(&[0xc0, 0xff])),
+        "FormErr",
+        "a name that points outside"
+    );
+    assert_eq!(with(&|b| b[5] = 2), "FormErr", "two questions announced");
+    assert_eq!(with(&|b| b[5] = 0), "FormErr", "none");
+    assert_eq!(
+        with(&|b| b[10..12].copy_from_slice(&[0xff, 0xff])),
+        "FormErr",
+        "65535 records announced"
+    );
+    assert_eq!(with(&|b| b[2] |= 5 << 3), "NotImp", "an update");
+    let class = good.len() - 1;
+    assert_eq!(with(&|b| b[class] = 3), "Refused", "class CHAOS");
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        let outcome = decide(&zone(), &bytes);
+        if let Outcome::Reply(message) = outcome {
+            prop_assert!(udp_bytes(&message, &bytes).is_some());
+        }
+    }
+
+    #[test]
+    fn any_damage_is_survived(at in 0..47usize, value: u8, cut in 0..60usize) {
+        let mut bytes = query("web.default.svc.cluster.local.", RecordType::A);
+        if let Some(byte) = bytes.get_mut(at) { *byte = value; }
+        bytes.truncate(cut);
+        if let Outcome::Reply(message) = decide(&zone(), &bytes) {
+            let sent = udp_bytes(&message, &bytes);
+            prop_assert!(sent.is_some_and(|sent| sent.len() <= usize::from(UDP_BYTES_MAX) && sent[..2] == bytes[..2]));
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Asking the machine's own resolvers for names that are not the cluster's.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hickory_proto::op::{Message, Query};
+use hickory_proto::rr::{Name, RecordType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
+
+/// How long one resolver has, and how many are asked, as in glibc's resolver (attempts × servers, shortened).
+const TRY_TIMEOUT: Duration = Duration::from_millis(2500);
+const TRIES_MAX: usize = 3;
+
+/// A question is never longer than this without its additional records.
+const ANSWER_BYTES_MAX: usize = u16::MAX as usize;
+
+/// Forwards queries, one socket per query, so that answers cannot be guessed by port.
+pub(crate) struct Forwarder {
+    resolv_conf: PathBuf,
+    /// Our own addresses: asking them would be asking ourselves.
+    own: Vec<Ipv4Addr>,
+}
+
+/// The resolvers that a resolv.conf names.
+pub(crate) fn resolvers(resolv_conf: &Path) -> Vec<SocketAddr> {
+    let text = std::fs::read_to_string(resolv_conf).unwrap_or_default();
+    parse(&text)
+}
+
+fn parse(text: &str) -> Vec<SocketAddr> {
+    text.lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next()? == "nameserver").then_some(())?;
+            let address: IpAddr = words.next()?.parse().ok()?;
+            Some(SocketAddr::new(address, 53))
+        })
+        .collect()
+}
+
+impl Forwarder {
+    pub fn new(resolv_conf: PathBuf, own: Vec<Ipv4Addr>) -> Self {
+        Self { resolv_conf, own }
+    }
+
+    /// Passes a query on and returns the answer with the query's own id; `None` when no resolver answers.
+    /// `tcp`: the asker can take long answers.
+    pub async fn forward(&self, query: &[u8], tcp: bool) -> Option<Vec<u8>> {
+        let mut last = None;
+        // Read each time: the machine may have moved to another network.
+        for resolver in self.upstreams().into_iter().take(TRIES_MAX) {
+            let answer = if tcp {
+                match timeout(TRY_TIMEOUT, ask_tcp(resolver, query)).await {
+                    Ok(Some(answer)) => Some(answer),
+                    _ => timeout(TRY_TIMEOUT, ask_udp(resolver, query))
+                        .await
+                        .ok()
+                        .flatten(),
+                }
+            } else {
+                timeout(TRY_TIMEOUT, ask_udp(resolver, query))
+                    .await
+                    .ok()
+                    .flatten()
+            };
+            let Some(answer) = answer else { continue };
+            const SERVER_FAILURE: u8 = 2;
+            const REFUSED: u8 = 5;
+            let code = answer[3] & 0x0f;
+            let poor = code == SERVER_FAILURE || code == REFUSED;
+            last = Some(answer);
+            if !poor {
+                break;
+            }
+        }
+        last
+    }
+
+    /// The records that `name` has elsewhere, to complete an alias.
+    pub async fn lookup(&self, name: &Name, kind: RecordType) -> Option<Message> {
+        let mut query = Message::query();
+        query.metadata.recursion_desired = true;
+        query.add_query(Query::query(name.clone(), kind));
+        let answer = self.forward(&query.to_vec().ok()?, true).await?;
+        Message::from_vec(&answer).ok()
+    }
+
+    fn upstreams(&self) -> Vec<SocketAddr> {
+        let mut list = resolvers(&self.resolv_conf);
+        list.retain(|resolver| !self.own.iter().any(|own| resolver.ip() == IpAddr::V4(*own)));
+        list
+    }
+}
+
+async fn ask_udp(resolver: SocketAddr, query: &[u8]) -> Option<Vec<u8>> {
+    let any: SocketAddr = match resolver {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).await.ok()?;
+    socket.connect(resolver).await.ok()?;
+    let sent = with_fresh_id(query);
+    socket.send(&sent).await.ok()?;
+    let mut buffer = vec![0; ANSWER_BYTES_MAX];
+    loop {
+        let length = socket.recv(&mut buffer).await.ok()?;
+        if answers(&sent, &buffer[..length]) {
+            buffer.truncate(length);
+            return Some(with_id_of(query, buffer));
+        }
+    }
+}
+
+async fn ask_tcp(resolver: SocketAddr, query: &[u8]) -> Option<Vec<u8>> {
+    let mut stream = TcpStream::connect(resolver).await.ok()?;
+    let sent = with_fresh_id(query);
+    let mut framed = u16::try_from(sent.len()).ok()?.to_be_bytes().to_vec();
+    framed.extend_from_slice(&sent);
+    stream.write_all(&framed).await.ok()?;
+    let length = stream.read_u16().await.ok()?;
+    let mut answer = vec![0; usize::from(length)];
+    stream.read_exact(&mut answer).await.ok()?;
+    answers(&sent, &answer).then(|| with_id_of(query, answer))
+}
+
+/// A different id than the asker's: it chose its own for its own socket, and may have chosen badly.
+fn with_fresh_id(query: &[u8]) -> Vec<u8> {
+    let mut sent = query.to_vec();
+    let id = Message::query().metadata.id;
+    sent[..2].copy_from_slice(&id.to_be_bytes());
+    sent
+}
+
+fn with_id_of(query: &[u8], mut answer: Vec<u8>) -> Vec<u8> {
+    answer[..2].copy_from_slice(&query[..2]);
+    answer
+}
+
+/// Whether `answer` is one to `sent`: same id, a response, the same question.
+fn answers(sent: &[u8], answer: &[u8]) -> bool {
+    let Some(question) = question_bytes(sent) else {
+        return false;
+    };
+    answer.len() >= 12
+        && answer[..2] == sent[..2]
+        && answer[2] & 0x80 != 0
+        && answer
+            .get(12..12 + question.len())
+            .is_some_and(|theirs| theirs.eq_ignore_ascii_case(question))
+}
+
+/// The question section of a query with one question, whose name cannot be compressed.
+fn question_bytes(query: &[u8]) -> Option<&[u8]> {
+    let mut at = 12;
+    loop {
+        let length = usize::from(*query.get(at)?);
+        at += 1;
+        match length {
+            0 => return query.get(12..at + 4),
+            1..=63 => at += length,
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolv_conf_is_read_as_it_is_found() {
+        let text = "# comment\nsearch example\nnameserver 10.0.0.2 \n nameserver fd00::1\nnameserver\nnameserver rubbish\noptions x\nnameserver 127.0.0.53 # trailing";
+        let found: Vec<String> = parse(text).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["10.0.0.2:53", "[fd00::1]:53", "127.0.0.53:53"]);
+    }
+
+    #[test]
+    fn it_never_asks_itself() {
+        let directory = tempfile::Builder::new()
+            .prefix("plimsoll-")
+            .tempdir()
+            .unwrap();
+        let path = directory.path().join("resolv.conf");
+        std::fs::write(
+            &path,
+            "nameserver 10.64.0.1\nnameserver 192.0.2.1\nnameserver 10.112.0.10\n",
+        )
+        .unwrap();
+        let own = vec![Ipv4Addr::new(10, 64, 0, 1), Ipv4Addr::new(10, 112, 0, 10)];
+        let asked = Forwarder::new(path, own).upstreams();
+        assert_eq!(asked, ["192.0.2.1:53".parse().unwrap()]);
+    }
+
+    #[test]
+    fn an_answer_to_something_else_is_not_taken() {
+        let mut query = Message::query();
+        query.add_query(Query::query(
+            Name::from_ascii("a.example.").unwrap(),
+            RecordType::A,
+        ));
+        let sent = query.to_vec().unwrap();
+        let answer = |edit: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = sent.clone();
+            bytes[2] |= 0x80;
+            edit(&mut bytes);
+            answers(&sent, &bytes)
+        };
+        assert!(answer(&|_| {}));
+        assert!(
+            answer(&|bytes| bytes[13].make_ascii_uppercase()),
+            "case is free"
+        );
+        assert!(!answer(&|bytes| bytes[2] &= 0x7f), "a query");
+        assert!(!answer(&|bytes| bytes[1] ^= 1), "another id");
+        assert!(!answer(&|bytes| bytes[13] = b'b'), "another name");
+        assert!(!answer(&|bytes| bytes.truncate(14)), "cut");
+        assert!(!answer(&|bytes| bytes.truncate(3)), "shorter than a header");
+    }
+}

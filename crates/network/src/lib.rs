@@ -1,0 +1,27 @@
+//! The network of one instance on one machine: a bridge with an address for every pod and container, service
+//! addresses that balance over endpoints (nftables), published ports, and the cluster's DNS.
+//!
+//! It is given desired state and makes the kernel agree; it watches nothing. Everything it creates carries the
+//! instance's name, survives the process, is found again by [`Network::open`], and goes with [`Network::purge`].
+
+#![forbid(unsafe_code)]
+
+mod bridge;
+mod conntrack;
+mod dns;
+mod error;
+mod files;
+mod leases;
+mod link;
+mod names;
+mod netns;
+mod network;
+mod ranges;
+mod rules;
+mod system;
+mod types;
+
+pub use error::Error;
+pub use network::{Network, Options};
+pub use ranges::{choose_ranges, taken_ranges};
+pub use types::{Attachment, Config, Protocol, Published, Service, ServiceHost, ServicePort};

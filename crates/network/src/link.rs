@@ -1,0 +1,346 @@
+//! Links, addresses and routes through rtnetlink, in one network namespace.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures::TryStreamExt;
+use ipnet::Ipv4Net;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
+use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope,
+};
+use rtnetlink::{
+    Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    RouteMessageBuilder,
+};
+
+use crate::Error;
+
+/// A netlink socket, and with it one network namespace.
+pub(crate) struct Links {
+    handle: Handle,
+    connection: tokio::task::JoinHandle<()>,
+}
+
+/// A link as far as this room looks at it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Link {
+    pub index: u32,
+    pub name: String,
+    pub mac: Vec<u8>,
+    pub mtu: u32,
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Links {
+    /// Opens a socket in the calling thread's namespace.
+    pub fn open() -> Result<Self, Error> {
+        let (connection, handle, _) = rtnetlink::new_connection()
+            .map_err(|error| Error::link("cannot open a netlink socket", error))?;
+        Ok(Self {
+            handle,
+            connection: tokio::spawn(connection),
+        })
+    }
+
+    /// The link called `name`, if there is one.
+    pub async fn find(&self, name: &str) -> Result<Option<Link>, Error> {
+        let mut found = self
+            .handle
+            .link()
+            .get()
+            .match_name(name.to_owned())
+            .execute();
+        match found.try_next().await {
+            Ok(link) => Ok(link.map(Link::from)),
+            Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(Error::link(format!("cannot look up link {name}"), error)),
+        }
+    }
+
+    /// The link called `name`, which must be there.
+    pub async fn get(&self, name: &str) -> Result<Link, Error> {
+        let found = self.find(name).await?;
+        found.ok_or_else(|| Error::link(format!("cannot look up link {name}"), "it has gone"))
+    }
+
+    /// All links.
+    pub async fn all(&self) -> Result<Vec<Link>, Error> {
+        self.handle
+            .link()
+            .get()
+            .execute()
+            .map_ok(Link::from)
+            .try_collect()
+            .await
+            .map_err(|error| Error::link("cannot list links", error))
+    }
+
+    /// Makes a bridge with a hardware address of its own (otherwise it would take that of a port, and change it).
+    pub async fn add_bridge(&self, name: &str, mac: [u8; 6], mtu: u32) -> Result<(), Error> {
+        let message = LinkBridge::new(name).address(mac.to_vec()).mtu(mtu).build();
+        ignore(
+            self.handle.link().add(message).execute().await,
+            libc::EEXIST,
+        )
+        .map_err(|error| Error::link(format!("cannot make the bridge {name}"), error))
+    }
+
+    /// Makes a pair of interfaces: `host` here, `peer` in the namespace `namespace` from the first moment.
+    pub async fn add_veth(
+        &self,
+        host: &str,
+        peer: &str,
+        mac: [u8; 6],
+        mtu: u32,
+        namespace: &std::fs::File,
+    ) -> Result<(), Error> {
+        use std::os::fd::AsRawFd;
+        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(peer)
+            .address(mac.to_vec())
+            .mtu(mtu)
+            .setns_by_fd(namespace.as_raw_fd())
+            .build();
+        let message = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+            .name(host)
+            .mtu(mtu)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .build();
+        self.handle
+            .link()
+            .add(message)
+            .execute()
+            .await
+            .map_err(|error| Error::link(format!("cannot make the interface {host}"), error))
+    }
+
+    /// Puts a link on a bridge, sets it up, and lets frames go back through the port they came from.
+    pub async fn join_bridge(&self, link: &Link, bridge: u32) -> Result<(), Error> {
+        let failed = |error| {
+            Error::link(
+                format!("cannot put the interface {} on the bridge", link.name),
+                error,
+            )
+        };
+        let message = LinkMessageBuilder::<LinkUnspec>::new()
+            .index(link.index)
+            .controller(bridge)
+            .up()
+            .build();
+        self.handle
+            .link()
+            .set(message)
+            .execute()
+            .await
+            .map_err(failed)?;
+        let port = LinkBridgePort::new(link.index).hairpin(true).build();
+        self.handle
+            .link()
+            .set_port(port)
+            .execute()
+            .await
+            .map_err(failed)
+    }
+
+    /// Sets a link up.
+    pub async fn set_up(&self, link: &Link) -> Result<(), Error> {
+        let message = LinkMessageBuilder::<LinkUnspec>::new()
+            .index(link.index)
+            .up()
+            .build();
+        self.handle
+            .link()
+            .set(message)
+            .execute()
+            .await
+            .map_err(|error| Error::link(format!("cannot set {} up", link.name), error))
+    }
+
+    /// Removes a link; one that is gone is removed already.
+    pub async fn remove(&self, name: &str) -> Result<(), Error> {
+        let Some(link) = self.find(name).await? else {
+            return Ok(());
+        };
+        ignore(
+            self.handle.link().del(link.index).execute().await,
+            libc::ENODEV,
+        )
+        .map_err(|error| Error::link(format!("cannot remove link {name}"), error))
+    }
+
+    /// Gives a link an address. `connected`: the kernel adds the route to its range.
+    pub async fn add_address(
+        &self,
+        link: &Link,
+        address: Ipv4Addr,
+        prefix_len: u8,
+        connected: bool,
+    ) -> Result<(), Error> {
+        let mut request = self
+            .handle
+            .address()
+            .add(link.index, IpAddr::V4(address), prefix_len);
+        if !connected {
+            request
+                .message_mut()
+                .attributes
+                .push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
+        }
+        ignore(request.execute().await, libc::EEXIST).map_err(|error| {
+            Error::link(
+                format!("cannot give {} the address {address}", link.name),
+                error,
+            )
+        })
+    }
+
+    /// Adds or replaces a route to a range that is on the link itself.
+    pub async fn add_link_route(
+        &self,
+        link: &Link,
+        range: Ipv4Net,
+        source: Option<Ipv4Addr>,
+    ) -> Result<(), Error> {
+        let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(range.network(), range.prefix_len())
+            .output_interface(link.index)
+            .scope(RouteScope::Link)
+            .protocol(RouteProtocol::Static);
+        if let Some(source) = source {
+            route = route.pref_source(source);
+        }
+        self.add_route(route.build(), || {
+            format!("cannot route {range} to {}", link.name)
+        })
+        .await
+    }
+
+    /// Adds or replaces the default route.
+    pub async fn add_default_route(&self, link: &Link, gateway: Ipv4Addr) -> Result<(), Error> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .gateway(gateway)
+            .output_interface(link.index)
+            .build();
+        self.add_route(route, || {
+            format!("cannot set the default route by {gateway}")
+        })
+        .await
+    }
+
+    async fn add_route(
+        &self,
+        route: RouteMessage,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), Error> {
+        self.handle
+            .route()
+            .add(route)
+            .replace()
+            .execute()
+            .await
+            .map_err(|error| Error::link(what(), error))
+    }
+
+    /// MTU of the link with the default route; 1500 at most, and without one.
+    pub async fn uplink_mtu(&self) -> Result<u32, Error> {
+        const ETHERNET_MTU: u32 = 1500;
+        let default = self
+            .routes()
+            .await?
+            .into_iter()
+            .find(|route| route.header.destination_prefix_length == 0);
+        let index = default.and_then(|route| {
+            route
+                .attributes
+                .iter()
+                .find_map(|attribute| match attribute {
+                    RouteAttribute::Oif(index) => Some(*index),
+                    _ => None,
+                })
+        });
+        let Some(index) = index else {
+            return Ok(ETHERNET_MTU);
+        };
+        let links = self.all().await?;
+        let uplink = links.iter().find(|link| link.index == index);
+        Ok(uplink.map_or(ETHERNET_MTU, |link| link.mtu.clamp(576, ETHERNET_MTU)))
+    }
+
+    /// The ranges that addresses and routes of this namespace use, without default routes.
+    pub async fn ranges(&self) -> Result<Vec<Ipv4Net>, Error> {
+        let mut ranges = Vec::new();
+        let mut addresses = self.handle.address().get().execute();
+        while let Some(address) = addresses
+            .try_next()
+            .await
+            .map_err(|error| Error::link("cannot list addresses", error))?
+        {
+            for attribute in &address.attributes {
+                if let AddressAttribute::Address(IpAddr::V4(ip)) = attribute {
+                    ranges.extend(Ipv4Net::new(*ip, address.header.prefix_len));
+                }
+            }
+        }
+        for route in self.routes().await? {
+            let prefix_len = route.header.destination_prefix_length;
+            for attribute in &route.attributes {
+                if let RouteAttribute::Destination(RouteAddress::Inet(ip)) = attribute {
+                    ranges.extend(Ipv4Net::new(*ip, prefix_len));
+                }
+            }
+        }
+        ranges.retain(|range| range.prefix_len() > 0);
+        Ok(ranges.into_iter().map(|range| range.trunc()).collect())
+    }
+
+    async fn routes(&self) -> Result<Vec<RouteMessage>, Error> {
+        self.handle
+            .route()
+            .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| Error::link("cannot list routes", error))
+    }
+}
+
+impl From<LinkMessage> for Link {
+    fn from(message: LinkMessage) -> Self {
+        let mut link = Link {
+            index: message.header.index,
+            name: String::new(),
+            mac: Vec::new(),
+            mtu: 0,
+        };
+        for attribute in message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name = name,
+                LinkAttribute::Address(mac) => link.mac = mac,
+                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                _ => {}
+            }
+        }
+        link
+    }
+}
+
+fn errno(error: &rtnetlink::Error) -> Option<i32> {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => io::Error::from(message.clone()).raw_os_error(),
+        _ => None,
+    }
+}
+
+fn ignore(result: Result<(), rtnetlink::Error>, harmless: i32) -> Result<(), rtnetlink::Error> {
+    match result {
+        Err(error) if errno(&error) == Some(harmless) => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,372 @@
+//! [`Network`]: the handle through which everything is done.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ipnet::Ipv4Net;
+use parking_lot::Mutex;
+
+use crate::leases::{self, Leases};
+use crate::link::Links;
+use crate::rules::plan::Plan;
+use crate::rules::text::Layout;
+use crate::rules::{self, Rules};
+use crate::{
+    Attachment, Config, Error, Published, Service, bridge, conntrack, dns, files, names, netns,
+    system,
+};
+
+/// Longest id of an attachment.
+const ID_BYTES_MAX: usize = 256;
+
+/// What a namespace's interface is called inside.
+const INSIDE: &str = "eth0";
+
+/// The network of one instance. Clones share it; when the last one goes, the DNS server stops and all else stays.
+#[derive(Clone)]
+pub struct Network {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Network").field(&self.inner.config).finish()
+    }
+}
+
+/// Where the machine keeps what several instances share. The defaults are right everywhere but in tests.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The machine's resolvers, to which names outside the cluster are forwarded.
+    pub resolv_conf: PathBuf,
+    /// Directory for what instances have to agree on (who turned forwarding on); gone after a reboot.
+    pub shared_dir: PathBuf,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            resolv_conf: "/etc/resolv.conf".into(),
+            shared_dir: "/run/plimsoll-network".into(),
+        }
+    }
+}
+
+struct Inner {
+    config: Config,
+    options: Options,
+    mtu: u32,
+    links: Links,
+    leases: Mutex<Leases>,
+    /// Serialises writes of the lease file and holds how many changes it contains.
+    saved: tokio::sync::Mutex<()>,
+    rules: tokio::sync::Mutex<Rules>,
+    /// The services that rules and zone agree with.
+    services: tokio::sync::Mutex<Option<Vec<Service>>>,
+    zone: dns::SharedZone,
+    /// Dropped, and so stopped, with the last handle or at purge.
+    server: Mutex<Option<dns::Server>>,
+    purged: AtomicBool,
+}
+
+impl Network {
+    /// Makes bridge, forwarding, rules and DNS server, or finds those that an earlier process of the same instance left:
+    /// working attachments stay, interfaces of this instance that no lease explains are removed.
+    pub async fn open(config: Config) -> Result<Self, Error> {
+        Self::open_with(config, Options::default()).await
+    }
+
+    /// [`Network::open`], with the machine's own places named.
+    pub async fn open_with(config: Config, options: Options) -> Result<Self, Error> {
+        config.check()?;
+        files::make_directory(&config.state_dir)?;
+        let leases: Leases = files::read_json(&lease_file(&config))?.unwrap_or_default();
+        let gateway = leases::gateway(config.pod_cidr);
+
+        let links = Links::open()?;
+        let mtu = links.uplink_mtu().await?;
+        bridge::open(&links, &config, mtu).await?;
+        bridge::remove_orphans(&links, &config, &leases).await?;
+        system::require_forwarding(&options.shared_dir, &config.bridge)?;
+
+        let zone = dns::SharedZone::new(dns::Zone::unknown(
+            &config.cluster_domain,
+            config.dns_ip,
+            &[config.pod_cidr, config.service_cidr],
+        ));
+        let server = dns::Server::start(
+            gateway,
+            zone.clone(),
+            dns::Forwarder::new(options.resolv_conf.clone(), vec![gateway, config.dns_ip]),
+        )
+        .await?;
+
+        let mut plan = Plan::default();
+        plan.set_published(leases.iter().flat_map(|(_, lease)| &lease.published));
+        let layout = Layout {
+            table: names::table(&config.instance),
+            bridge: config.bridge.clone(),
+            pod_cidr: config.pod_cidr,
+            service_cidr: config.service_cidr,
+            gateway,
+            dns_ip: config.dns_ip,
+            dns_port: server.port(),
+        };
+        let rules = Rules::open(layout, plan).await?;
+
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config,
+                options,
+                mtu,
+                links,
+                leases: Mutex::new(leases),
+                saved: tokio::sync::Mutex::new(()),
+                rules: tokio::sync::Mutex::new(rules),
+                services: tokio::sync::Mutex::new(None),
+                zone,
+                server: Mutex::new(Some(server)),
+                purged: AtomicBool::new(false),
+            }),
+        })
+    }
+
+    /// Gives the namespace at `netns` an `eth0` with an address of the pod range, a default route, and `lo`.
+    /// The same `id` (at most 256 bytes) gets the same address until it is detached; a namespace that has lost its
+    /// interface, or another namespace under the same id, gets it again. One call at a time for an id.
+    pub async fn attach(&self, netns: &Path, id: &str) -> Result<Attachment, Error> {
+        self.usable()?;
+        if id.is_empty() || id.len() > ID_BYTES_MAX {
+            return Err(Error::Config(format!(
+                "an attachment's id has 1 to {ID_BYTES_MAX} bytes, not {}",
+                id.len()
+            )));
+        }
+        let namespace = netns::open(netns)?;
+        let config = &self.inner.config;
+        let (attachment, new) =
+            self.inner
+                .leases
+                .lock()
+                .lease(&config.instance, config.pod_cidr, id)?;
+        if new {
+            self.save().await?;
+        }
+        let made = self.connect(&namespace, netns, &attachment).await;
+        if made.is_err() && new {
+            // The caller learns of the first failure; a lease left over would only be found at the next start.
+            let _ = self.detach(id).await;
+        }
+        made.map(|()| attachment)
+    }
+
+    /// Removes the interface and published ports of `id` and frees its address. Nothing to do is no error.
+    pub async fn detach(&self, id: &str) -> Result<(), Error> {
+        self.usable()?;
+        let Some(lease) = self.inner.leases.lock().get(id).cloned() else {
+            return Ok(());
+        };
+        if !lease.published.is_empty() {
+            self.set_published(id, Vec::new()).await?;
+        }
+        self.inner
+            .links
+            .remove(&lease.attachment.host_interface)
+            .await?;
+        self.inner.leases.lock().release(id);
+        self.save().await
+    }
+
+    /// What `id` was given, if it is attached.
+    pub fn attachment(&self, id: &str) -> Option<Attachment> {
+        let leases = self.inner.leases.lock();
+        leases.get(id).map(|lease| lease.attachment.clone())
+    }
+
+    /// The ids that are attached. The owner of the network detaches those that it does not know.
+    pub fn attached(&self) -> Vec<String> {
+        let leases = self.inner.leases.lock();
+        leases.iter().map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Takes the whole desired set of services: rules and DNS answers change to it, the rules in one transaction. The
+    /// same set again costs nothing.
+    /// Established TCP connections to an endpoint that has gone stay; UDP flows to it are forgotten.
+    pub async fn set_services(&self, services: Vec<Service>) -> Result<(), Error> {
+        self.usable()?;
+        let config = &self.inner.config;
+        let mut rules = self.inner.rules.lock().await;
+        let mut last = self.inner.services.lock().await;
+        if last.as_ref() == Some(&services) {
+            return Ok(());
+        }
+        let zone = dns::Zone::new(
+            &config.cluster_domain,
+            config.dns_ip,
+            &services,
+            &[config.pod_cidr, config.service_cidr],
+        );
+        *last = None;
+        let before = rules
+            .change(|plan| plan.set_services(&services, config.dns_ip))
+            .await?;
+        self.inner.zone.set(zone);
+        *last = Some(services);
+        if let Some(before) = before {
+            conntrack::forget(conntrack::stale_flows(&before, rules.wanted())).await;
+        }
+        Ok(())
+    }
+
+    /// Takes all published ports of `id` (an empty list removes them), for addresses other than loopback.
+    pub async fn set_published(&self, id: &str, ports: Vec<Published>) -> Result<(), Error> {
+        self.usable()?;
+        let mut rules = self.inner.rules.lock().await;
+        let all: Vec<Published> = {
+            let mut leases = self.inner.leases.lock();
+            let Some(lease) = leases.get_mut(id) else {
+                return Err(Error::Config(format!(
+                    "ports cannot be published for {id}: it is not attached"
+                )));
+            };
+            lease.published = ports;
+            leases
+                .iter()
+                .flat_map(|(_, lease)| lease.published.clone())
+                .collect()
+        };
+        self.save().await?;
+        let before = rules
+            .change_published(|plan| plan.set_published(all.iter()))
+            .await?;
+        if let Some(before) = before {
+            conntrack::forget(conntrack::stale_flows(&before, rules.wanted())).await;
+        }
+        Ok(())
+    }
+
+    /// Text of /etc/resolv.conf: for a pod of `namespace` with the cluster's search path, otherwise (Docker containers,
+    /// build steps) with the name server alone.
+    pub fn resolv_conf(&self, namespace: Option<&str>) -> String {
+        // The gateway rather than dns_ip: the same server, without a translation (and its tracking entry) per query.
+        let server = format!("nameserver {}\n", self.gateway());
+        let domain = &self.inner.config.cluster_domain;
+        match namespace {
+            Some(namespace) => format!(
+                "search {namespace}.svc.{domain} svc.{domain} {domain}\n{server}options ndots:5\n"
+            ),
+            None => server,
+        }
+    }
+
+    /// The bridge's address.
+    pub fn gateway(&self) -> Ipv4Addr {
+        leases::gateway(self.inner.config.pod_cidr)
+    }
+
+    /// The configuration that it was opened with.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// Removes everything that this instance made: links, routes, rules, files; gives changed system settings back
+    /// unless another instance still needs them. The handle is of no use afterwards.
+    pub async fn purge(&self) -> Result<(), Error> {
+        let inner = &self.inner;
+        // Nothing may be changed meanwhile or afterwards.
+        let _rules = inner.rules.lock().await;
+        inner.purged.store(true, Ordering::SeqCst);
+        drop(inner.server.lock().take());
+        *inner.leases.lock() = Leases::default();
+        Self::purge_closed(&inner.config, &inner.options).await
+    }
+
+    /// [`Network::purge`] for an instance that is not open, and may be too damaged to be opened.
+    pub async fn purge_closed(config: &Config, options: &Options) -> Result<(), Error> {
+        rules::purge(&names::table(&config.instance)).await?;
+        let links = Links::open()?;
+        bridge::remove(&links, config).await?;
+        let left = links.all().await?;
+        system::release_forwarding(&options.shared_dir, &config.bridge, |name| {
+            left.iter().any(|link| link.name == name)
+        })?;
+        files::remove(&lease_file(config))?;
+        // Somebody else's files in there are not ours to remove.
+        let _ = std::fs::remove_dir(&config.state_dir);
+        Ok(())
+    }
+
+    /// Makes the interface of a lease and what it needs on both sides. Everything is done again harmlessly.
+    async fn connect(
+        &self,
+        namespace: &std::fs::File,
+        path: &Path,
+        attachment: &Attachment,
+    ) -> Result<(), Error> {
+        let inner = &self.inner;
+        let inside = netns::within(namespace, path, Links::open).await??;
+        let wanted_mac = names::mac(&inner.config.instance, attachment.address);
+        let host = &attachment.host_interface;
+        let there = inside.find(INSIDE).await?;
+        if there.as_ref().is_some_and(|link| link.mac != wanted_mac) {
+            return Err(Error::Foreign {
+                object: format!("{INSIDE} in {}", path.display()),
+                hint: "attach a namespace without interfaces of its own".into(),
+            });
+        }
+        if there.is_none() || inner.links.find(host).await?.is_none() {
+            inner.links.remove(host).await?;
+            inner
+                .links
+                .add_veth(host, INSIDE, wanted_mac, inner.mtu, namespace)
+                .await?;
+        }
+        let bridge = inner.links.get(&inner.config.bridge).await?;
+        let outer = inner.links.get(host).await?;
+        inner.links.join_bridge(&outer, bridge.index).await?;
+
+        let lo = inside.get("lo").await?;
+        inside.set_up(&lo).await?;
+        let eth0 = inside.get(INSIDE).await?;
+        // No route to the pod range itself: neighbours are reached through the gateway, so that translation of service
+        // addresses sees both directions whether or not bridged frames pass netfilter (br_netfilter) on this machine.
+        inside
+            .add_address(&eth0, attachment.address, attachment.prefix_len, false)
+            .await?;
+        inside.set_up(&eth0).await?;
+        inside
+            .add_link_route(&eth0, Ipv4Net::from(attachment.gateway), None)
+            .await?;
+        inside.add_default_route(&eth0, attachment.gateway).await
+    }
+
+    /// Writes the leases as they are when it is its turn, so that writers who waited find their change already there.
+    async fn save(&self) -> Result<(), Error> {
+        let _turn = self.inner.saved.lock().await;
+        let leases = self.inner.leases.lock().clone();
+        let path = lease_file(&self.inner.config);
+        blocking(move || files::write_json(&path, &leases)).await
+    }
+
+    fn usable(&self) -> Result<(), Error> {
+        if self.inner.purged.load(Ordering::SeqCst) {
+            return Err(Error::Purged);
+        }
+        Ok(())
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::Config(format!("the work was cut short: {error}"))),
+    }
+}
+
+fn lease_file(config: &Config) -> PathBuf {
+    config.state_dir.join("leases.json")
+}

@@ -1,0 +1,60 @@
+//! The `nft` program: takes a script on its standard input and applies all of it or nothing.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::Error;
+
+/// How much of nft's complaint is worth showing.
+const REASON_BYTES_MAX: usize = 600;
+
+/// Finds the program, also where a service manager's PATH leaves out the system directories.
+pub(crate) fn find() -> Result<PathBuf, Error> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin"].map(PathBuf::from))
+        .map(|directory| directory.join("nft"))
+        .find(|candidate| candidate.is_file())
+        .ok_or_else(|| Error::Missing {
+            what: "the program nft".into(),
+            hint: "install the package nftables (apt-get install nftables)".into(),
+        })
+}
+
+/// Applies `script` in one transaction.
+pub(crate) async fn run(nft: &Path, table: &str, script: &str) -> Result<(), Error> {
+    let failed = |reason: String| Error::Rules {
+        table: table.to_owned(),
+        reason,
+    };
+    let mut child = Command::new(nft)
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| failed(format!("{} does not start: {error}", nft.display())))?;
+    let stdin = child.stdin.take();
+    let write = async {
+        if let Some(mut stdin) = stdin {
+            // nft may stop reading at an error; its message says more than "broken pipe".
+            let _ = stdin.write_all(script.as_bytes()).await;
+        }
+    };
+    let (_, output) = tokio::join!(write, child.wait_with_output());
+    let output = output.map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let reason: String = said.trim().chars().take(REASON_BYTES_MAX).collect();
+    Err(failed(if reason.is_empty() {
+        output.status.to_string()
+    } else {
+        reason
+    }))
+}

@@ -1,0 +1,174 @@
+//! The plain data that callers hand in and get back.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, names};
+
+/// What one instance's network is made of. Two instances on one machine differ in all of it except `cluster_domain`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `plim-XXXXXX`; the nftables table is this name with `_` for `-`.
+    pub instance: String,
+    /// Name of the bridge, at most 15 characters; normally the instance's name.
+    pub bridge: String,
+    /// Addresses of pods and containers on this machine. The first host address is the gateway, the bridge's own.
+    pub pod_cidr: Ipv4Net,
+    /// Service addresses; never assigned to any interface.
+    pub service_cidr: Ipv4Net,
+    /// `cluster.local`, without a trailing dot.
+    pub cluster_domain: String,
+    /// Service address of the DNS server, within `service_cidr`.
+    pub dns_ip: Ipv4Addr,
+    /// Where leases and what was changed on the machine are written down (DIR/network).
+    pub state_dir: PathBuf,
+}
+
+impl Config {
+    /// Refuses what cannot work on any machine.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let config = self;
+        let wrong = |message: String| Err(Error::Config(message));
+        if config.bridge.is_empty() || config.bridge.len() > names::INTERFACE_NAME_BYTES_MAX {
+            return wrong(format!(
+                "the bridge's name {:?} must have 1 to {} characters",
+                config.bridge,
+                names::INTERFACE_NAME_BYTES_MAX
+            ));
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
+        if !config.bridge.chars().all(plain) || !config.instance.chars().all(plain) {
+            return wrong(format!(
+                "bridge {:?} and instance {:?} may hold letters, digits, '-', '_' and '.'",
+                config.bridge, config.instance
+            ));
+        }
+        if !config
+            .instance
+            .starts_with(|c: char| c.is_ascii_alphabetic())
+        {
+            return wrong(format!(
+                "the instance's name {:?} must start with a letter",
+                config.instance
+            ));
+        }
+        if config.pod_cidr.prefix_len() > 29 {
+            return wrong(format!("the pod range {} is too small", config.pod_cidr));
+        }
+        if !config.service_cidr.contains(&config.dns_ip) {
+            return wrong(format!(
+                "the DNS address {} is not in the service range {}",
+                config.dns_ip, config.service_cidr
+            ));
+        }
+        if config.pod_cidr.contains(&config.service_cidr.network())
+            || config.service_cidr.contains(&config.pod_cidr.network())
+        {
+            return wrong(format!(
+                "the pod range {} and the service range {} overlap",
+                config.pod_cidr, config.service_cidr
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The interface that a namespace was given. The same `id` gets the same answer until it is detached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Address of `eth0` in the namespace.
+    pub address: Ipv4Addr,
+    /// Prefix length of the pod range.
+    pub prefix_len: u8,
+    /// Default gateway: the bridge.
+    pub gateway: Ipv4Addr,
+    /// Hardware address of `eth0`, lower-case, colon-separated; derived from the instance and the address.
+    pub mac: String,
+    /// Name of the other end, on the bridge.
+    pub host_interface: String,
+}
+
+/// Transport protocol of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Protocol {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+}
+
+impl Protocol {
+    /// As nftables and DNS spell it: `tcp`, `udp`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A service as rules and DNS need it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// Namespace of the Service object.
+    pub namespace: String,
+    /// Name of the Service object.
+    pub name: String,
+    /// The service address; `None` for a headless service.
+    pub cluster_ip: Option<Ipv4Addr>,
+    /// Ports, each with the endpoints that are ready for it.
+    pub ports: Vec<ServicePort>,
+    /// Addresses behind a headless service, as DNS shall answer them. Empty: those of `ports`.
+    pub hosts: Vec<ServiceHost>,
+    /// `spec.externalName`: DNS answers with an alias to it, and nothing else of the service counts.
+    pub external_name: Option<String>,
+    /// `sessionAffinity: ClientIP`: seconds for which a client keeps its endpoint. Recorded for issue 3; not acted upon yet.
+    pub affinity_seconds: Option<u32>,
+}
+
+/// One port of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Name of the port; empty when the service has one unnamed port.
+    pub name: String,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Port of the service address.
+    pub port: u16,
+    /// Port on the machine's own addresses, for services of type NodePort.
+    pub node_port: Option<u16>,
+    /// Where connections go. None: they are refused (ICMP port unreachable).
+    pub endpoints: Vec<SocketAddrV4>,
+}
+
+/// One address behind a headless service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceHost {
+    /// `hostname` of the pod (`subdomain` matches), giving it a name of its own.
+    pub hostname: Option<String>,
+    /// The pod's address.
+    pub address: Ipv4Addr,
+}
+
+/// A port of this machine that leads into a container. Loopback addresses are not translated here: the supervising
+/// process listens on them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// The address to accept on; `None` or an unspecified one: all of this machine's addresses.
+    pub host_ip: Option<IpAddr>,
+    /// The port to accept on.
+    pub host_port: u16,
+    /// Where it leads.
+    pub target: SocketAddrV4,
+    /// Transport protocol.
+    pub protocol: Protocol,
+}

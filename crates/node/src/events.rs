@@ -1,0 +1,124 @@
+//! Events about pods: made here, counted when they repeat, sent in the background.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+/// Repeats of one event are counted while it is among so many.
+const REMEMBERED_MAX: usize = 1024;
+const QUEUED_MAX: usize = 1024;
+
+struct Note {
+    about: ObjectReference,
+    kind: &'static str,
+    reason: String,
+    message: String,
+    at: Timestamp,
+}
+
+/// A cheap handle; events beyond the queue's bound are dropped, never waited for.
+#[derive(Clone)]
+pub struct Recorder {
+    queue: mpsc::Sender<Arc<Note>>,
+}
+
+impl Recorder {
+    /// Starts the sender. It ends when the last handle is dropped.
+    pub fn start(client: kube::Client, node_name: String) -> Self {
+        let (queue, mut notes) = mpsc::channel::<Arc<Note>>(QUEUED_MAX);
+        tokio::spawn(async move {
+            let mut known: HashMap<String, (String, i32)> = HashMap::new();
+            while let Some(note) = notes.recv().await {
+                if let Err(error) = send(&client, &node_name, &note, &mut known).await {
+                    tracing::warn!(%error, reason = note.reason, "an event could not be written");
+                }
+            }
+        });
+        Self { queue }
+    }
+
+    /// `Normal` event about a pod, or about one container of it.
+    pub fn normal(&self, pod: &Pod, container: Option<&str>, reason: &str, message: impl Into<String>) {
+        self.note(pod, container, "Normal", reason, message.into());
+    }
+
+    /// `Warning` event about a pod, or about one container of it.
+    pub fn warning(&self, pod: &Pod, container: Option<&str>, reason: &str, message: impl Into<String>) {
+        self.note(pod, container, "Warning", reason, message.into());
+    }
+
+    fn note(&self, pod: &Pod, container: Option<&str>, kind: &'static str, reason: &str, mut message: String) {
+        if message.len() > 1024 {
+            let cut = (0..=1021).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+            message.truncate(cut);
+            message.push_str("...");
+        }
+        let about = ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Pod".into()),
+            name: pod.metadata.name.clone(),
+            namespace: pod.metadata.namespace.clone(),
+            uid: pod.metadata.uid.clone(),
+            resource_version: pod.metadata.resource_version.clone(),
+            field_path: container.map(|name| format!("spec.containers{{{name}}}")),
+        };
+        let note = Note { about, kind, reason: reason.to_owned(), message, at: Timestamp::now() };
+        if self.queue.try_send(Arc::new(note)).is_err() {
+            tracing::debug!(reason, "an event was dropped: the queue is full");
+        }
+    }
+}
+
+async fn send(
+    client: &kube::Client,
+    node_name: &str,
+    note: &Note,
+    known: &mut HashMap<String, (String, i32)>,
+) -> Result<(), kube::Error> {
+    let namespace = note.about.namespace.clone().unwrap_or_default();
+    let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
+    let at = Timestamp::from_second(note.at.as_second()).unwrap_or(note.at);
+    let key = format!(
+        "{}/{}/{}/{}/{}",
+        note.about.uid.as_deref().unwrap_or_default(),
+        note.about.field_path.as_deref().unwrap_or_default(),
+        note.kind,
+        note.reason,
+        note.message
+    );
+    if let Some((name, count)) = known.get_mut(&key) {
+        *count = count.saturating_add(1);
+        let patch = json!({ "count": *count, "lastTimestamp": Time(at) });
+        match events.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            other => return other.map(drop),
+        }
+    }
+    if known.len() >= REMEMBERED_MAX {
+        known.clear();
+    }
+    let name = format!("{}.{:x}", note.about.name.as_deref().unwrap_or("pod"), note.at.as_nanosecond());
+    let event = Event {
+        metadata: ObjectMeta { name: Some(name.clone()), namespace: Some(namespace), ..ObjectMeta::default() },
+        involved_object: note.about.clone(),
+        reason: Some(note.reason.clone()),
+        message: Some(note.message.clone()),
+        type_: Some(note.kind.to_owned()),
+        source: Some(EventSource { component: Some("kubelet".into()), host: Some(node_name.to_owned()) }),
+        reporting_component: Some("kubelet".into()),
+        reporting_instance: Some(node_name.to_owned()),
+        first_timestamp: Some(Time(at)),
+        last_timestamp: Some(Time(at)),
+        count: Some(1),
+        ..Event::default()
+    };
+    events.create(&PostParams::default(), &event).await?;
+    known.insert(key, (name, 1));
+    Ok(())
+}

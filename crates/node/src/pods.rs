@@ -1,0 +1,141 @@
+//! Which pods are bound here: one worker each, nudged when the API or the engine has news.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use engine::Event;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt};
+use parking_lot::RwLock;
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::container::label;
+use crate::worker::{self, Handle, Shared, Wanted};
+
+/// Pods bound to this node as the API last showed them, by UID; shared with the kubelet's API.
+pub type Pods = Arc<RwLock<HashMap<String, Arc<Pod>>>>;
+
+/// Follows the API and the engine until `shutdown`.
+pub async fn run(client: Client, shared: Arc<Shared>, pods: Pods, shutdown: CancellationToken) {
+    let config = watcher::Config::default().fields(&format!("spec.nodeName={}", shared.config.name));
+    let mut changes = crate::informer::events(Api::<Pod>::all(client), config).boxed();
+    let mut news = shared.engine.events();
+    let (done_in, mut done) = mpsc::unbounded_channel();
+    let mut dispatch = Dispatch { shared, pods, workers: HashMap::new(), done: done_in, listed: None };
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            Some(change) = changes.next() => dispatch.change(change).await,
+            event = news.recv() => dispatch.news(event),
+            Some(uid) = done.recv() => dispatch.done(&uid),
+        }
+    }
+}
+
+struct Dispatch {
+    shared: Arc<Shared>,
+    pods: Pods,
+    workers: HashMap<String, Handle>,
+    done: mpsc::UnboundedSender<String>,
+    listed: Option<HashMap<String, Arc<Pod>>>,
+}
+
+impl Dispatch {
+    async fn change(&mut self, change: watcher::Event<Pod>) {
+        match change {
+            watcher::Event::Apply(pod) => self.present(Arc::new(pod)),
+            watcher::Event::Delete(pod) => self.gone(&pod.uid().unwrap_or_default()),
+            watcher::Event::Init => self.listed = Some(HashMap::new()),
+            watcher::Event::InitApply(pod) => {
+                self.listed.get_or_insert_default().insert(pod.uid().unwrap_or_default(), Arc::new(pod));
+            }
+            watcher::Event::InitDone => {
+                let listed = self.listed.take().unwrap_or_default();
+                let vanished: Vec<String> = self.pods.read().keys().filter(|uid| !listed.contains_key(*uid)).cloned().collect();
+                for uid in vanished {
+                    self.gone(&uid);
+                }
+                self.remove_strangers(&listed).await;
+                for pod in listed.into_values() {
+                    self.present(pod);
+                }
+            }
+        }
+    }
+
+    fn present(&mut self, pod: Arc<Pod>) {
+        let uid = pod.uid().unwrap_or_default();
+        self.pods.write().insert(uid.clone(), pod.clone());
+        match self.workers.get(&uid) {
+            Some(handle) => {
+                let _ = handle.wanted.send(Wanted::Present(pod));
+            }
+            None => {
+                let handle = worker::spawn(self.shared.clone(), pod, self.done.clone());
+                self.workers.insert(uid, handle);
+            }
+        }
+    }
+
+    fn gone(&mut self, uid: &str) {
+        self.pods.write().remove(uid);
+        if let Some(handle) = self.workers.get(uid) {
+            let _ = handle.wanted.send(Wanted::Gone);
+        }
+    }
+
+    /// Sandboxes of pods that were deleted while the daemon was away.
+    async fn remove_strangers(&self, listed: &HashMap<String, Arc<Pod>>) {
+        for sandbox in self.shared.engine.sandboxes().await {
+            let ours = sandbox.spec.labels.get(label::OWNER).is_some_and(|owner| owner == label::OWNER_NODE);
+            if !ours || listed.contains_key(&sandbox.id) || self.workers.contains_key(&sandbox.id) {
+                continue;
+            }
+            tracing::info!(id = sandbox.id, "removing the sandbox of a pod that is gone");
+            let text = |key: &str| sandbox.spec.labels.get(key).cloned();
+            let pod = Pod {
+                metadata: kube::api::ObjectMeta {
+                    uid: Some(sandbox.id.clone()),
+                    name: text(label::POD_NAME),
+                    namespace: text(label::POD_NAMESPACE),
+                    ..Default::default()
+                },
+                ..Pod::default()
+            };
+            let handle = worker::spawn(self.shared.clone(), Arc::new(pod), self.done.clone());
+            let _ = handle.wanted.send(Wanted::Gone);
+        }
+    }
+
+    fn news(&self, event: Result<Event, broadcast::error::RecvError>) {
+        let sandbox = match event {
+            Ok(
+                Event::ContainerStarted { sandbox, .. }
+                | Event::ContainerExited { sandbox, .. }
+                | Event::ContainerOomKilled { sandbox, .. },
+            ) => sandbox,
+            Ok(Event::SandboxStopped { id }) => id,
+            Ok(_) => return,
+            // some news were lost: everybody looks for himself
+            Err(_) => {
+                self.workers.values().for_each(|handle| handle.nudge.notify_one());
+                return;
+            }
+        };
+        if let Some(handle) = self.workers.get(&sandbox) {
+            handle.nudge.notify_one();
+        }
+    }
+
+    fn done(&mut self, uid: &str) {
+        self.workers.remove(uid);
+        // a worker that panicked leaves its pod behind: it gets a new one
+        let pod = self.pods.read().get(uid).cloned();
+        if let Some(pod) = pod.filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
+            self.present(pod);
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The status of a pod, computed from what its containers do: phase, conditions, container statuses.
+//!
+//! Follows the kubelet's `getPhase` and `pkg/kubelet/status/generate.go`.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP, Pod,
+    PodCondition, PodIP, PodStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::resources::qos_class;
+
+/// What one container does now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Doing {
+    Waiting { reason: String, message: String },
+    Running { since: Timestamp },
+    Terminated { code: i32, signal: Option<i32>, oom_killed: bool, started: Option<Timestamp>, finished: Timestamp, message: Option<String> },
+}
+
+impl Doing {
+    /// Waiting for a reason that needs no further words.
+    pub fn waiting(reason: &str) -> Self {
+        Self::Waiting { reason: reason.to_owned(), message: String::new() }
+    }
+
+    fn state(&self, container_id: Option<&str>) -> ContainerState {
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        match self {
+            Self::Waiting { reason, message } => ContainerState {
+                waiting: Some(ContainerStateWaiting { reason: text(reason), message: text(message) }),
+                ..ContainerState::default()
+            },
+            Self::Running { since } => ContainerState {
+                running: Some(ContainerStateRunning { started_at: Some(whole_seconds(*since)) }),
+                ..ContainerState::default()
+            },
+            Self::Terminated { code, signal: _, oom_killed, started, finished, message } => ContainerState {
+                terminated: Some(ContainerStateTerminated {
+                    container_id: container_id.map(str::to_owned),
+                    exit_code: *code,
+                    reason: Some(if *oom_killed { "OOMKilled" } else if *code == 0 { "Completed" } else { "Error" }.to_owned()),
+                    message: message.clone(),
+                    started_at: started.map(whole_seconds),
+                    finished_at: Some(whole_seconds(*finished)),
+                    ..ContainerStateTerminated::default()
+                }),
+                ..ContainerState::default()
+            },
+        }
+    }
+}
+
+/// One container of the pod as the node sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    pub name: String,
+    pub image: String,
+    pub image_id: String,
+    /// With scheme: `plimsoll://…`.
+    pub container_id: Option<String>,
+    pub doing: Doing,
+    /// How the attempt before this one ended, with its container ID.
+    pub last: Option<(String, Doing)>,
+    pub restarts: i32,
+    /// Readiness probe passed (or none), and running.
+    pub ready: bool,
+    /// Startup probe passed (or none), and running.
+    pub started: bool,
+}
+
+/// Everything that the status is made of.
+pub struct Observed<'a> {
+    pub pod: &'a Pod,
+    pub init: &'a [View],
+    pub containers: &'a [View],
+    pub sandbox_ready: bool,
+    pub pod_ip: Option<&'a str>,
+    pub host_ip: &'a str,
+    pub start_time: Timestamp,
+    pub now: Timestamp,
+}
+
+/// The API's times have whole seconds.
+fn whole_seconds(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
+/// `Pending`, `Running`, `Succeeded` or `Failed`.
+pub fn phase(restart_policy: &str, init: &[View], containers: &[View]) -> &'static str {
+    for view in init {
+        match &view.doing {
+            Doing::Terminated { code: 0, .. } => {}
+            Doing::Terminated { .. } if restart_policy == "Never" => return "Failed",
+            _ => return "Pending",
+        }
+    }
+    let (mut waiting, mut running, mut succeeded, mut failed) = (0, 0, 0, 0);
+    for view in containers {
+        match (&view.doing, &view.last) {
+            (Doing::Running { .. }, _) => running += 1,
+            (Doing::Terminated { code: 0, .. }, _) => succeeded += 1,
+            (Doing::Terminated { .. }, _) => failed += 1,
+            (Doing::Waiting { .. }, Some((_, Doing::Terminated { code, .. }))) => {
+                if *code == 0 { succeeded += 1 } else { failed += 1 }
+            }
+            (Doing::Waiting { .. }, _) => waiting += 1,
+        }
+    }
+    match (waiting, running, succeeded, failed) {
+        (1.., _, _, _) => "Pending",
+        (_, 1.., _, _) => "Running",
+        (_, _, 1.., 0) | (_, _, _, 1..) if restart_policy == "Always" => "Running",
+        (_, _, 1.., 0) => "Succeeded",
+        (_, _, _, 1..) if restart_policy == "Never" => "Failed",
+        (_, _, _, 1..) => "Running",
+        _ => "Pending",
+    }
+}
+
+/// The whole status, with transition times kept where nothing changed.
+pub fn pod_status(observed: &Observed) -> PodStatus {
+    let empty = PodStatus::default();
+    let before = observed.pod.status.as_ref().unwrap_or(&empty);
+    let spec = observed.pod.spec.clone().unwrap_or_default();
+    let policy = spec.restart_policy.as_deref().unwrap_or("Always");
+    let phase = phase(policy, observed.init, observed.containers);
+    let done = matches!(phase, "Succeeded" | "Failed");
+
+    let unready: Vec<&str> = observed.containers.iter().filter(|view| !view.ready).map(|view| view.name.as_str()).collect();
+    let containers_ready = if phase == "Succeeded" {
+        (false, "PodCompleted", String::new())
+    } else if unready.is_empty() {
+        (true, "", String::new())
+    } else {
+        (false, "ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" ")))
+    };
+    let uninitialized: Vec<&str> = observed
+        .init
+        .iter()
+        .filter(|view| !matches!(view.doing, Doing::Terminated { code: 0, .. }))
+        .map(|view| view.name.as_str())
+        .collect();
+    let initialized = if phase == "Succeeded" {
+        (true, "PodCompleted", String::new())
+    } else if uninitialized.is_empty() {
+        (true, "", String::new())
+    } else {
+        (false, "ContainersNotInitialized", format!("containers with incomplete status: [{}]", uninitialized.join(" ")))
+    };
+    let gates_closed: Vec<&str> = spec
+        .readiness_gates
+        .iter()
+        .flatten()
+        .map(|gate| gate.condition_type.as_str())
+        .filter(|gate| {
+            !before.conditions.iter().flatten().any(|condition| condition.type_ == *gate && condition.status == "True")
+        })
+        .collect();
+    let ready = if containers_ready.0 && !gates_closed.is_empty() {
+        let gates = gates_closed.iter().map(|gate| format!("corresponding condition of pod readiness gate \"{gate}\" does not exist."));
+        (false, "ReadinessGatesNotReady", gates.collect::<Vec<_>>().join(", "))
+    } else {
+        containers_ready.clone()
+    };
+
+    let mut conditions: Vec<PodCondition> = Vec::new();
+    for (kind, (holds, reason, message)) in [
+        ("PodReadyToStartContainers", (observed.sandbox_ready && !done, "", String::new())),
+        ("Initialized", initialized),
+        ("Ready", ready),
+        ("ContainersReady", containers_ready),
+    ] {
+        conditions.push(condition(before, observed, kind, holds, reason, message));
+    }
+    let own = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+    conditions.extend(before.conditions.iter().flatten().filter(|c| !own.contains(&c.type_.as_str())).cloned());
+    if !conditions.iter().any(|c| c.type_ == "PodScheduled") {
+        conditions.push(condition(before, observed, "PodScheduled", true, "", String::new()));
+    }
+
+    let statuses = |views: &[View]| views.iter().map(container_status).collect::<Vec<_>>();
+    PodStatus {
+        phase: Some(phase.to_owned()),
+        conditions: Some(conditions),
+        container_statuses: Some(statuses(observed.containers)),
+        init_container_statuses: (!observed.init.is_empty()).then(|| statuses(observed.init)),
+        host_ip: Some(observed.host_ip.to_owned()),
+        host_ips: Some(vec![HostIP { ip: observed.host_ip.to_owned() }]),
+        pod_ip: observed.pod_ip.map(str::to_owned),
+        pod_ips: observed.pod_ip.map(|ip| vec![PodIP { ip: ip.to_owned() }]),
+        qos_class: Some(qos_class(&spec).to_owned()),
+        start_time: Some(whole_seconds(observed.start_time)),
+        observed_generation: observed.pod.metadata.generation,
+        ..PodStatus::default()
+    }
+}
+
+fn condition(before: &PodStatus, observed: &Observed, kind: &str, holds: bool, reason: &str, message: String) -> PodCondition {
+    let status = if holds { "True" } else { "False" };
+    let previous = before.conditions.iter().flatten().find(|c| c.type_ == kind && c.status == status);
+    PodCondition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        reason: (!reason.is_empty()).then(|| reason.to_owned()),
+        message: (!message.is_empty()).then_some(message),
+        last_transition_time: previous
+            .and_then(|c| c.last_transition_time.clone())
+            .or_else(|| Some(whole_seconds(observed.now))),
+        observed_generation: observed.pod.metadata.generation,
+        ..PodCondition::default()
+    }
+}
+
+fn container_status(view: &View) -> ContainerStatus {
+    ContainerStatus {
+        name: view.name.clone(),
+        image: view.image.clone(),
+        image_id: view.image_id.clone(),
+        container_id: view.container_id.clone(),
+        state: Some(view.doing.state(view.container_id.as_deref())),
+        last_state: Some(view.last.as_ref().map(|(id, doing)| doing.state(Some(id))).unwrap_or_default()),
+        ready: view.ready,
+        started: Some(view.started),
+        restart_count: view.restarts,
+        ..ContainerStatus::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn view(doing: Doing) -> View {
+        View {
+            name: "web".into(),
+            image: "my-web-app:latest".into(),
+            image_id: "sha256:1".into(),
+            container_id: Some("plimsoll://1".into()),
+            ready: matches!(doing, Doing::Running { .. }),
+            started: true,
+            doing,
+            last: None,
+            restarts: 0,
+        }
+    }
+
+    fn ended(code: i32) -> Doing {
+        Doing::Terminated { code, signal: None, oom_killed: false, started: None, finished: Timestamp::UNIX_EPOCH, message: None }
+    }
+
+    fn running() -> Doing {
+        Doing::Running { since: Timestamp::UNIX_EPOCH }
+    }
+
+    #[test]
+    fn phases() {
+        let crashed = View { last: Some(("1".into(), ended(1))), ..view(Doing::waiting("CrashLoopBackOff")) };
+        for (policy, init, containers, want) in [
+            ("Always", vec![], vec![view(Doing::waiting("ContainerCreating"))], "Pending"),
+            ("Always", vec![], vec![view(running())], "Running"),
+            ("Always", vec![], vec![view(running()), view(Doing::waiting("ContainerCreating"))], "Pending"),
+            ("Always", vec![], vec![view(ended(0))], "Running"),
+            ("Always", vec![], vec![crashed.clone()], "Running"),
+            ("OnFailure", vec![], vec![view(ended(0))], "Succeeded"),
+            ("OnFailure", vec![], vec![view(ended(1))], "Running"),
+            ("Never", vec![], vec![view(ended(1)), view(ended(0))], "Failed"),
+            ("Never", vec![], vec![view(ended(1)), view(running())], "Running"),
+            ("Always", vec![view(running())], vec![view(Doing::waiting("PodInitializing"))], "Pending"),
+            ("Never", vec![view(ended(3))], vec![view(Doing::waiting("PodInitializing"))], "Failed"),
+            ("Always", vec![view(ended(0))], vec![view(running())], "Running"),
+        ] {
+            assert_eq!(phase(policy, &init, &containers), want, "{policy} {init:?} {containers:?}");
+        }
+    }
+
+    #[test]
+    fn ready_condition_keeps_its_transition_time() {
+        let pod: Pod = serde_json::from_value(json!({ "metadata": { "name": "a", "generation": 2 }, "spec": { "containers": [] },
+            "status": { "conditions": [
+                { "type": "Ready", "status": "True", "lastTransitionTime": "2024-01-01T00:00:00Z" },
+                { "type": "PodScheduled", "status": "True", "lastTransitionTime": "2023-01-01T00:00:00Z" } ] } }))
+        .expect("fixture");
+        let status = |views: &[View]| {
+            pod_status(&Observed {
+                pod: &pod,
+                init: &[],
+                containers: views,
+                sandbox_ready: true,
+                pod_ip: Some("10.0.0.2"),
+                host_ip: "10.0.0.1",
+                start_time: Timestamp::UNIX_EPOCH,
+                now: "2025-01-01T00:00:00.7Z".parse().expect("time"),
+            })
+        };
+        let find = |status: &PodStatus, kind: &str| {
+            status.conditions.iter().flatten().find(|c| c.type_ == kind).cloned().expect("condition")
+        };
+        let time = |c: &PodCondition| c.last_transition_time.as_ref().expect("time").0.to_string();
+        let still = status(&[view(running())]);
+        assert_eq!(time(&find(&still, "Ready")), "2024-01-01T00:00:00Z");
+        let lost = status(&[View { ready: false, ..view(running()) }]);
+        assert_eq!(time(&find(&lost, "Ready")), "2025-01-01T00:00:00Z");
+        assert_eq!(find(&lost, "Ready").message.as_deref(), Some("containers with unready status: [web]"));
+        assert_eq!(time(&find(&lost, "PodScheduled")), "2023-01-01T00:00:00Z");
+        assert_eq!(lost.pod_ips.expect("ips")[0].ip, "10.0.0.2");
+    }
+
+    #[test]
+    fn a_kill_for_memory_is_named() {
+        let killed = Doing::Terminated {
+            code: 137, signal: Some(9), oom_killed: true, started: None, finished: Timestamp::UNIX_EPOCH, message: None };
+        let state = killed.state(Some("plimsoll://1")).terminated.expect("terminated");
+        assert_eq!((state.reason.as_deref(), state.exit_code), (Some("OOMKilled"), 137));
+    }
+}

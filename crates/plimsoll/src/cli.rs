@@ -1,0 +1,59 @@
+//! The command line: one definition, from which parser and help come.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::{cluster, container, demo, load};
+
+/// From a Dockerfile to a service that scales: builds images, runs containers, deploys, scales and routes, in one program.
+#[derive(Parser)]
+#[command(name = "plimsoll", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Directory of the instance (default /var/lib/plimsoll)
+    #[arg(long, global = true, env = crate::instance::DATA_DIR_VARIABLE, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Start the daemon and return when it is ready
+    Up {
+        /// Stay in the foreground, for service managers
+        #[arg(long)]
+        foreground: bool,
+    },
+    /// Stop the daemon and everything that it runs
+    Down {
+        /// Also remove every file, link, rule and mount of the instance
+        #[arg(long)]
+        purge: bool,
+    },
+    /// Print the shell lines that point kubectl, helm and docker here: eval "$(plimsoll env)"
+    Env,
+    /// Tell what runs, and why something does not
+    Status {
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Show the main job live: build, deploy, load, scale up and down
+    Demo(demo::Options),
+    /// Drive HTTP load at an address and report rates and latencies
+    #[command(hide = true)]
+    Load(load::Options),
+    #[command(flatten)]
+    Cluster(cluster::Verb),
+    #[command(flatten)]
+    Container(container::Verb),
+}
+
+/// For people, or for programs.
+#[derive(Clone, Copy, Default, PartialEq, ValueEnum)]
+pub enum Output {
+    #[default]
+    Text,
+    Json,
+    Yaml,
+}

@@ -1,0 +1,236 @@
+//! One `plimsoll up`: its name, ports and address ranges, derived from the data directory and written down in it.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Used when neither flag nor environment names a directory.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/plimsoll";
+/// Names the data directory in the environment.
+pub const DATA_DIR_VARIABLE: &str = "PLIMSOLL_DATA_DIR";
+
+const FILE: &str = "instance.json";
+const FORMAT: u32 = 1;
+const API_PORT: u16 = 6443;
+const KUBELET_PORT: u16 = 10250;
+/// Ports of instances whose usual ones are taken, two each.
+const OTHER_PORTS: std::ops::Range<u16> = 16000..26000;
+
+/// What `instance.json` holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Instance {
+    /// Version of this file's layout.
+    pub format: u32,
+    /// `plim-` and six hexadecimal digits.
+    pub name: String,
+    pub api_port: u16,
+    pub kubelet_port: u16,
+    pub pod_cidr: Ipv4Net,
+    pub service_cidr: Ipv4Net,
+    #[serde(skip)]
+    pub data_dir: PathBuf,
+}
+
+impl Instance {
+    /// The instance of a directory, if one was ever made there.
+    pub fn find(data_dir: &Path) -> Result<Option<Self>> {
+        let file = data_dir.join(FILE);
+        let text = match fs::read(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+        };
+        let mut instance: Self = serde_json::from_slice(&text)
+            .with_context(|| format!("{} is damaged; restore it, or remove {} to begin anew", file.display(), data_dir.display()))?;
+        if instance.format > FORMAT {
+            bail!(
+                "{} was written by a newer plimsoll (format {}, this one knows {FORMAT}); use that version",
+                file.display(),
+                instance.format
+            );
+        }
+        instance.data_dir = fs::canonicalize(data_dir)?;
+        Ok(Some(instance))
+    }
+
+    /// The instance of a directory, or a clear word that there is none.
+    pub fn existing(data_dir: &Path) -> Result<Self> {
+        Self::find(data_dir)?.with_context(|| {
+            format!(
+                "there is no instance in {}; start one with `plimsoll up --data-dir {}`, or name another with --data-dir or {DATA_DIR_VARIABLE}",
+                data_dir.display(),
+                data_dir.display()
+            )
+        })
+    }
+
+    /// The instance of a directory; a new one takes ports and ranges that nobody on this machine uses.
+    pub fn find_or_make(data_dir: &Path) -> Result<Self> {
+        if let Some(instance) = Self::find(data_dir)? {
+            return Ok(instance);
+        }
+        fs::create_dir_all(data_dir).with_context(|| format!("cannot make {}", data_dir.display()))?;
+        let data_dir = fs::canonicalize(data_dir)?;
+        let seed = seed(&data_dir);
+        let name = format!("plim-{:06x}", seed & 0x00ff_ffff);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let taken = runtime.block_on(network::taken_ranges()).context("cannot read this machine's routes and addresses")?;
+        let (pod_cidr, service_cidr) = network::choose_ranges(seed, &taken)?;
+        let (api_port, kubelet_port) = choose_ports(seed, data_dir == Path::new(DEFAULT_DATA_DIR))?;
+        let instance = Self { format: FORMAT, name, api_port, kubelet_port, pod_cidr, service_cidr, data_dir };
+        instance.write()?;
+        Ok(instance)
+    }
+
+    fn write(&self) -> Result<()> {
+        let file = self.data_dir.join(FILE);
+        let mut temporary = tempfile::NamedTempFile::new_in(&self.data_dir)?;
+        serde_json::to_writer_pretty(&mut temporary, self)?;
+        temporary.as_file().sync_all()?;
+        temporary.persist(&file).with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(())
+    }
+
+    /// Sockets and namespaces: gone after a reboot, as it should be.
+    pub fn run_dir(&self) -> PathBuf {
+        Path::new("/run").join(&self.name)
+    }
+
+    pub fn docker_socket(&self) -> PathBuf {
+        self.run_dir().join("docker.sock")
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.data_dir.join("kubeconfig")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.data_dir.join("daemon.log")
+    }
+
+    pub fn pid_file(&self) -> PathBuf {
+        self.run_dir().join("daemon.pid")
+    }
+
+    /// The bridge's own address: pods' gateway, and the node's InternalIP.
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.pod_cidr.hosts().next().unwrap_or(self.pod_cidr.network())
+    }
+
+    /// Service address of the cluster's DNS: the tenth of the range.
+    pub fn dns_ip(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.service_cidr.network()) + 10)
+    }
+
+    pub fn api_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.api_port)
+    }
+
+    pub fn network(&self) -> network::Config {
+        network::Config {
+            instance: self.name.clone(),
+            bridge: self.name.clone(),
+            pod_cidr: self.pod_cidr,
+            service_cidr: self.service_cidr,
+            cluster_domain: "cluster.local".into(),
+            dns_ip: self.dns_ip(),
+            state_dir: self.data_dir.join("network"),
+        }
+    }
+
+    pub fn engine(&self) -> engine::Config {
+        engine::Config {
+            root: self.data_dir.join("engine"),
+            run: self.run_dir().join("engine"),
+            instance: self.name.clone(),
+            cgroup_parent: format!("/{}", self.name),
+            supervisor: vec!["/proc/self/exe".into(), "supervise".into()],
+        }
+    }
+
+    /// The daemon's process, if it runs.
+    pub fn daemon_pid(&self) -> Option<u32> {
+        let text = fs::read_to_string(self.pid_file()).ok()?;
+        let (pid, start) = text.trim().split_once(' ')?;
+        let pid = pid.parse().ok()?;
+        (start_time(pid)? == start).then_some(pid)
+    }
+}
+
+/// When a process started, in the kernel's clock ticks: with the PID it names one process for ever.
+pub fn start_time(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // the command's name may hold spaces and parentheses
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19).map(str::to_owned)
+}
+
+fn seed(data_dir: &Path) -> u32 {
+    use std::os::unix::ffi::OsStrExt;
+    let hash = Sha256::digest(data_dir.as_os_str().as_bytes());
+    u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]])
+}
+
+fn choose_ports(seed: u32, usual: bool) -> Result<(u16, u16)> {
+    let free = |port: u16| TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).is_ok();
+    if usual && free(API_PORT) && free(KUBELET_PORT) {
+        return Ok((API_PORT, KUBELET_PORT));
+    }
+    let slots = u32::from(OTHER_PORTS.end - OTHER_PORTS.start) / 2;
+    for offset in 0..slots {
+        let slot = (seed.wrapping_add(offset)) % slots;
+        let port = OTHER_PORTS.start + u16::try_from(slot * 2)?;
+        if free(port) && free(port + 1) {
+            return Ok((port, port + 1));
+        }
+    }
+    bail!("no two free ports between {} and {} on this machine", OTHER_PORTS.start, OTHER_PORTS.end)
+}
+
+/// The data directory: flag or environment (clap reads both), else the default.
+pub fn data_dir(given: Option<&Path>) -> PathBuf {
+    given.map_or_else(|| DEFAULT_DATA_DIR.into(), Path::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_addresses_derive_from_the_directory() {
+        let instance = Instance {
+            format: FORMAT,
+            name: format!("plim-{:06x}", seed(Path::new("/a")) & 0x00ff_ffff),
+            api_port: 1,
+            kubelet_port: 2,
+            pod_cidr: "10.80.2.0/23".parse().expect("range"),
+            service_cidr: "10.112.16.0/20".parse().expect("range"),
+            data_dir: "/a".into(),
+        };
+        assert!(instance.name.len() <= 15, "a bridge's name");
+        assert_eq!(instance.gateway(), Ipv4Addr::new(10, 80, 2, 1));
+        assert_eq!(instance.dns_ip(), Ipv4Addr::new(10, 112, 16, 10));
+        assert_ne!(seed(Path::new("/a")), seed(Path::new("/b")));
+    }
+
+    #[test]
+    fn a_newer_file_and_a_damaged_one_are_refused() {
+        let directory = tempfile::Builder::new().prefix("plimsoll-instance-").tempdir().expect("directory");
+        let file = directory.path().join(FILE);
+        fs::write(&file, r#"{"format":99,"name":"plim-000000","api_port":1,"kubelet_port":2,"pod_cidr":"10.0.0.0/24","service_cidr":"10.1.0.0/24"}"#).expect("written");
+        assert!(Instance::find(directory.path()).expect_err("newer").to_string().contains("newer plimsoll"));
+        fs::write(&file, "{").expect("written");
+        assert!(Instance::find(directory.path()).expect_err("damaged").to_string().contains("damaged"));
+    }
+
+    #[test]
+    fn processes_are_named_by_pid_and_start() {
+        assert!(start_time(std::process::id()).is_some());
+        assert_eq!(start_time(u32::MAX), None);
+    }
+}

@@ -1,0 +1,169 @@
+//! `plimsoll up` and `plimsoll down`: the daemon's start and end, as a person sees them.
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::daemon;
+use crate::instance::Instance;
+
+const START: Duration = Duration::from_secs(60);
+const STOP: Duration = Duration::from_secs(20);
+
+/// Starts the daemon in the background and returns when it is ready.
+pub fn up(data_dir: &Path) -> Result<()> {
+    let began = Instant::now();
+    let instance = Instance::find_or_make(data_dir)?;
+    if let Some(pid) = instance.daemon_pid() {
+        println!("plimsoll is already up (pid {pid})\n\n{}", next_steps(&instance));
+        return Ok(());
+    }
+    fs::create_dir_all(instance.run_dir())?;
+    let log = fs::OpenOptions::new().create(true).append(true).open(instance.log())?;
+    let log_start = log.metadata()?.len();
+    let socket_path = instance.run_dir().join(format!("notify-{}", std::process::id()));
+    let _ = fs::remove_file(&socket_path);
+    let socket = UnixDatagram::bind(&socket_path).with_context(|| format!("cannot listen on {}", socket_path.display()))?;
+    socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+    let outcome = start(&instance, &log, &socket, &socket_path);
+    let _ = fs::remove_file(&socket_path);
+    match outcome {
+        Ok(pid) => {
+            let ms = began.elapsed().as_millis();
+            println!("plimsoll is up (pid {pid}, {ms} ms)\n\n{}", next_steps(&instance));
+            Ok(())
+        }
+        Err(error) => {
+            let said = tail_since(&instance.log(), log_start).unwrap_or_default();
+            Err(error.context(format!("plimsoll did not start; its log {} says:\n{said}", instance.log().display())))
+        }
+    }
+}
+
+fn start(instance: &Instance, log: &fs::File, socket: &UnixDatagram, socket_path: &Path) -> Result<u32> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(["up", "--foreground", "--data-dir"])
+        .arg(&instance.data_dir)
+        .env("NOTIFY_SOCKET", socket_path)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log.try_clone()?)
+        .current_dir("/")
+        // out of the terminal's reach: Ctrl-C in the shell is not meant for the daemon
+        .process_group(0);
+    let mut child = command.spawn().context("cannot start the daemon")?;
+    let deadline = Instant::now() + START;
+    let mut buffer = [0; 256];
+    while Instant::now() < deadline {
+        match socket.recv(&mut buffer) {
+            Ok(length) if buffer[..length].starts_with(b"READY=1") => return Ok(child.id()),
+            Ok(_) => {}
+            Err(_) => {
+                if let Some(status) = child.try_wait()? {
+                    bail!("the daemon ended with {status}");
+                }
+            }
+        }
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    bail!("the daemon was not ready after {} s and was ended", START.as_secs())
+}
+
+fn next_steps(instance: &Instance) -> String {
+    format!(
+        "  Kubernetes API   {}   (kubeconfig {})\n  Docker API       unix://{}\n\nUse it from this shell:\n  eval \"$(plimsoll env --data-dir {})\"",
+        instance.api_url(),
+        instance.kubeconfig().display(),
+        instance.docker_socket().display(),
+        instance.data_dir.display()
+    )
+}
+
+fn tail_since(log: &Path, start: u64) -> Result<String> {
+    let mut file = fs::File::open(log)?;
+    file.seek(SeekFrom::Start(start))?;
+    let mut text = String::new();
+    file.take(64 * 1024).read_to_string(&mut text)?;
+    let lines: Vec<&str> = text.lines().collect();
+    Ok(lines[lines.len().saturating_sub(12)..].join("\n"))
+}
+
+/// Ends the daemon and everything that it runs; with `purge` also removes every trace of the instance.
+pub fn down(data_dir: &Path, purge: bool) -> Result<()> {
+    let Some(instance) = Instance::find(data_dir)? else {
+        if purge && !data_dir.exists() {
+            println!("nothing to do: there is no instance in {}", data_dir.display());
+            return Ok(());
+        }
+        Instance::existing(data_dir)?;
+        return Ok(());
+    };
+    stop_daemon(&instance)?;
+    let lock = daemon::lock(&instance)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(stop_everything(&instance, purge))?;
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    if purge {
+        remove(&instance.run_dir())?;
+        remove(&instance.data_dir)?;
+    }
+    drop(lock);
+    println!("{}", if purge { "plimsoll is down and has left nothing behind" } else { "plimsoll is down; `plimsoll up` starts everything again" });
+    Ok(())
+}
+
+fn stop_daemon(instance: &Instance) -> Result<()> {
+    let Some(pid) = instance.daemon_pid() else { return Ok(()) };
+    let process = Pid::from_raw(i32::try_from(pid)?).context("a pid is not zero")?;
+    let _ = kill_process(process, Signal::TERM);
+    let deadline = Instant::now() + STOP;
+    while instance.daemon_pid().is_some() {
+        if Instant::now() > deadline {
+            eprintln!("the daemon (pid {pid}) did not end in {} s; it is killed", STOP.as_secs());
+            let _ = kill_process(process, Signal::KILL);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+async fn stop_everything(instance: &Instance, purge: bool) -> Result<()> {
+    let engine = engine::Engine::open(instance.engine()).await.context("cannot open the container engine")?;
+    let running = engine.containers().await.into_iter().filter(|c| c.state == engine::State::Running);
+    let stops = running.map(|container| {
+        let engine = engine.clone();
+        async move { engine.stop_container(&container.id, None, Duration::from_secs(5)).await }
+    });
+    futures::future::join_all(stops).await;
+    for sandbox in engine.sandboxes().await {
+        engine.stop_sandbox(&sandbox.id).await.with_context(|| format!("cannot stop sandbox {}", sandbox.id))?;
+    }
+    if purge {
+        engine.purge().await.context("cannot remove what the engine made")?;
+    }
+    let images_dir = instance.data_dir.join("images");
+    tokio::task::spawn_blocking(move || image::Images::open(images_dir, image::Options::default())?.purge())
+        .await?
+        .context("cannot unmount the images' snapshots")?;
+    let network = network::Network::open(instance.network()).await.context("cannot open the network")?;
+    network.purge().await.context("cannot remove what the network made")?;
+    Ok(())
+}
+
+fn remove(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}; what still uses it? (`fuser -vm` tells)", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}

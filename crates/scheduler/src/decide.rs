@@ -1,0 +1,149 @@
+//! One scheduling decision: the node for a pod, or the sentence that says why there is none.
+//!
+//! Pure. The sentence is that of kube-scheduler's `FitError`, with what its preemption adds when it finds no victims.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::cluster::{Cluster, Footprint, NodeRoom};
+use crate::filter::{self, Rejection};
+use crate::score;
+
+/// Where the pod goes, or why nowhere.
+pub fn decide(pod: &Pod, footprint: &Footprint, cluster: &Cluster) -> Result<String, String> {
+    let rooms = cluster.rooms();
+    if rooms.is_empty() {
+        return Err("no nodes available to schedule pods".to_owned());
+    }
+    let mut fitting: Vec<(&String, &NodeRoom)> = Vec::new();
+    let mut rejections = Vec::new();
+    for (name, room) in rooms {
+        match filter::check(pod, footprint, room) {
+            Ok(()) => fitting.push((name, room)),
+            Err(rejection) => rejections.push(rejection),
+        }
+    }
+    match score::best(pod, footprint, fitting) {
+        Some(name) => Ok(name.to_owned()),
+        None => Err(explain(rooms.len(), &rejections)),
+    }
+}
+
+fn explain(nodes: usize, rejections: &[Rejection]) -> String {
+    let filters = histogram(
+        rejections
+            .iter()
+            .flat_map(|rejection| rejection.reasons.iter().map(String::as_str)),
+    );
+    let preemption = histogram(rejections.iter().map(|rejection| {
+        if rejection.resolvable {
+            "No preemption victims found for incoming pod"
+        } else {
+            "Preemption is not helpful for scheduling"
+        }
+    }));
+    format!(
+        "0/{nodes} nodes are available: {filters}. preemption: 0/{nodes} nodes are available: {preemption}."
+    )
+}
+
+/// `2 Insufficient cpu, 1 node(s) were unschedulable`, sorted as text, as upstream sorts it.
+fn histogram<'a>(reasons: impl Iterator<Item = &'a str>) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for reason in reasons {
+        *counts.entry(reason).or_insert(0) += 1;
+    }
+    let mut lines: Vec<String> = counts
+        .iter()
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
+    lines.sort();
+    lines.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn cluster(nodes: &[Value]) -> Cluster {
+        let mut cluster = Cluster::default();
+        for (n, change) in nodes.iter().enumerate() {
+            let mut node = json!({
+                "metadata": {"name": format!("node-{n}")},
+                "spec": {},
+                "status": {"allocatable": {"cpu": "2", "memory": "4Gi", "pods": "20"}},
+            });
+            for (key, value) in change.as_object().unwrap() {
+                node["spec"][key] = value.clone();
+            }
+            cluster.set_node(serde_json::from_value(node).unwrap());
+        }
+        cluster
+    }
+
+    fn pod(cpu: &str) -> Pod {
+        serde_json::from_value(json!({"spec": {"containers": [
+            {"name": "c", "resources": {"requests": {"cpu": cpu}}},
+        ]}}))
+        .unwrap()
+    }
+
+    fn answer(cpu: &str, cluster: &Cluster) -> Result<String, String> {
+        let pod = pod(cpu);
+        decide(&pod, &Footprint::of(&pod), cluster)
+    }
+
+    #[test]
+    fn says_why_in_upstreams_words() {
+        let mut one = cluster(&[json!({})]);
+        assert_eq!(answer("1", &one), Ok("node-0".to_owned()));
+        one.place("x", "node-0", Footprint::of(&pod("1500m")));
+        assert_eq!(
+            answer("1", &one).unwrap_err(),
+            "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+        );
+        assert_eq!(
+            answer("8", &one).unwrap_err(),
+            "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+        );
+        let cordoned = json!({"unschedulable": true});
+        let mut several = cluster(&[json!({}), cordoned.clone(), cordoned]);
+        several.place("x", "node-0", Footprint::of(&pod("2")));
+        assert_eq!(
+            answer("1", &several).unwrap_err(),
+            "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable. preemption: 0/3 nodes are available: 1 No preemption victims found for incoming pod, 2 Preemption is not helpful for scheduling."
+        );
+        assert_eq!(
+            answer("1", &Cluster::default()).unwrap_err(),
+            "no nodes available to schedule pods"
+        );
+    }
+
+    proptest! {
+        /// Whatever arrives, no node is promised more than it has, and a pod is refused only if no node has room.
+        #[test]
+        fn never_overcommits(sizes in proptest::collection::vec(1..1200_i64, 1..60), nodes in 1..4_usize) {
+            let mut cluster = cluster(&vec![json!({}); nodes]);
+            for (n, size) in sizes.iter().enumerate() {
+                let pod = pod(&format!("{size}m"));
+                let footprint = Footprint::of(&pod);
+                match decide(&pod, &footprint, &cluster) {
+                    Ok(node) => cluster.place(&n.to_string(), &node, footprint),
+                    Err(_) => {
+                        for room in cluster.rooms().values() {
+                            let left = 2000 - room.taken.get("cpu").copied().unwrap_or(0);
+                            prop_assert!(left < *size || room.pods == 20);
+                        }
+                    }
+                }
+            }
+            for room in cluster.rooms().values() {
+                prop_assert!(room.taken.get("cpu").copied().unwrap_or(0) <= 2000);
+                prop_assert!(room.pods <= 20);
+            }
+        }
+    }
+}

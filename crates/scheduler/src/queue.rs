@@ -1,0 +1,190 @@
+//! The pods that wait for a node: a queue by priority and age, and those parked until something changes.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+
+type Rank = (Reverse<i32>, Timestamp, String);
+
+/// Every pod without a node that is ours to place.
+#[derive(Debug, Default)]
+pub struct Queue {
+    waiting: HashMap<String, Waiting>,
+    active: BTreeSet<Rank>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    pod: Arc<Pod>,
+    rank: Rank,
+    parked: Option<Parked>,
+}
+
+/// Why a pod waits, and since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parked {
+    /// The reason, as the user was told.
+    pub message: String,
+    /// When the user was last told.
+    pub told: Instant,
+}
+
+impl Queue {
+    /// A pod came or changed. A parked one is tried again only if it may have become easier to place.
+    pub fn offer(&mut self, uid: &str, pod: Pod) {
+        let rank = rank(uid, &pod);
+        let same = self.waiting.get(uid).is_some_and(|known| {
+            known.pod.spec == pod.spec && known.pod.metadata.labels == pod.metadata.labels
+        });
+        let parked = self.waiting.get(uid).and_then(|known| known.parked.clone());
+        let keep_parked = same && parked.is_some() && !self.is_active(uid);
+        if let Some(known) = self.waiting.get(uid) {
+            self.active.remove(&known.rank);
+        }
+        if !keep_parked {
+            self.active.insert(rank.clone());
+        }
+        let pod = Arc::new(pod);
+        self.waiting
+            .insert(uid.to_owned(), Waiting { pod, rank, parked });
+    }
+
+    /// The pod has a node or is gone.
+    pub fn remove(&mut self, uid: &str) {
+        if let Some(known) = self.waiting.remove(uid) {
+            self.active.remove(&known.rank);
+        }
+    }
+
+    /// The next pod to place; it stays known until it is removed.
+    pub fn pop(&mut self) -> Option<(String, Arc<Pod>)> {
+        let (_, _, uid) = self.active.pop_first()?;
+        let pod = self.waiting.get(&uid)?.pod.clone();
+        Some((uid, pod))
+    }
+
+    /// No node for it now. True if the user should be told: the reason is new, or was told long ago.
+    pub fn park(&mut self, uid: &str, message: &str, now: Instant, remind: Duration) -> bool {
+        let Some(known) = self.waiting.get_mut(uid) else {
+            return false;
+        };
+        let told = known.parked.as_ref().is_some_and(|parked| {
+            parked.message == message && now.duration_since(parked.told) < remind
+        });
+        if !told {
+            known.parked = Some(Parked {
+                message: message.to_owned(),
+                told: now,
+            });
+        }
+        !told
+    }
+
+    /// Tries the pod again.
+    pub fn retry(&mut self, uid: &str) {
+        if let Some(known) = self.waiting.get(uid) {
+            self.active.insert(known.rank.clone());
+        }
+    }
+
+    /// Room appeared: tries every pod again.
+    pub fn retry_all(&mut self) {
+        for known in self.waiting.values() {
+            if known.parked.is_some() {
+                self.active.insert(known.rank.clone());
+            }
+        }
+    }
+
+    /// The uids of all pods that wait.
+    pub fn uids(&self) -> Vec<String> {
+        self.waiting.keys().cloned().collect()
+    }
+
+    fn is_active(&self, uid: &str) -> bool {
+        self.waiting
+            .get(uid)
+            .is_some_and(|known| self.active.contains(&known.rank))
+    }
+}
+
+fn rank(uid: &str, pod: &Pod) -> Rank {
+    let priority = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.priority)
+        .unwrap_or(0);
+    let created = pod
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(Timestamp::MAX, |time| time.0);
+    (Reverse(priority), created, uid.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const REMIND: Duration = Duration::from_secs(300);
+
+    fn pod(priority: i32, second: i64) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"creationTimestamp": Timestamp::from_second(second).unwrap().to_string()},
+            "spec": {"priority": priority, "containers": []},
+        }))
+        .unwrap()
+    }
+
+    fn order(queue: &mut Queue) -> Vec<String> {
+        std::iter::from_fn(|| queue.pop())
+            .map(|(uid, _)| uid)
+            .collect()
+    }
+
+    #[test]
+    fn important_pods_first_then_old_ones() {
+        let mut queue = Queue::default();
+        queue.offer("late", pod(0, 20));
+        queue.offer("early", pod(0, 10));
+        queue.offer("important", pod(5, 30));
+        queue.offer("gone", pod(9, 1));
+        queue.remove("gone");
+        assert_eq!(order(&mut queue), ["important", "early", "late"]);
+        assert_eq!(queue.uids().len(), 3);
+    }
+
+    #[test]
+    fn a_parked_pod_waits_for_room_or_its_own_change() {
+        let mut queue = Queue::default();
+        let now = Instant::now();
+        queue.offer("a", pod(0, 1));
+        queue.pop();
+        assert!(queue.park("a", "full", now, REMIND));
+        queue.offer("a", pod(0, 1));
+        assert_eq!(
+            order(&mut queue),
+            [""; 0],
+            "a status update is no reason to try again"
+        );
+        queue.retry_all();
+        assert_eq!(order(&mut queue), ["a"]);
+        assert!(!queue.park("a", "full", now, REMIND), "told already");
+        assert!(
+            queue.park("a", "full", now + REMIND, REMIND),
+            "told long ago"
+        );
+        assert!(queue.park("a", "cordoned", now + REMIND, REMIND));
+        let mut easier = pod(0, 1);
+        easier.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
+        queue.offer("a", easier);
+        assert_eq!(order(&mut queue), ["a"]);
+        queue.remove("a");
+        assert!(!queue.park("a", "full", now, REMIND));
+    }
+}

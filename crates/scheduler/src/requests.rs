@@ -1,0 +1,297 @@
+//! Quantities as the scheduler counts them, and what a pod asks for in total.
+//!
+//! Pure. Follows `k8s.io/component-helpers/resource` (`PodRequests`) and `apimachinery/pkg/api/resource`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+/// Amounts by resource name: thousandths for `cpu`, whole units (bytes, pieces) for everything else.
+pub type Amounts = BTreeMap<String, i64>;
+
+/// The amount of `quantity` in the unit of `resource`, rounded up; nothing for text that is no quantity.
+pub fn amount(resource: &str, quantity: &Quantity) -> Option<i64> {
+    let milli = milli(&quantity.0)?;
+    let units = if resource == "cpu" {
+        milli
+    } else {
+        div_ceil(milli, 1000)
+    };
+    Some(i64::try_from(units).unwrap_or(if units < 0 { i64::MIN } else { i64::MAX }))
+}
+
+/// The amounts of a list of quantities; those that are no quantities are left out.
+pub fn amounts<'a>(quantities: impl IntoIterator<Item = (&'a String, &'a Quantity)>) -> Amounts {
+    quantities
+        .into_iter()
+        .filter_map(|(name, quantity)| Some((name.clone(), amount(name, quantity)?)))
+        .collect()
+}
+
+/// What the pod asks for: the sum of its containers and restartable init containers, or the most that one other init
+/// container needs beside those started before it, whichever is more; plus overhead. Requests of the pod as a whole
+/// replace the sum of its containers.
+pub fn of_pod(pod: &Pod) -> Amounts {
+    pod.spec.as_ref().map(of_spec).unwrap_or_default()
+}
+
+fn of_spec(spec: &PodSpec) -> Amounts {
+    let mut total = Amounts::new();
+    for container in &spec.containers {
+        add(&mut total, &of_container(container));
+    }
+    let (mut sidecars, mut peak) = (Amounts::new(), Amounts::new());
+    for container in spec.init_containers.iter().flatten() {
+        let own = of_container(container);
+        if container.restart_policy.as_deref() == Some("Always") {
+            add(&mut sidecars, &own);
+            raise(&mut peak, &sidecars);
+        } else {
+            let mut at_once = sidecars.clone();
+            add(&mut at_once, &own);
+            raise(&mut peak, &at_once);
+        }
+    }
+    add(&mut total, &sidecars);
+    raise(&mut total, &peak);
+    let whole = spec
+        .resources
+        .as_ref()
+        .and_then(|resources| resources.requests.as_ref());
+    for (name, value) in amounts(whole.into_iter().flatten()) {
+        if matches!(name.as_str(), "cpu" | "memory") || name.starts_with("hugepages-") {
+            total.insert(name, value);
+        }
+    }
+    add(&mut total, &amounts(spec.overhead.iter().flatten()));
+    total
+}
+
+fn of_container(container: &Container) -> Amounts {
+    let resources = container.resources.as_ref();
+    amounts(
+        resources
+            .and_then(|resources| resources.requests.as_ref())
+            .into_iter()
+            .flatten(),
+    )
+}
+
+/// Adds `more` to `total`, saturating.
+pub fn add(total: &mut Amounts, more: &Amounts) {
+    for (name, value) in more {
+        let slot = total.entry(name.clone()).or_insert(0);
+        *slot = slot.saturating_add(*value);
+    }
+}
+
+/// Takes `less` from `total`; what reaches zero is forgotten.
+pub fn subtract(total: &mut Amounts, less: &Amounts) {
+    for (name, value) in less {
+        if let Some(slot) = total.get_mut(name) {
+            *slot = slot.saturating_sub(*value);
+            if *slot == 0 {
+                total.remove(name);
+            }
+        }
+    }
+}
+
+fn raise(total: &mut Amounts, other: &Amounts) {
+    for (name, value) in other {
+        let slot = total.entry(name.clone()).or_insert(0);
+        *slot = (*slot).max(*value);
+    }
+}
+
+/// Thousandths, rounded away from zero.
+fn milli(text: &str) -> Option<i128> {
+    let (negative, rest) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(rest.len());
+    let (number, suffix) = rest.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+        return None;
+    }
+    let (factor, decimals) = scale(suffix)?;
+    // More than 18 digits on either side exceed every quantity that means something; upstream caps there too.
+    let digits: String = whole.chars().chain(fraction.chars().take(18)).collect();
+    let kept = i32::try_from(fraction.len().min(18)).ok()?;
+    let digits = digits.trim_start_matches('0');
+    if digits.len() > 30 {
+        return Some(if negative {
+            i128::from(i64::MIN)
+        } else {
+            i128::from(i64::MAX)
+        });
+    }
+    let value: i128 = if digits.is_empty() {
+        0
+    } else {
+        digits.parse().ok()?
+    };
+    let value = value.checked_mul(factor)?;
+    let exponent = decimals + 3 - kept;
+    let result = if exponent >= 0 {
+        let power = 10_i128.checked_pow(exponent.unsigned_abs())?;
+        value.saturating_mul(power)
+    } else {
+        match 10_i128.checked_pow(exponent.unsigned_abs()) {
+            Some(power) => div_ceil(value, power),
+            None => i128::from(value != 0),
+        }
+    };
+    Some(if negative { -result } else { result })
+}
+
+/// The suffix as a factor and a power of ten.
+fn scale(suffix: &str) -> Option<(i128, i32)> {
+    let binary = |power: u32| Some((1_i128 << (10 * power), 0));
+    match suffix {
+        "" => Some((1, 0)),
+        "n" => Some((1, -9)),
+        "u" => Some((1, -6)),
+        "m" => Some((1, -3)),
+        "k" => Some((1, 3)),
+        "M" => Some((1, 6)),
+        "G" => Some((1, 9)),
+        "T" => Some((1, 12)),
+        "P" => Some((1, 15)),
+        "E" => Some((1, 18)),
+        "Ki" => binary(1),
+        "Mi" => binary(2),
+        "Gi" => binary(3),
+        "Ti" => binary(4),
+        "Pi" => binary(5),
+        "Ei" => binary(6),
+        _ => {
+            let exponent = suffix.strip_prefix(['e', 'E'])?;
+            let exponent: i32 = exponent.parse().ok()?;
+            (-30..=30).contains(&exponent).then_some((1, exponent))
+        }
+    }
+}
+
+fn div_ceil(value: i128, by: i128) -> i128 {
+    value / by + i128::from(value % by > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn quantities_become_amounts() {
+        // resource, text → amount
+        let table = [
+            ("cpu", "1", Some(1000)),
+            ("cpu", "250m", Some(250)),
+            ("cpu", "0.1", Some(100)),
+            ("cpu", "1.0005", Some(1001)),
+            ("cpu", "100u", Some(1)),
+            ("cpu", ".5", Some(500)),
+            ("cpu", "2e3", Some(2_000_000)),
+            ("memory", "128Mi", Some(134_217_728)),
+            ("memory", "1G", Some(1_000_000_000)),
+            ("memory", "1.5Gi", Some(1_610_612_736)),
+            ("memory", "128974848000m", Some(128_974_848)),
+            ("memory", "1E", Some(1_000_000_000_000_000_000)),
+            ("memory", "99999999999999999999Ei", Some(i64::MAX)),
+            ("memory", "1e3", Some(1000)),
+            ("memory", "0", Some(0)),
+            ("pods", "110", Some(110)),
+            ("memory", "-1Ki", Some(-1024)),
+            ("memory", "", None),
+            ("memory", "Mi", None),
+            ("memory", "1.2.3", None),
+            ("memory", "1 Mi", None),
+            ("memory", "1e", None),
+            ("memory", "1e999999999", None),
+            ("memory", "\u{663}Mi", None),
+        ];
+        for (resource, text, expected) in table {
+            assert_eq!(
+                amount(resource, &Quantity(text.into())),
+                expected,
+                "{resource} {text}"
+            );
+        }
+    }
+
+    fn requests(spec: Value) -> Vec<(String, i64)> {
+        let pod: Pod = serde_json::from_value(json!({"spec": spec})).unwrap();
+        of_pod(&pod).into_iter().collect()
+    }
+
+    fn container(cpu: &str) -> Value {
+        json!({"name": "c", "resources": {"requests": {"cpu": cpu}}})
+    }
+
+    #[test]
+    fn a_pod_asks_for_its_containers_or_its_largest_init_step() {
+        let cpu = |value| vec![("cpu".to_owned(), value)];
+        assert_eq!(
+            requests(json!({"containers": [container("100m"), container("1")]})),
+            cpu(1100)
+        );
+        assert_eq!(
+            requests(
+                json!({"containers": [container("1")], "initContainers": [container("2"), container("500m")]})
+            ),
+            cpu(2000)
+        );
+        let mut sidecar = container("300m");
+        sidecar["restartPolicy"] = json!("Always");
+        assert_eq!(
+            requests(
+                json!({"containers": [container("1")], "initContainers": [sidecar.clone(), container("900m")]})
+            ),
+            cpu(1300)
+        );
+        assert_eq!(
+            requests(
+                json!({"containers": [container("1")], "initContainers": [sidecar, container("2")]})
+            ),
+            cpu(2300)
+        );
+        assert_eq!(
+            requests(json!({"containers": [container("1")], "overhead": {"cpu": "10m"}})),
+            cpu(1010)
+        );
+        assert_eq!(
+            requests(
+                json!({"containers": [container("1")], "resources": {"requests": {"cpu": "3"}}})
+            ),
+            cpu(3000)
+        );
+        assert_eq!(requests(json!({"containers": [{"name": "c"}]})), vec![]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in "\\PC{0,40}") {
+            let _ = amount("cpu", &Quantity(text.clone()));
+            let _ = amount("memory", &Quantity(text));
+        }
+
+        #[test]
+        fn what_is_added_can_be_taken_again(a in 0..i64::MAX / 2, b in 1..i64::MAX / 2) {
+            let mut total = Amounts::from([("x".to_owned(), a)]);
+            let more = Amounts::from([("x".to_owned(), b), ("y".to_owned(), b)]);
+            let before = total.clone();
+            add(&mut total, &more);
+            subtract(&mut total, &more);
+            total.entry("x".to_owned()).or_insert(0);
+            prop_assert_eq!(total, before);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What the scheduler writes: bindings, the PodScheduled condition, events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::Outcome;
+use crate::Config;
+use crate::events::{Recorder, Severity};
+
+/// More requests at once were slower when measured.
+const REQUESTS_AT_ONCE: usize = 64;
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// Writes in the background and reports outcomes.
+pub(super) struct Writer {
+    client: Client,
+    recorder: Recorder,
+    outcomes: mpsc::UnboundedSender<Outcome>,
+    permits: Arc<Semaphore>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        client: Client,
+        config: &Config,
+        outcomes: mpsc::UnboundedSender<Outcome>,
+    ) -> Self {
+        Self {
+            recorder: Recorder::start(client.clone(), &config.scheduler_name),
+            client,
+            outcomes,
+            permits: Arc::new(Semaphore::new(REQUESTS_AT_ONCE)),
+        }
+    }
+
+    /// Binds the pod; the outcome comes back as an input. At most one task per waiting pod exists.
+    pub(super) fn bind(&self, uid: String, pod: Arc<Pod>, node: String) {
+        let (permits, outcomes) = (self.permits.clone(), self.outcomes.clone());
+        let (client, recorder) = (self.client.clone(), self.recorder.clone());
+        tokio::spawn(async move {
+            let result = {
+                let _permit = permits.acquire().await;
+                post_binding(client, &pod, &node).await
+            };
+            let outcome = match result {
+                Ok(()) => {
+                    let (namespace, name) = identity(&pod);
+                    let message = format!("Successfully assigned {namespace}/{name} to {node}");
+                    recorder.record(&*pod, Severity::Normal, "Scheduled", message);
+                    Outcome::Bound { uid }
+                }
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                    Outcome::Void { uid }
+                }
+                Err(error) => {
+                    let (namespace, name) = identity(&pod);
+                    tracing::warn!(%error, pod = format!("{namespace}/{name}"), node, "binding failed, trying again");
+                    tokio::time::sleep(RETRY_DELAY).await;
+                    Outcome::Failed { uid }
+                }
+            };
+            // The loop is gone only when everything ends.
+            let _ = outcomes.send(outcome);
+        });
+    }
+
+    /// Tells why the pod waits: by an event, and by its condition where that says something else.
+    pub(super) fn explain(&self, pod: Arc<Pod>, message: String) {
+        self.recorder.record(
+            &*pod,
+            Severity::Warning,
+            "FailedScheduling",
+            message.clone(),
+        );
+        let known = pod.status.as_ref().and_then(|status| {
+            let mut conditions = status.conditions.iter().flatten();
+            conditions.find(|condition| condition.type_ == "PodScheduled")
+        });
+        let waits = known.filter(|known| known.status == "False");
+        if waits.is_some_and(|known| {
+            known.message.as_deref() == Some(&message)
+                && known.reason.as_deref() == Some("Unschedulable")
+        }) {
+            return;
+        }
+        let since = waits
+            .and_then(|known| known.last_transition_time.clone())
+            .map(|time| time.0);
+        let change = json!({"status": {"conditions": [{
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": message,
+            "lastProbeTime": null,
+            "lastTransitionTime": seconds(since.unwrap_or_else(Timestamp::now)),
+            "observedGeneration": pod.metadata.generation,
+        }]}});
+        let (client, permits) = (self.client.clone(), self.permits.clone());
+        tokio::spawn(async move {
+            let _permit = permits.acquire().await;
+            let (namespace, name) = identity(&pod);
+            let api: Api<Pod> = Api::namespaced(client, namespace);
+            let patch = Patch::Strategic(&change);
+            match api
+                .patch_status(name, &PatchParams::default(), &patch)
+                .await
+            {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => {
+                    tracing::warn!(%error, pod = format!("{namespace}/{name}"), "condition not written")
+                }
+            }
+        });
+    }
+}
+
+async fn post_binding(client: Client, pod: &Pod, node: &str) -> Result<(), kube::Error> {
+    let (namespace, name) = identity(pod);
+    let binding = Binding {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            uid: pod.metadata.uid.clone(),
+            ..Default::default()
+        },
+        target: ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Node".to_owned()),
+            name: Some(node.to_owned()),
+            ..Default::default()
+        },
+    };
+    let api: Api<Pod> = Api::namespaced(client, namespace);
+    api.create_subresource::<_, serde_json::Value>(
+        "binding",
+        name,
+        &PostParams::default(),
+        &binding,
+    )
+    .await
+    .map(drop)
+}
+
+fn identity(pod: &Pod) -> (&str, &str) {
+    (
+        pod.metadata.namespace.as_deref().unwrap_or_default(),
+        pod.metadata.name.as_deref().unwrap_or_default(),
+    )
+}
+
+/// Kubernetes' condition times have whole seconds.
+fn seconds(time: Timestamp) -> String {
+    Timestamp::from_second(time.as_second())
+        .unwrap_or(time)
+        .to_string()
+}
