@@ -132,6 +132,7 @@ async fn ensure(
         query: Query::default(),
         accept: None,
         content_type: String::new(),
+        ending: tokio_util::sync::CancellationToken::new(),
     };
     match create_value(&context, object, false).await {
         Ok(_) => Ok(()),

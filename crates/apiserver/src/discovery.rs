@@ -5,8 +5,7 @@ use serde_json::{Value, json};
 
 use crate::handlers::respond::{self, Response};
 use crate::negotiate::{DiscoveryForm, discovery_form};
-use crate::registry::{self, Kind};
-use crate::schema::{PathSpec, Schemas};
+use crate::registry::{self, Kind, Subresource};
 use crate::server::State;
 use crate::status::ApiError;
 
@@ -68,9 +67,9 @@ pub(crate) fn answer(state: &State, parts: &Parts, path: &str) -> Result<Respons
             200,
             &resources(state, group, version).ok_or_else(ApiError::no_such_path)?,
         ),
-        ["openapi", "v3"] => respond::json(200, Schemas::load().openapi_v3_index(&built_in())),
-        ["openapi", "v3", "api", "v1"] => openapi("", "v1")?,
-        ["openapi", "v3", "apis", group, version] => openapi(group, version)?,
+        ["openapi", "v3"] => crate::openapi::index(),
+        ["openapi", "v3", "api", "v1"] => crate::openapi::document("", "v1")?,
+        ["openapi", "v3", "apis", group, version] => crate::openapi::document(group, version)?,
         _ => return Err(ApiError::no_such_path()),
     })
 }
@@ -165,46 +164,36 @@ fn group(name: &str, versions: &[String], whole: bool) -> Value {
     group
 }
 
-fn kinds(group: &str, version: &str) -> Vec<&'static Kind> {
+pub(crate) fn kinds(group: &str, version: &str) -> Vec<&'static Kind> {
     registry::all()
         .iter()
         .filter(|k| k.group == group && k.version == version)
         .collect()
 }
 
-/// The subresources of a kind: name, group, version and kind of the body, verbs.
-fn subresources(
-    kind: &Kind,
-) -> Vec<(
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static str,
-    Vec<&'static str>,
-)> {
-    let mut all = Vec::new();
+/// Everything below an object of this kind, by name.
+pub(crate) fn subresources(kind: &Kind) -> Vec<Subresource> {
+    const WRITE: &[&str] = &["get", "patch", "update"];
+    let mut all = kind.subresources.to_vec();
     if kind.status {
-        all.push((
-            "status",
-            kind.group,
-            kind.version,
-            kind.kind,
-            vec!["get", "patch", "update"],
-        ));
+        all.push(Subresource {
+            name: "status",
+            kind: kind.kind,
+            group: kind.group,
+            version: kind.version,
+            verbs: WRITE,
+        });
     }
     if kind.scale {
-        all.push((
-            "scale",
-            "autoscaling",
-            "v1",
-            "Scale",
-            vec!["get", "patch", "update"],
-        ));
+        all.push(Subresource {
+            name: "scale",
+            kind: "Scale",
+            group: "autoscaling",
+            version: "v1",
+            verbs: WRITE,
+        });
     }
-    for s in kind.subresources {
-        all.push((s.name, s.group, s.version, s.kind, s.verbs.to_vec()));
-    }
-    all.sort_by_key(|s| s.0);
+    all.sort_by_key(|s| s.name);
     all
 }
 
@@ -223,14 +212,14 @@ fn resources(state: &State, group: &str, version: &str) -> Option<Value> {
             entry["categories"] = json!(kind.categories);
         }
         list.push(entry);
-        for (name, sub_group, sub_version, sub_kind, verbs) in subresources(kind) {
+        for sub in subresources(kind) {
             let mut entry = json!({
-                "name": format!("{}/{name}", kind.plural), "singularName": "", "namespaced": kind.namespaced,
-                "kind": sub_kind, "verbs": verbs,
+                "name": format!("{}/{}", kind.plural, sub.name), "singularName": "", "namespaced": kind.namespaced,
+                "kind": sub.kind, "verbs": sub.verbs,
             });
-            if (sub_group, sub_version) != (group, version) {
-                entry["group"] = sub_group.into();
-                entry["version"] = sub_version.into();
+            if (sub.group, sub.version) != (group, version) {
+                entry["group"] = sub.group.into();
+                entry["version"] = sub.version.into();
             }
             list.push(entry);
         }
@@ -290,9 +279,9 @@ fn aggregated_resources(state: &State, group: &str, version: &str) -> Vec<Value>
         .map(|kind| {
             let subresources: Vec<Value> = subresources(kind)
                 .into_iter()
-                .map(|(name, group, version, kind, verbs)| {
-                    json!({"subresource": name, "verbs": verbs,
-                        "responseKind": {"group": group, "version": version, "kind": kind}})
+                .map(|sub| {
+                    json!({"subresource": sub.name, "verbs": sub.verbs,
+                        "responseKind": {"group": sub.group, "version": sub.version, "kind": sub.kind}})
                 })
                 .collect();
             let mut entry = json!({
@@ -315,90 +304,4 @@ fn aggregated_resources(state: &State, group: &str, version: &str) -> Vec<Value>
         }));
     }
     list
-}
-
-fn built_in() -> Vec<(String, String)> {
-    let mut all = Vec::new();
-    for kind in registry::all() {
-        let pair = (kind.group.to_owned(), kind.version.to_owned());
-        if !all.contains(&pair) {
-            all.push(pair);
-        }
-    }
-    all
-}
-
-fn openapi(group: &str, version: &str) -> Result<Response, ApiError> {
-    let kinds = kinds(group, version);
-    if kinds.is_empty() {
-        return Err(ApiError::no_such_path());
-    }
-    let paths: Vec<PathSpec> = kinds.into_iter().flat_map(path_specs).collect();
-    Ok(respond::json(
-        200,
-        Schemas::load().openapi_v3_document(group, version, &paths),
-    ))
-}
-
-/// The paths of a kind, for the OpenAPI document.
-pub(crate) fn path_specs(kind: &Kind) -> Vec<PathSpec> {
-    let root = if kind.group.is_empty() {
-        format!("/api/{}", kind.version)
-    } else {
-        format!("/apis/{}/{}", kind.group, kind.version)
-    };
-    let base = if kind.namespaced {
-        format!("{root}/namespaces/{{namespace}}/{}", kind.plural)
-    } else {
-        format!("{root}/{}", kind.plural)
-    };
-    let verbs = |of: &[&str]| of.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>();
-    let spec = |path: String, verbs: Vec<String>, namespaced: bool| PathSpec {
-        path,
-        kind: kind.kind.to_owned(),
-        kind_group: None,
-        kind_version: None,
-        verbs,
-        namespaced,
-    };
-    if kind.storage.is_empty() {
-        return vec![spec(base, verbs(&["create"]), kind.namespaced)];
-    }
-    let mut specs = vec![
-        spec(
-            base.clone(),
-            verbs(&["list", "create", "deletecollection"]),
-            kind.namespaced,
-        ),
-        spec(
-            format!("{base}/{{name}}"),
-            verbs(&["get", "update", "patch", "delete"]),
-            kind.namespaced,
-        ),
-    ];
-    if kind.namespaced {
-        specs.push(spec(
-            format!("{root}/{}", kind.plural),
-            verbs(&["list"]),
-            false,
-        ));
-    }
-    for (name, sub_group, sub_version, sub_kind, sub_verbs) in subresources(kind) {
-        // Streams have no schema a client could use.
-        if sub_kind.ends_with("Options") {
-            continue;
-        }
-        let mut sub = spec(
-            format!("{base}/{{name}}/{name}"),
-            verbs(&sub_verbs),
-            kind.namespaced,
-        );
-        sub.kind = sub_kind.to_owned();
-        if (sub_group, sub_version) != (kind.group, kind.version) {
-            sub.kind_group = Some(sub_group.to_owned());
-            sub.kind_version = Some(sub_version.to_owned());
-        }
-        specs.push(sub);
-    }
-    specs
 }

@@ -19,6 +19,7 @@ mod handlers;
 mod kubelet;
 pub mod negotiate;
 mod object;
+mod openapi;
 pub mod path;
 pub mod patch;
 pub mod pki;

@@ -220,4 +220,12 @@ mod tests {
             assert_eq!(info.resource, None, "{path}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_path_panics(path in "(/|%|[a-z0-9.]|.){0,40}") {
+            let _ = parse(&http::Method::GET, &path, true);
+            let _ = parse(&http::Method::GET, &format!("/api/v1/{path}"), false);
+        }
+    }
 }

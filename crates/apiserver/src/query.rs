@@ -272,4 +272,18 @@ mod tests {
             assert!(error.message.contains(words), "{query}: {}", error.message);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn encoding_is_undone(text in ".{0,40}") {
+            proptest::prop_assert_eq!(percent_decode(&percent_encode(&text), true), Some(text));
+        }
+
+        #[test]
+        fn no_query_panics(text in "(&|=|%|[a-zA-Z0-9]|.){0,60}") {
+            if let Ok(query) = Query::parse(Some(&text)) {
+                let _ = ListOptions::parse(&query);
+            }
+        }
+    }
 }

@@ -77,12 +77,15 @@ async fn connection(
         .peer_certificates()
         .and_then(|chain| chain.first())
         .and_then(crate::pki::identity_of);
+    let ending = shutdown.clone();
     let service =
         hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let state = state.clone();
             let identity = identity.clone();
+            let ending = ending.clone();
             async move {
-                let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+                let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+                request.extensions_mut().insert(ending);
                 Ok::<_, Infallible>(crate::handlers::handle(state, identity, request).await)
             }
         });

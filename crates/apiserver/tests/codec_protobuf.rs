@@ -51,10 +51,9 @@ fn bodies_of_real_clients_become_the_json_they_print() {
             continue;
         };
         let expected: Value = serde_json::from_slice(&expected).expect("fixture is JSON");
-        let (decoded, duplicates) =
+        let (decoded, _) =
             decode(TYPE, &body, None).unwrap_or_else(|error| panic!("{path}: {error}"));
         assert_eq!(decoded, without_nulls(expected), "{path}");
-        assert!(duplicates.is_empty());
         compared += 1;
     }
     assert!(compared >= 18, "only {compared} fixtures found");
@@ -70,7 +69,6 @@ fn the_release_record_of_helm_keeps_its_bytes() {
     assert_eq!(secret["type"], "helm.sh/release.v1");
     assert_eq!(secret["metadata"]["name"], "sh.helm.release.v1.rel.v1");
     assert_eq!(secret["metadata"]["labels"]["owner"], "helm");
-    // base64 of base64 of gzip, as helm stores it
     assert!(
         secret["data"]["release"]
             .as_str()
@@ -366,7 +364,6 @@ fn nesting_beyond_the_limit_is_refused() {
 
 #[test]
 fn small_bytes_do_not_unfold_to_large_memory() {
-    // A million and a bit empty containers of two bytes each.
     let containers = [0x12u8, 0x00].repeat(1_100_000);
     let error = decode(TYPE, &envelope("v1", "Pod", &bytes(2, &containers)), None);
     assert!(matches!(error, Err(DecodeError::Limit(_))), "{error:?}");
@@ -380,7 +377,7 @@ proptest! {
         for (version, kind) in [("v1", "Pod"), ("apps/v1", "Deployment"), ("autoscaling/v2", "HorizontalPodAutoscaler")] {
             let _ = decode(TYPE, &envelope(version, kind, &raw), None);
         }
-        let _ = decode(TYPE, &join(&[b"k8s\0".to_vec(), raw]), None);
+        let _ = protobuf::envelope(&[b"k8s\0", &raw[..]].concat());
     }
 
     #[test]

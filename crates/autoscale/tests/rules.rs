@@ -3,8 +3,9 @@
 mod support;
 
 use autoscale::hpa::{
-    Bounds, MetricReading, OtherAutoscaler, Pod, PodValue, Reading, Recommendation, Rule, ScaleEvent, Settings, State,
-    change_in_period, decide, decide_after_failed_write, limit, remember, stabilize,
+    Bounds, MetricReading, OtherAutoscaler, Pod, PodValue, Reading, Recommendation, Rule,
+    ScaleEvent, Settings, State, change_in_period, decide, decide_after_failed_write, limit,
+    remember, stabilize,
 };
 use autoscale::{EventType, Failure, Inputs};
 use jiff::SignedDuration;
@@ -18,9 +19,15 @@ fn ago(seconds: i64) -> jiff::Timestamp {
 
 fn condition(decision: &autoscale::Decision, kind: &str) -> (String, String, String) {
     let conditions = decision.status.conditions.clone().unwrap_or_default();
-    let found = conditions.into_iter().find(|condition| condition.type_ == kind);
+    let found = conditions
+        .into_iter()
+        .find(|condition| condition.type_ == kind);
     let found = found.unwrap_or_default();
-    (found.status, found.reason.unwrap_or_default(), found.message.unwrap_or_default())
+    (
+        found.status,
+        found.reason.unwrap_or_default(),
+        found.message.unwrap_or_default(),
+    )
 }
 
 fn texts(status: &str, reason: &str, message: &str) -> (String, String, String) {
@@ -43,15 +50,23 @@ fn external(target: Value) -> Value {
 #[test]
 fn a_recommendation_exactly_as_old_as_the_window_still_holds() {
     for (age, held) in [(299, 9), (300, 9), (301, 3)] {
-        let mut log = vec![Recommendation { replicas: 9, at: ago(age) }];
+        let mut log = vec![Recommendation {
+            replicas: 9,
+            at: ago(age),
+        }];
         assert_eq!(stabilize(&mut log, 3, 300, now()), held, "{age} s old");
     }
 }
 
 #[test]
 fn an_old_recommendation_gives_its_place_away() {
-    let mut log: Vec<Recommendation> =
-        [400, 350, 100].iter().map(|age| Recommendation { replicas: 1, at: ago(*age) }).collect();
+    let mut log: Vec<Recommendation> = [400, 350, 100]
+        .iter()
+        .map(|age| Recommendation {
+            replicas: 1,
+            at: ago(*age),
+        })
+        .collect();
     stabilize(&mut log, 7, 300, now());
     let replicas: Vec<i32> = log.iter().map(|past| past.replicas).collect();
     assert_eq!(replicas, [1, 7, 1], "the last of the old ones, as upstream");
@@ -60,24 +75,57 @@ fn an_old_recommendation_gives_its_place_away() {
 #[test]
 fn a_move_exactly_as_old_as_the_period_counts_no_more() {
     for (age, counted) in [(14, 5), (15, 0), (16, 0)] {
-        let events = [ScaleEvent { change: 5, at: ago(age), outdated: false }];
+        let events = [ScaleEvent {
+            change: 5,
+            at: ago(age),
+            outdated: false,
+        }];
         assert_eq!(change_in_period(15, &events, now()), counted, "{age} s old");
     }
 }
 
 #[test]
 fn growth_beyond_the_default_limit_by_others_is_not_undone() {
-    let ups = [ScaleEvent { change: 2, at: ago(5), outdated: false }];
+    let ups = [ScaleEvent {
+        change: 2,
+        at: ago(5),
+        outdated: false,
+    }];
     let settings = Settings::default();
-    let bounds = Bounds { minimum: 1, maximum: 100, current: 12, ups: &ups, downs: &[], now: now() };
-    assert_eq!(limit(90, &bounds, &settings).replicas, 20, "twice the 10 at the start of the period");
+    let bounds = Bounds {
+        minimum: 1,
+        maximum: 100,
+        current: 12,
+        ups: &ups,
+        downs: &[],
+        now: now(),
+    };
+    assert_eq!(
+        limit(90, &bounds, &settings).replicas,
+        20,
+        "twice the 10 at the start of the period"
+    );
     // Eleven of the twelve came within the period: twice one is less than what there is.
-    let ups = [ScaleEvent { change: 11, at: ago(5), outdated: false }];
-    let bounds = Bounds { ups: &ups, ..bounds };
+    let ups = [ScaleEvent {
+        change: 11,
+        at: ago(5),
+        outdated: false,
+    }];
+    let bounds = Bounds {
+        ups: &ups,
+        ..bounds
+    };
     let limited = limit(90, &bounds, &settings);
     assert_eq!((limited.replicas, limited.reason), (12, "ScaleUpLimit"));
-    let per_sync = Settings { scale_up_limit_period_seconds: None, ..settings };
-    assert_eq!(limit(90, &bounds, &per_sync).replicas, 24, "upstream counts from the current size");
+    let per_sync = Settings {
+        scale_up_limit_period_seconds: None,
+        ..settings
+    };
+    assert_eq!(
+        limit(90, &bounds, &per_sync).replicas,
+        24,
+        "upstream counts from the current size"
+    );
 }
 
 #[test]
@@ -86,7 +134,14 @@ fn only_growth_without_behavior_is_remembered_for_the_default_limit() {
     remember(&mut state, None, 5, 3, &Settings::default(), now());
     assert_eq!(state, State::default());
     remember(&mut state, None, 3, 5, &Settings::default(), now());
-    assert_eq!(state.default_scale_ups.iter().map(|event| event.change).collect::<Vec<_>>(), [2]);
+    assert_eq!(
+        state
+            .default_scale_ups
+            .iter()
+            .map(|event| event.change)
+            .collect::<Vec<_>>(),
+        [2]
+    );
     assert!(state.scale_ups.is_empty());
 }
 
@@ -96,7 +151,13 @@ fn a_pod_without_a_sample_counts_as_the_target_where_that_is_above_its_request()
     let mut usage = vec![Some(100); 9];
     usage.push(None);
     let mut inputs = inputs(spec(1, 100, Value::Null), &usage);
-    let metric = inputs.hpa.spec.metrics.as_mut().and_then(|metrics| metrics[0].resource.as_mut()).expect("a resource");
+    let metric = inputs
+        .hpa
+        .spec
+        .metrics
+        .as_mut()
+        .and_then(|metrics| metrics[0].resource.as_mut())
+        .expect("a resource");
     metric.target.average_utilization = Some(200);
     // (9 × 100 + 200) / 1000 = 110 %, ratio 0.55, ⌈0.55 × 10⌉ = 6; counted as 100 % it would be ⌈0.5 × 10⌉ = 5.
     assert_eq!(decide(&inputs).desired, Some(6));
@@ -106,37 +167,74 @@ fn a_pod_without_a_sample_counts_as_the_target_where_that_is_above_its_request()
 fn a_failing_metric_does_not_stop_what_does_not_shrink() {
     let mut inputs = inputs(spec(1, 100, Value::Null), &[Some(80), Some(80)]);
     let unknown = serde_json::from_value(json!({"type": "Tarot"})).expect("a metric");
-    inputs.hpa.spec.metrics.get_or_insert_default().push(unknown);
+    inputs
+        .hpa
+        .spec
+        .metrics
+        .get_or_insert_default()
+        .push(unknown);
     let decision = decide(&inputs);
     assert_eq!(decision.desired, Some(2), "the size that is there");
     assert_eq!(condition(&decision, "ScalingActive").1, "ValidMetricFound");
     let error = "invalid metrics (1 invalid out of 2), first error is: unknown metric source type \"Tarot\"";
     assert_eq!(decision.error.as_deref(), Some(error));
-    for usage in inputs.pods.iter().map(|pod| pod.name.clone()).collect::<Vec<_>>() {
-        let Reading::Values(values) = &mut inputs.pod_usage else { continue };
-        let pod = values.iter_mut().find(|pod| pod.pod == usage).expect("its usage");
+    for usage in inputs
+        .pods
+        .iter()
+        .map(|pod| pod.name.clone())
+        .collect::<Vec<_>>()
+    {
+        let Reading::Values(values) = &mut inputs.pod_usage else {
+            continue;
+        };
+        let pod = values
+            .iter_mut()
+            .find(|pod| pod.pod == usage)
+            .expect("its usage");
         pod.containers[0].usage_milli.insert("cpu".to_owned(), 10);
     }
     let decision = decide(&inputs);
-    assert_eq!((decision.desired, &decision.rescale), (None, &None), "nothing shrinks on half of the metrics");
-    assert_eq!(condition(&decision, "ScalingActive").1, "InvalidMetricSourceType");
+    assert_eq!(
+        (decision.desired, &decision.rescale),
+        (None, &None),
+        "nothing shrinks on half of the metrics"
+    );
+    assert_eq!(
+        condition(&decision, "ScalingActive").1,
+        "InvalidMetricSourceType"
+    );
 }
 
 #[test]
 fn scaled_to_zero_is_told_apart_from_stopped() {
-    let empty = MetricReading::External { values_milli: vec![0] };
+    let empty = MetricReading::External {
+        values_milli: vec![0],
+    };
     let target = json!({"type": "AverageValue", "averageValue": "10"});
     let down = decide(&with_metric(external(target.clone()), empty.clone(), 0, 3));
     assert_eq!(down.desired, Some(0));
     let message = "the HPA controller scaled the workload to zero";
-    assert_eq!(condition(&down, "ScaledToZero"), texts("True", "ScaledToZero", message));
+    assert_eq!(
+        condition(&down, "ScaledToZero"),
+        texts("True", "ScaledToZero", message)
+    );
 
-    let mut stopped = with_metric(external(target), MetricReading::External { values_milli: vec![50_000] }, 0, 0);
+    let mut stopped = with_metric(
+        external(target),
+        MetricReading::External {
+            values_milli: vec![50_000],
+        },
+        0,
+        0,
+    );
     let decision = decide(&stopped);
     assert_eq!(decision.rescale, None);
     assert_eq!(decision.steps[0].rule, Rule::Disabled);
     let message = "scaling is disabled since the replica count of the target is zero";
-    assert_eq!(condition(&decision, "ScalingActive"), texts("False", "ScalingDisabled", message));
+    assert_eq!(
+        condition(&decision, "ScalingActive"),
+        texts("False", "ScalingDisabled", message)
+    );
 
     stopped.hpa.status = down.status;
     let woken = decide(&stopped);
@@ -147,7 +245,9 @@ fn scaled_to_zero_is_told_apart_from_stopped() {
 #[test]
 fn growing_from_zero_by_hand_is_no_scaling_to_zero() {
     // Without a minimum of zero, a size of zero is a person's doing, whatever the metric.
-    let reading = MetricReading::External { values_milli: vec![0] };
+    let reading = MetricReading::External {
+        values_milli: vec![0],
+    };
     let target = json!({"type": "Value", "value": "10"});
     let mut inputs = with_metric(external(target), reading, 1, 3);
     inputs.settings.scale_to_zero = false;
@@ -160,33 +260,77 @@ fn growing_from_zero_by_hand_is_no_scaling_to_zero() {
 fn names_and_errors_are_upstreams_to_the_letter() {
     let selector = "&LabelSelector{MatchLabels:map[string]string{q: jobs,},MatchExpressions:[]LabelSelectorRequirement{},}";
     let target = json!({"type": "Value", "value": "10"});
-    let found = decide(&with_metric(external(target.clone()), MetricReading::External { values_milli: vec![90_000] }, 1, 3));
-    assert_eq!(found.rescale.map(|rescale| rescale.reason), Some(format!("external metric queue({selector}) above target")));
+    let found = decide(&with_metric(
+        external(target.clone()),
+        MetricReading::External {
+            values_milli: vec![90_000],
+        },
+        1,
+        3,
+    ));
+    assert_eq!(
+        found.rescale.map(|rescale| rescale.reason),
+        Some(format!("external metric queue({selector}) above target"))
+    );
 
-    let failed = decide(&with_metric(external(target), MetricReading::Failed("no route".to_owned()), 1, 3));
+    let failed = decide(&with_metric(
+        external(target),
+        MetricReading::Failed("no route".to_owned()),
+        1,
+        3,
+    ));
     let error = format!(
         "unable to get external metric default/queue/{selector}: unable to fetch metrics from external metrics API: no route"
     );
     let message = format!("the HPA was unable to compute the replica count: {error}");
-    assert_eq!(condition(&failed, "ScalingActive"), texts("False", "FailedGetExternalMetric", &message));
-    let events: Vec<(&str, &str)> =
-        failed.events.iter().map(|event| (event.reason.as_str(), event.message.as_str())).collect();
+    assert_eq!(
+        condition(&failed, "ScalingActive"),
+        texts("False", "FailedGetExternalMetric", &message)
+    );
+    let events: Vec<(&str, &str)> = failed
+        .events
+        .iter()
+        .map(|event| (event.reason.as_str(), event.message.as_str()))
+        .collect();
     let whole = format!(
         "invalid metrics (1 invalid out of 1), first error is: failed to get queue external metric value: failed to \
          get external metric queue: {error}"
     );
     assert_eq!(
         events,
-        [("FailedGetExternalMetric", error.as_str()), ("FailedComputeMetricsReplicas", whole.as_str())]
+        [
+            ("FailedGetExternalMetric", error.as_str()),
+            ("FailedComputeMetricsReplicas", whole.as_str())
+        ]
     );
-    assert!(failed.events.iter().all(|event| event.kind == EventType::Warning));
+    assert!(
+        failed
+            .events
+            .iter()
+            .all(|event| event.kind == EventType::Warning)
+    );
 
     let object = json!({"type": "Object", "object": {
         "describedObject": {"apiVersion": "v1", "kind": "Service", "name": "web"},
         "metric": {"name": "hits"}, "target": {"type": "Value", "value": "100"}}});
-    let found = decide(&with_metric(object.clone(), MetricReading::Object { value_milli: 400_000 }, 1, 3));
-    assert_eq!(found.rescale.map(|rescale| rescale.reason).as_deref(), Some("Service metric hits above target"));
-    let failed = decide(&with_metric(object, MetricReading::Failed("gone".to_owned()), 1, 3));
+    let found = decide(&with_metric(
+        object.clone(),
+        MetricReading::Object {
+            value_milli: 400_000,
+        },
+        1,
+        3,
+    ));
+    assert_eq!(
+        found.rescale.map(|rescale| rescale.reason).as_deref(),
+        Some("Service metric hits above target")
+    );
+    let failed = decide(&with_metric(
+        object,
+        MetricReading::Failed("gone".to_owned()),
+        1,
+        3,
+    ));
     let error = "unable to get metric hits on Service default/web: unable to fetch metrics from custom metrics API: gone";
     assert_eq!(failed.events[0].message, error);
 
@@ -198,9 +342,17 @@ fn names_and_errors_are_upstreams_to_the_letter() {
         window_seconds: 60.0,
         value_milli: 20_000,
     });
-    let found = decide(&with_metric(pods, MetricReading::Pods(values.collect()), 1, 3));
+    let found = decide(&with_metric(
+        pods,
+        MetricReading::Pods(values.collect()),
+        1,
+        3,
+    ));
     assert_eq!(found.desired, Some(6));
-    assert_eq!(found.rescale.map(|rescale| rescale.reason).as_deref(), Some("pods metric qps above target"));
+    assert_eq!(
+        found.rescale.map(|rescale| rescale.reason).as_deref(),
+        Some("pods metric qps above target")
+    );
 }
 
 #[test]
@@ -213,20 +365,51 @@ fn what_cannot_be_read_keeps_the_size_and_says_so() {
     assert_eq!(decision.events[0].reason, "FailedGetScale");
 
     let cases: [(&str, fn(&mut Inputs), &str); 6] = [
-        ("no selector", |inputs| set_selector(inputs, ""), "InvalidSelector"),
-        ("a selector that is none", |inputs| set_selector(inputs, "a b"), "InvalidSelector"),
-        ("nothing selected", |inputs| set_selector(inputs, "app=other"), "FailedGetResourceMetric"),
-        ("no requests", |inputs| inputs.pods[0].containers[0].requests_milli.clear(), "FailedGetResourceMetric"),
-        ("no samples", |inputs| inputs.pod_usage = Reading::Values(Vec::new()), "FailedGetResourceMetric"),
-        ("another autoscaler", |inputs| inputs.others = vec![other("app=web")], "AmbiguousSelector"),
+        (
+            "no selector",
+            |inputs| set_selector(inputs, ""),
+            "InvalidSelector",
+        ),
+        (
+            "a selector that is none",
+            |inputs| set_selector(inputs, "a b"),
+            "InvalidSelector",
+        ),
+        (
+            "nothing selected",
+            |inputs| set_selector(inputs, "app=other"),
+            "FailedGetResourceMetric",
+        ),
+        (
+            "no requests",
+            |inputs| inputs.pods[0].containers[0].requests_milli.clear(),
+            "FailedGetResourceMetric",
+        ),
+        (
+            "no samples",
+            |inputs| inputs.pod_usage = Reading::Values(Vec::new()),
+            "FailedGetResourceMetric",
+        ),
+        (
+            "another autoscaler",
+            |inputs| inputs.others = vec![other("app=web")],
+            "AmbiguousSelector",
+        ),
     ];
     for (what, spoil, reason) in cases {
         let mut inputs = base();
         spoil(&mut inputs);
         let decision = decide(&inputs);
-        assert_eq!((decision.desired, &decision.rescale), (None, &None), "{what}");
+        assert_eq!(
+            (decision.desired, &decision.rescale),
+            (None, &None),
+            "{what}"
+        );
         assert_eq!(condition(&decision, "ScalingActive").1, reason, "{what}");
-        assert!(decision.error.is_some() && !decision.summary().is_empty(), "{what}");
+        assert!(
+            decision.error.is_some() && !decision.summary().is_empty(),
+            "{what}"
+        );
     }
     let mut harmless = base();
     harmless.others = vec![other("app=db"), other(""), other("((")];
@@ -240,7 +423,10 @@ fn set_selector(inputs: &mut Inputs, selector: &str) {
 }
 
 fn other(selector: &str) -> OtherAutoscaler {
-    OtherAutoscaler { name: "other".to_owned(), selector: selector.to_owned() }
+    OtherAutoscaler {
+        name: "other".to_owned(),
+        selector: selector.to_owned(),
+    }
 }
 
 #[test]
@@ -250,19 +436,76 @@ fn a_failed_write_remembers_no_move_and_keeps_the_status() {
     assert_eq!(done.state.scale_ups.len(), 1);
     let failed = decide_after_failed_write(&inputs, "the disk is full");
     assert!(failed.state.scale_ups.is_empty());
-    assert_eq!((failed.rescale, failed.status.desired_replicas, failed.status.last_scale_time), (None, 0, None));
-    assert_eq!(failed.events[0].message, "New size: 6; reason: cpu resource utilization (percentage of request) above target; error: the disk is full");
-    assert_eq!(failed.error.as_deref(), Some("failed to rescale Deployment/default/web: the disk is full"));
+    assert_eq!(
+        (
+            failed.rescale,
+            failed.status.desired_replicas,
+            failed.status.last_scale_time
+        ),
+        (None, 0, None)
+    );
+    assert_eq!(
+        failed.events[0].message,
+        "New size: 6; reason: cpu resource utilization (percentage of request) above target; error: the disk is full"
+    );
+    assert_eq!(
+        failed.error.as_deref(),
+        Some("failed to rescale Deployment/default/web: the disk is full")
+    );
 }
 
 #[test]
 fn pods_that_just_started_damp_growth() {
     let young = |pod: &mut Pod| {
         pod.start_time = Some(ago(3));
-        pod.ready = Some(autoscale::hpa::ReadyCondition { status: "True".to_owned(), last_transition: ago(2) });
+        pod.ready = Some(autoscale::hpa::ReadyCondition {
+            status: "True".to_owned(),
+            last_transition: ago(2),
+        });
     };
-    let mut inputs = inputs(spec(1, 100, Value::Null), &[Some(200), Some(200), Some(200), Some(200)]);
+    let mut inputs = inputs(
+        spec(1, 100, Value::Null),
+        &[Some(200), Some(200), Some(200), Some(200)],
+    );
     inputs.pods.iter_mut().take(2).for_each(young);
     // Two count (ratio 2.5); with the two young ones as idle it is 1.25: ⌈1.25 × 4⌉ = 5.
     assert_eq!(decide(&inputs).desired, Some(5));
+}
+
+#[test]
+fn at_the_maximum_metrics_are_still_looked_at() {
+    let decision = decide(&inputs(spec(1, 2, Value::Null), &[Some(200), Some(200)]));
+    assert_eq!((decision.desired, &decision.rescale), (Some(2), &None));
+    assert_eq!(condition(&decision, "ScalingLimited").1, "TooManyReplicas");
+    let minimum = decide(&inputs(spec(2, 9, Value::Null), &[Some(1), Some(1)]));
+    assert_eq!(condition(&minimum, "ScalingLimited").1, "TooFewReplicas");
+}
+
+#[test]
+fn a_recommendation_that_one_window_still_holds_is_not_overwritten() {
+    let old = |age| Recommendation {
+        replicas: 4,
+        at: ago(age),
+    };
+    let mut log = vec![old(100)];
+    autoscale::hpa::stabilize_with_behavior(&mut log, 3, 2, 0, 300, now());
+    assert_eq!(log.len(), 2, "100 s is beyond the window upwards only");
+    let mut log = vec![old(400)];
+    autoscale::hpa::stabilize_with_behavior(&mut log, 3, 2, 0, 300, now());
+    assert_eq!(log.len(), 1);
+}
+
+#[test]
+fn a_condition_keeps_its_transition_time_while_its_status_stays() {
+    let mut inputs = inputs(spec(1, 10, Value::Null), &[Some(80), Some(80)]);
+    let first = decide(&inputs);
+    assert!(first.status_changed);
+    inputs.hpa.status = first.status;
+    inputs.now += SignedDuration::from_secs(60);
+    inputs.state = first.state;
+    let second = decide(&inputs);
+    assert!(
+        !second.status_changed,
+        "the same load, the same status: nothing to write"
+    );
 }

@@ -23,6 +23,7 @@ mod shared;
 mod supervise;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -30,6 +31,9 @@ use tokio_util::sync::CancellationToken;
 
 use shared::Shared;
 use supervise::Supervisor;
+
+/// The most recent scaling decisions that are kept in memory, also when the autoscaler is started again.
+const DECISIONS_MAX: usize = 256;
 
 /// What the controllers need to know besides the API.
 #[derive(Clone, Debug)]
@@ -62,6 +66,7 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
         return;
     }
     let supervisor = Supervisor::default();
+    let decisions = Arc::new(hpa::RecentDecisions::new(DECISIONS_MAX));
     let mut tasks = JoinSet::new();
     let mut keep =
         |name: &'static str,
@@ -119,7 +124,16 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
     );
     keep(
         "horizontal-pod-autoscaler",
-        Box::new(|shared, config, stop| Box::pin(hpa::run(shared.client, config, stop))),
+        Box::new(move |shared, config, stop| {
+            let sink = decisions.clone();
+            Box::pin(hpa::run_with(
+                shared.client,
+                shared.pods,
+                config.hpa_sync,
+                sink,
+                stop,
+            ))
+        }),
     );
     while tasks.join_next().await.is_some() {}
     if supervisor.restarts() > 0 {

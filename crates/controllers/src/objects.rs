@@ -75,12 +75,25 @@ pub fn controller_reference<K: Resource<DynamicType = ()>>(owner: &K) -> OwnerRe
 
 /// Whether `labels` satisfy `selector`; an invalid selector matches nothing.
 pub fn selects(selector: &LabelSelector, labels: Option<&BTreeMap<String, String>>) -> bool {
-    let Ok(selector) = Selector::try_from(selector.clone()) else {
-        return false;
-    };
-    match labels {
-        Some(labels) => selector.matches(labels),
-        None => selector.matches(&BTreeMap::new()),
+    Matcher::new(selector).matches(labels)
+}
+
+/// A selector parsed once for many objects; an invalid one matches nothing.
+#[derive(Clone, Debug)]
+pub struct Matcher(Option<Selector>);
+
+impl Matcher {
+    /// Parses.
+    pub fn new(selector: &LabelSelector) -> Self {
+        Self(Selector::try_from(selector.clone()).ok())
+    }
+
+    /// Whether `labels` satisfy it.
+    pub fn matches(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
+        let none = BTreeMap::new();
+        self.0
+            .as_ref()
+            .is_some_and(|selector| selector.matches(labels.unwrap_or(&none)))
     }
 }
 

@@ -141,10 +141,17 @@ impl Error {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(E) -> Error {
         let path = path.into();
-        move |source| Error::Io { action, path, source: source.into() }
+        move |source| Error::Io {
+            action,
+            path,
+            source: source.into(),
+        }
     }
 
     pub(crate) fn malformed(what: impl Into<String>, reason: impl ToString) -> Error {
-        Error::Malformed { what: what.into(), reason: reason.to_string() }
+        Error::Malformed {
+            what: what.into(),
+            reason: reason.to_string(),
+        }
     }
 }

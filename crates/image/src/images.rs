@@ -51,7 +51,9 @@ impl Images {
     /// # Errors
     /// [`Error::Locked`] when another process has it, [`Error::NewerFormat`], [`Error::Malformed`] for a damaged index.
     pub fn open(root: impl Into<PathBuf>, options: Options) -> Result<Images, Error> {
-        Ok(Images { store: Arc::new(Store::open(root.into(), options)?) })
+        Ok(Images {
+            store: Arc::new(Store::open(root.into(), options)?),
+        })
     }
 
     /// The image behind `name[:tag][@digest]`, an id or the beginning of an id (with or without `sha256:`).
@@ -245,11 +247,7 @@ impl Images {
     ///
     /// # Errors
     /// When the program cannot be read.
-    pub async fn base_from_busybox(
-        &self,
-        program: &Path,
-        reference: &str,
-    ) -> Result<Image, Error> {
+    pub async fn base_from_busybox(&self, program: &Path, reference: &str) -> Result<Image, Error> {
         crate::archive::import::busybox(&self.store, program, reference).await
     }
 

@@ -45,7 +45,11 @@ pub struct ConfigFile {
     #[serde(default, deserialize_with = "null_default")]
     pub architecture: String,
     /// Author, from MAINTAINER or commit.
-    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "null_default")]
+    #[serde(
+        default,
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_default"
+    )]
     pub author: String,
     /// Run configuration.
     #[serde(default, deserialize_with = "null_default")]
@@ -54,7 +58,11 @@ pub struct ConfigFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     /// How each layer came to be.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_default")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_default"
+    )]
     pub history: Vec<History>,
     /// Operating system.
     #[serde(default, deserialize_with = "null_default")]
@@ -83,7 +91,10 @@ pub struct RootFs {
 
 impl Default for RootFs {
     fn default() -> Self {
-        RootFs { kind: "layers".into(), diff_ids: Vec::new() }
+        RootFs {
+            kind: "layers".into(),
+            diff_ids: Vec::new(),
+        }
     }
 }
 
@@ -94,16 +105,32 @@ pub struct History {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     /// What made it.
-    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "null_default")]
+    #[serde(
+        default,
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_default"
+    )]
     pub created_by: String,
     /// Author.
-    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "null_default")]
+    #[serde(
+        default,
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_default"
+    )]
     pub author: String,
     /// Free text.
-    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "null_default")]
+    #[serde(
+        default,
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_default"
+    )]
     pub comment: String,
     /// Whether it added no layer.
-    #[serde(default, skip_serializing_if = "is_false", deserialize_with = "null_default")]
+    #[serde(
+        default,
+        skip_serializing_if = "is_false",
+        deserialize_with = "null_default"
+    )]
     pub empty_layer: bool,
 }
 
@@ -112,13 +139,21 @@ pub struct History {
 #[serde(rename_all = "PascalCase")]
 pub struct ImageConfig {
     /// `uid`, `name`, with optional `:group`.
-    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "null_default")]
+    #[serde(
+        default,
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_default"
+    )]
     pub user: String,
     /// `80/tcp` and the like.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty", with = "go_set")]
     pub exposed_ports: BTreeSet<String>,
     /// `NAME=value`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_default")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_default"
+    )]
     pub env: Vec<String>,
     /// Words before the arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,10 +168,18 @@ pub struct ImageConfig {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty", with = "go_set")]
     pub volumes: BTreeSet<String>,
     /// Absolute path.
-    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "null_default")]
+    #[serde(
+        default,
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_default"
+    )]
     pub working_dir: String,
     /// Labels.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_default")]
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_default"
+    )]
     pub labels: BTreeMap<String, String>,
     /// Signal that asks it to end, as written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,7 +188,11 @@ pub struct ImageConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shell: Option<Vec<String>>,
     /// Instructions for images built from this one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_default")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_default"
+    )]
     pub on_build: Vec<String>,
     /// Everything else.
     #[serde(flatten)]
@@ -197,7 +244,11 @@ impl Platform {
             "powerpc64" => "ppc64le",
             other => other,
         };
-        Platform { os: "linux".into(), architecture: architecture.into(), variant: None }
+        Platform {
+            os: "linux".into(),
+            architecture: architecture.into(),
+            variant: None,
+        }
     }
 
     /// Reads `os/arch[/variant]`, `arch` or `os`, with the usual synonyms; `None` when it is no platform.
@@ -205,7 +256,9 @@ impl Platform {
         let words: Vec<&str> = text.split('/').collect();
         if words.iter().any(|w| {
             w.is_empty()
-                || !w.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+                || !w
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
         }) {
             return None;
         }
@@ -218,7 +271,10 @@ impl Platform {
         };
         let mut platform = match words.as_slice() {
             ["linux" | "local"] => Platform::host(),
-            [a] => Platform { architecture: arch(a), ..Platform::host() },
+            [a] => Platform {
+                architecture: arch(a),
+                ..Platform::host()
+            },
             [os, a] => Platform {
                 os: os.to_ascii_lowercase(),
                 architecture: arch(a),

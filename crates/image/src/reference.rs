@@ -43,7 +43,9 @@ impl Reference {
             _ => (rest, None),
         };
         if tag.is_some_and(|t| !is_tag(t)) {
-            return Err(bad("a tag has at most 128 letters, digits, '_', '.' and '-'"));
+            return Err(bad(
+                "a tag has at most 128 letters, digits, '_', '.' and '-'",
+            ));
         }
         let (registry, path) = match name.split_once('/') {
             Some((first, path))
@@ -55,7 +57,11 @@ impl Reference {
             }
             _ => (HUB, name),
         };
-        let registry = if registry == "index.docker.io" { HUB } else { registry };
+        let registry = if registry == "index.docker.io" {
+            HUB
+        } else {
+            registry
+        };
         if !is_registry(registry) {
             return Err(bad("the registry is no host[:port]"));
         }
@@ -93,7 +99,10 @@ impl Reference {
         if self.registry != HUB {
             return format!("{}/{}", self.registry, self.repository);
         }
-        self.repository.strip_prefix("library/").unwrap_or(&self.repository).to_owned()
+        self.repository
+            .strip_prefix("library/")
+            .unwrap_or(&self.repository)
+            .to_owned()
     }
 
     /// `name:tag` in short form, if there is a tag.
@@ -107,7 +116,11 @@ impl Reference {
             Some(rest) => rest.split(']').next().unwrap_or(""),
             None => self.registry.split(':').next().unwrap_or(""),
         };
-        host == "localhost" || host == "::1" || host.parse().is_ok_and(|ip: std::net::Ipv4Addr| ip.is_loopback())
+        host == "localhost"
+            || host == "::1"
+            || host
+                .parse()
+                .is_ok_and(|ip: std::net::Ipv4Addr| ip.is_loopback())
     }
 }
 
@@ -136,15 +149,19 @@ fn is_hex64(text: &str) -> bool {
 fn is_tag(text: &str) -> bool {
     (1..=128).contains(&text.len())
         && !text.starts_with(['.', '-'])
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
 fn is_registry(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
-            Some((ip, port)) if ip.parse::<std::net::Ipv6Addr>().is_ok() => {
-                ("v6", port.strip_prefix(':').or(if port.is_empty() { None } else { Some("x") }))
-            }
+            Some((ip, port)) if ip.parse::<std::net::Ipv6Addr>().is_ok() => (
+                "v6",
+                port.strip_prefix(':')
+                    .or(if port.is_empty() { None } else { Some("x") }),
+            ),
             _ => return false,
         },
         None => match text.split_once(':') {
@@ -193,14 +210,38 @@ mod tests {
     #[test]
     fn names_are_completed_and_shortened() {
         for (text, full, short) in [
-            ("busybox", "docker.io/library/busybox latest", "busybox:latest"),
-            ("library/busybox:1", "docker.io/library/busybox 1", "busybox:1"),
-            ("docker.io/grafana/k6", "docker.io/grafana/k6 latest", "grafana/k6:latest"),
-            ("index.docker.io/a", "docker.io/library/a latest", "a:latest"),
+            (
+                "busybox",
+                "docker.io/library/busybox latest",
+                "busybox:latest",
+            ),
+            (
+                "library/busybox:1",
+                "docker.io/library/busybox 1",
+                "busybox:1",
+            ),
+            (
+                "docker.io/grafana/k6",
+                "docker.io/grafana/k6 latest",
+                "grafana/k6:latest",
+            ),
+            (
+                "index.docker.io/a",
+                "docker.io/library/a latest",
+                "a:latest",
+            ),
             ("localhost/a", "localhost/a latest", "localhost/a:latest"),
-            ("127.0.0.1:5000/a/b:x", "127.0.0.1:5000/a/b x", "127.0.0.1:5000/a/b:x"),
+            (
+                "127.0.0.1:5000/a/b:x",
+                "127.0.0.1:5000/a/b x",
+                "127.0.0.1:5000/a/b:x",
+            ),
             ("[::1]:5000/a", "[::1]:5000/a latest", "[::1]:5000/a:latest"),
-            ("ghcr.io/a__b/c-d.e:V1", "ghcr.io/a__b/c-d.e V1", "ghcr.io/a__b/c-d.e:V1"),
+            (
+                "ghcr.io/a__b/c-d.e:V1",
+                "ghcr.io/a__b/c-d.e V1",
+                "ghcr.io/a__b/c-d.e:V1",
+            ),
         ] {
             let r = Reference::parse(text).unwrap();
             let tag = r.tag.clone().unwrap();
@@ -217,8 +258,29 @@ mod tests {
     fn bad_names_are_refused() {
         let hex = "a".repeat(64);
         for text in [
-            "", ":", "a:", "/a", "a//b", "a/", "A", "a/B", "a:b:c", "a b", "-a", "a-", "a..b", "a___b", "a@sha256:12",
-            "a@", "host:port/a", "a:.x", "../a", "a/../b", "x.y:99999/a", "[::g]/a", &hex,
+            "",
+            ":",
+            "a:",
+            "/a",
+            "a//b",
+            "a/",
+            "A",
+            "a/B",
+            "a:b:c",
+            "a b",
+            "-a",
+            "a-",
+            "a..b",
+            "a___b",
+            "a@sha256:12",
+            "a@",
+            "host:port/a",
+            "a:.x",
+            "../a",
+            "a/../b",
+            "x.y:99999/a",
+            "[::g]/a",
+            &hex,
         ] {
             assert!(Reference::parse(text).is_err(), "{text:?} was accepted");
         }
@@ -229,10 +291,19 @@ mod tests {
     #[test]
     fn loopback_registries() {
         for (text, loopback) in [
-            ("localhost:1/a", true), ("127.0.0.1/a", true), ("127.3.2.1:5/a", true), ("[::1]:5/a", true),
-            ("localhost.example/a", false), ("10.0.0.1:5000/a", false), ("busybox", false),
+            ("localhost:1/a", true),
+            ("127.0.0.1/a", true),
+            ("127.3.2.1:5/a", true),
+            ("[::1]:5/a", true),
+            ("localhost.example/a", false),
+            ("10.0.0.1:5000/a", false),
+            ("busybox", false),
         ] {
-            assert_eq!(Reference::parse(text).unwrap().is_loopback(), loopback, "{text}");
+            assert_eq!(
+                Reference::parse(text).unwrap().is_loopback(),
+                loopback,
+                "{text}"
+            );
         }
     }
 

@@ -14,18 +14,43 @@ async fn scratch_and_add_to_a_mounted_snapshot() {
         return;
     }
     let home = Home::new();
-    let context = home.context(&[("Dockerfile", "FROM scratch\nADD rootfs.tar /\nCMD [\"/bin/x\"]\n")]);
-    std::fs::write(context.join("rootfs.tar"), archive(&[file("bin/x", "program"), file("etc/y", "z")])).unwrap();
+    let context = home.context(&[(
+        "Dockerfile",
+        "FROM scratch\nADD rootfs.tar /\nCMD [\"/bin/x\"]\n",
+    )]);
+    std::fs::write(
+        context.join("rootfs.tar"),
+        archive(&[file("bin/x", "program"), file("etc/y", "z")]),
+    )
+    .unwrap();
     let tags = vec!["plim/app:1".to_owned(), "plim/app".to_owned()];
-    let built = home.request(BuildRequest { context, tags, ..BuildRequest::default() }).await;
+    let built = home
+        .request(BuildRequest {
+            context,
+            tags,
+            ..BuildRequest::default()
+        })
+        .await;
     let image = built.image();
     assert_eq!(image.tags, ["plim/app:1", "plim/app:latest"]);
-    assert_eq!(image.config.cmd.as_deref(), Some(&["/bin/x".to_owned()][..]));
+    assert_eq!(
+        image.config.cmd.as_deref(),
+        Some(&["/bin/x".to_owned()][..])
+    );
     assert!(image.local);
-    let root = home.images.prepare(&home.images.resolve("plim/app").unwrap(), "plim-c1").unwrap();
-    assert_eq!(std::fs::read_to_string(root.join("bin/x")).unwrap(), "program");
+    let root = home
+        .images
+        .prepare(&home.images.resolve("plim/app").unwrap(), "plim-c1")
+        .unwrap();
+    assert_eq!(
+        std::fs::read_to_string(root.join("bin/x")).unwrap(),
+        "program"
+    );
     std::fs::write(root.join("new"), "1").unwrap();
-    assert_eq!(home.images.changes("plim-c1").unwrap(), [('A', "/new".to_owned())]);
+    assert_eq!(
+        home.images.changes("plim-c1").unwrap(),
+        [('A', "/new".to_owned())]
+    );
     home.images.remove_snapshot("plim-c1").unwrap();
     assert_eq!(home.leftovers(), Vec::<String>::new());
 }
@@ -40,23 +65,48 @@ async fn steps_run_and_are_cached_with_the_same_id() {
     }
     let home = Home::new();
     home.base().await;
-    let files = [("Dockerfile", DOCKERFILE), ("src/main", "main 1\n"), ("ignored", "x")];
+    let files = [
+        ("Dockerfile", DOCKERFILE),
+        ("src/main", "main 1\n"),
+        ("ignored", "x"),
+    ];
     let first = home.build(&files).await;
-    assert_eq!(home.read(first.image(), "greeting").as_deref(), Some("hello\nmain 1\n"));
+    assert_eq!(
+        home.read(first.image(), "greeting").as_deref(),
+        Some("hello\nmain 1\n")
+    );
     assert_eq!(first.output(), "visible\n");
     assert_eq!(first.cached(), 0);
-    assert_eq!(first.image().config.cmd.as_ref().unwrap(), &["/bin/sh", "-c", "cat /greeting"]);
+    assert_eq!(
+        first.image().config.cmd.as_ref().unwrap(),
+        &["/bin/sh", "-c", "cat /greeting"]
+    );
     assert_eq!(first.image().config.working_dir, "/app");
 
     let second = home.build(&files).await;
     assert_eq!(second.cached(), 6, "every step but FROM");
     assert_eq!(second.image().id, first.image().id);
 
-    let changed = home.build(&[("Dockerfile", DOCKERFILE), ("src/main", "main 2\n")]).await;
-    assert_eq!(changed.cached(), 3, "ENV, RUN and WORKDIR; not COPY and what follows");
-    assert_eq!(home.read(changed.image(), "greeting").as_deref(), Some("hello\nmain 2\n"));
+    let changed = home
+        .build(&[("Dockerfile", DOCKERFILE), ("src/main", "main 2\n")])
+        .await;
+    assert_eq!(
+        changed.cached(),
+        3,
+        "ENV, RUN and WORKDIR; not COPY and what follows"
+    );
+    assert_eq!(
+        home.read(changed.image(), "greeting").as_deref(),
+        Some("hello\nmain 2\n")
+    );
 
-    let fresh = home.request(BuildRequest { context: home.context(&files), no_cache: true, ..BuildRequest::default() }).await;
+    let fresh = home
+        .request(BuildRequest {
+            context: home.context(&files),
+            no_cache: true,
+            ..BuildRequest::default()
+        })
+        .await;
     assert_eq!(fresh.cached(), 0);
     assert_ne!(fresh.image().id, first.image().id, "times differ");
     assert_eq!(home.leftovers(), Vec::<String>::new());
@@ -71,7 +121,10 @@ async fn the_cache_outlives_the_process_and_a_later_failure() {
     home.base().await;
     let files = |last: &str| format!("FROM plim-base\nRUN echo long > /work\nRUN {last}\n");
     let failed = home.build(&[("Dockerfile", &files("false"))]).await;
-    assert_eq!(failed.error(), "The command '/bin/sh -c false' returned a non-zero code: 1");
+    assert_eq!(
+        failed.error(),
+        "The command '/bin/sh -c false' returned a non-zero code: 1"
+    );
     let path = home.path("images");
     let elsewhere = home.path("elsewhere");
     home.images = image::Images::open(elsewhere, Default::default()).unwrap();
@@ -88,9 +141,21 @@ async fn a_failed_command_leaves_nothing_but_its_output() {
     }
     let home = Home::new();
     home.base().await;
-    let built = home.build(&[("Dockerfile", "FROM plim-base\nRUN echo reason; exit 7\n")]).await;
-    let Err(BuildError::Command { code, output, command }) = &built.result else { panic!("{:?}", built.result) };
-    assert_eq!((*code, &output[..], command.as_str()), (7, &b"reason\n"[..], "/bin/sh -c echo reason; exit 7"));
+    let built = home
+        .build(&[("Dockerfile", "FROM plim-base\nRUN echo reason; exit 7\n")])
+        .await;
+    let Err(BuildError::Command {
+        code,
+        output,
+        command,
+    }) = &built.result
+    else {
+        panic!("{:?}", built.result)
+    };
+    assert_eq!(
+        (*code, &output[..], command.as_str()),
+        (7, &b"reason\n"[..], "/bin/sh -c echo reason; exit 7")
+    );
     assert_eq!(home.images.list().len(), 1, "only the base");
     assert_eq!(home.leftovers(), Vec::<String>::new());
 }
@@ -107,21 +172,74 @@ async fn stages_targets_and_arguments() {
         FROM scratch AS result\nCOPY --from=builder /out /final\nCOPY --from=0 /out /numbered\n\
         FROM result AS derived\nLABEL a=b\n";
     let context = home.context(&[("Dockerfile", dockerfile)]);
-    let args = BTreeMap::from([("OWN".to_owned(), Some("given".to_owned())), ("LOOSE".to_owned(), Some("x".to_owned()))]);
-    let request = BuildRequest { context, build_args: args, target: Some("Result".into()), ..BuildRequest::default() };
+    let args = BTreeMap::from([
+        ("OWN".to_owned(), Some("given".to_owned())),
+        ("LOOSE".to_owned(), Some("x".to_owned())),
+    ]);
+    let request = BuildRequest {
+        context,
+        build_args: args,
+        target: Some("Result".into()),
+        ..BuildRequest::default()
+    };
     let built = home.request(request.clone()).await;
-    assert_eq!(home.read(built.image(), "final").as_deref(), Some("global given\n"));
-    assert_eq!(home.read(built.image(), "numbered").as_deref(), Some("global given\n"));
-    assert!(built.events.iter().any(|e| matches!(e, BuildEvent::Warning(w) if w.contains("LOOSE"))), "{:?}", built.events);
-    let steps: Vec<(usize, usize)> =
-        built.events.iter().filter_map(|e| if let BuildEvent::Step { number, total, .. } = e { Some((*number, *total)) } else { None }).collect();
+    assert_eq!(
+        home.read(built.image(), "final").as_deref(),
+        Some("global given\n")
+    );
+    assert_eq!(
+        home.read(built.image(), "numbered").as_deref(),
+        Some("global given\n")
+    );
+    assert!(
+        built
+            .events
+            .iter()
+            .any(|e| matches!(e, BuildEvent::Warning(w) if w.contains("LOOSE"))),
+        "{:?}",
+        built.events
+    );
+    let steps: Vec<(usize, usize)> = built
+        .events
+        .iter()
+        .filter_map(|e| {
+            if let BuildEvent::Step { number, total, .. } = e {
+                Some((*number, *total))
+            } else {
+                None
+            }
+        })
+        .collect();
     assert_eq!(steps, (1..=7).map(|n| (n, 7)).collect::<Vec<_>>());
 
-    let other = home.request(BuildRequest { build_args: BTreeMap::new(), target: None, ..request.clone() }).await;
-    assert_eq!(home.read(other.image(), "final").as_deref(), Some("global default\n"));
-    assert_eq!(other.image().config.labels.get("a").map(String::as_str), Some("b"));
-    let missing = home.request(BuildRequest { target: Some("nope".into()), ..request }).await;
-    assert!(missing.error().contains("target stage \"nope\" could not be found"), "{}", missing.error());
+    let other = home
+        .request(BuildRequest {
+            build_args: BTreeMap::new(),
+            target: None,
+            ..request.clone()
+        })
+        .await;
+    assert_eq!(
+        home.read(other.image(), "final").as_deref(),
+        Some("global default\n")
+    );
+    assert_eq!(
+        other.image().config.labels.get("a").map(String::as_str),
+        Some("b")
+    );
+    let missing = home
+        .request(BuildRequest {
+            target: Some("nope".into()),
+            ..request
+        })
+        .await;
+    assert!(
+        missing
+            .error()
+            .contains("target stage \"nope\" could not be found"),
+        "{}",
+        missing.error()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,24 +254,54 @@ async fn copy_follows_dockers_directory_rules() {
         COPY a.txt /etc\nRUN ln -s /real /link && mkdir /real\nCOPY a.txt /link/\nCOPY <<EOF /inline\nx=$HOME \"q\"\nEOF\n\
         COPY l /followed\nWORKDIR /w\nCOPY a.txt rel/\nCOPY --exclude=skip e /e\nCOPY --parents d/inner /p/\n";
     let files = [
-        ("Dockerfile", dockerfile), ("a.txt", "A"), ("b.txt", "B"), ("d/inner", "I"), ("d/deep/x", "X"),
-        ("e/keep", "1"), ("e/skip", "2"),
+        ("Dockerfile", dockerfile),
+        ("a.txt", "A"),
+        ("b.txt", "B"),
+        ("d/inner", "I"),
+        ("d/deep/x", "X"),
+        ("e/keep", "1"),
+        ("e/skip", "2"),
     ];
     let context = home.context(&files);
     std::os::unix::fs::symlink("a.txt", context.join("l")).unwrap();
-    let built = home.request(BuildRequest { context, ..BuildRequest::default() }).await;
+    let built = home
+        .request(BuildRequest {
+            context,
+            ..BuildRequest::default()
+        })
+        .await;
     let root = home.images.prepare(built.image(), "plim-look").unwrap();
-    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let read = |path: &str| {
+        std::fs::read_to_string(root.join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+    };
     for (path, content) in [
-        ("file", "A"), ("dir/a.txt", "A"), ("two/b.txt", "B"), ("contents/inner", "I"), ("contents/deep/x", "X"),
-        ("wild/b.txt", "B"), ("owned/inner", "I"), ("etc/a.txt", "A"), ("real/a.txt", "A"), ("inline", "x= \"q\"\n"),
-        ("followed", "A"), ("w/rel/a.txt", "A"), ("e/keep", "1"), ("p/d/inner", "I"),
+        ("file", "A"),
+        ("dir/a.txt", "A"),
+        ("two/b.txt", "B"),
+        ("contents/inner", "I"),
+        ("contents/deep/x", "X"),
+        ("wild/b.txt", "B"),
+        ("owned/inner", "I"),
+        ("etc/a.txt", "A"),
+        ("real/a.txt", "A"),
+        ("inline", "x= \"q\"\n"),
+        ("followed", "A"),
+        ("w/rel/a.txt", "A"),
+        ("e/keep", "1"),
+        ("p/d/inner", "I"),
     ] {
         assert_eq!(read(path), content, "{path}");
     }
     assert!(!common::exists(&root.join("e/skip")));
     let owned = std::fs::metadata(root.join("owned/inner")).unwrap();
-    assert_eq!((owned.uid(), owned.gid(), owned.permissions().mode() & 0o7777), (12, 34, 0o751));
+    assert_eq!(
+        (
+            owned.uid(),
+            owned.gid(),
+            owned.permissions().mode() & 0o7777
+        ),
+        (12, 34, 0o751)
+    );
     assert_eq!(std::fs::metadata(root.join("owned")).unwrap().uid(), 12);
     assert_eq!(std::fs::metadata(root.join("named")).unwrap().uid(), 65534);
     home.images.remove_snapshot("plim-look").unwrap();
@@ -168,21 +316,41 @@ async fn copy_refuses_what_docker_refuses() {
     for (instruction, expected) in [
         ("COPY missing /x", "file not found in build context"),
         ("COPY *.none /x/", "no source files were specified"),
-        ("COPY ../outside /x", "forbidden path outside the build context"),
+        (
+            "COPY ../outside /x",
+            "forbidden path outside the build context",
+        ),
         ("COPY a b /x", "must be a directory and end with a /"),
         ("COPY secret /x", "excluded by .dockerignore"),
         ("COPY --chmod=abc a /x", "invalid chmod parameter"),
         ("COPY --chown=ghost a /x", "unable to find user ghost"),
         ("COPY --what=1 a /x", "unknown flag: --what"),
-        ("ADD https://example.com/x /x", "ADD of a remote source is not supported"),
+        (
+            "ADD https://example.com/x /x",
+            "ADD of a remote source is not supported",
+        ),
         ("EXPOSE http", "invalid containerPort"),
         ("ENV A=${B?}", "not allowed to be unset"),
     ] {
         let dockerfile = format!("FROM scratch\n{instruction}\n");
-        let files = [("Dockerfile", dockerfile.as_str()), (".dockerignore", "secret\n"), ("a", "1"), ("b", "2"), ("secret", "s")];
+        let files = [
+            ("Dockerfile", dockerfile.as_str()),
+            (".dockerignore", "secret\n"),
+            ("a", "1"),
+            ("b", "2"),
+            ("secret", "s"),
+        ];
         let built = home.build(&files).await;
-        assert!(built.error().contains(expected), "{instruction}: {}", built.error());
-        assert!(built.error().contains("line 2"), "{instruction}: {}", built.error());
+        assert!(
+            built.error().contains(expected),
+            "{instruction}: {}",
+            built.error()
+        );
+        assert!(
+            built.error().contains("line 2"),
+            "{instruction}: {}",
+            built.error()
+        );
     }
     assert_eq!(home.leftovers(), Vec::<String>::new());
 }
@@ -194,14 +362,28 @@ async fn dockerignore_with_exceptions() {
     }
     let home = Home::new();
     let files = [
-        ("Dockerfile", "FROM scratch\nCOPY . /\n"), (".dockerignore", "Dockerfile\n.dockerignore\nnode_modules\n!node_modules/keep\n**/*.log\n"),
-        ("a", "1"), ("x.log", "1"), ("d/y.log", "1"), ("node_modules/drop", "1"), ("node_modules/keep", "1"),
+        ("Dockerfile", "FROM scratch\nCOPY . /\n"),
+        (
+            ".dockerignore",
+            "Dockerfile\n.dockerignore\nnode_modules\n!node_modules/keep\n**/*.log\n",
+        ),
+        ("a", "1"),
+        ("x.log", "1"),
+        ("d/y.log", "1"),
+        ("node_modules/drop", "1"),
+        ("node_modules/keep", "1"),
     ];
     let built = home.build(&files).await;
     let root = home.images.prepare(built.image(), "plim-look").unwrap();
     let there = |path: &str| common::exists(&root.join(path));
     assert!(there("a") && there("node_modules/keep"));
-    for path in ["Dockerfile", ".dockerignore", "x.log", "d/y.log", "node_modules/drop"] {
+    for path in [
+        "Dockerfile",
+        ".dockerignore",
+        "x.log",
+        "d/y.log",
+        "node_modules/drop",
+    ] {
         assert!(!there(path), "{path}");
     }
     home.images.remove_snapshot("plim-look").unwrap();
@@ -233,17 +415,41 @@ async fn configuration_instructions() {
     let built = home.request(request).await;
     let config = &built.image().config;
     assert_eq!(config.cmd, None, "ENTRYPOINT drops an inherited CMD");
-    assert!(config.on_build.is_empty(), "triggers are not inherited further");
-    assert!(config.env.contains(&"C=1-two words".to_owned()) && config.env.contains(&"TRIGGERED=yes".to_owned()), "{:?}", config.env);
-    assert_eq!(config.exposed_ports.iter().collect::<Vec<_>>(), ["53/udp", "80/tcp"]);
-    assert_eq!((config.user.as_str(), config.working_dir.as_str()), ("nobody", "/sub/dir"));
+    assert!(
+        config.on_build.is_empty(),
+        "triggers are not inherited further"
+    );
+    assert!(
+        config.env.contains(&"C=1-two words".to_owned())
+            && config.env.contains(&"TRIGGERED=yes".to_owned()),
+        "{:?}",
+        config.env
+    );
+    assert_eq!(
+        config.exposed_ports.iter().collect::<Vec<_>>(),
+        ["53/udp", "80/tcp"]
+    );
+    assert_eq!(
+        (config.user.as_str(), config.working_dir.as_str()),
+        ("nobody", "/sub/dir")
+    );
     assert_eq!(config.volumes.len(), 2);
     let check = config.healthcheck.as_ref().unwrap();
-    assert_eq!((check.test.join(" "), check.interval, check.retries), ("CMD-SHELL test -f /x".into(), 5_000_000_000, 3));
+    assert_eq!(
+        (check.test.join(" "), check.interval, check.retries),
+        ("CMD-SHELL test -f /x".into(), 5_000_000_000, 3)
+    );
     assert_eq!(config.labels["l.x"], "v 1");
     assert_eq!(config.labels["cli"], "yes");
-    assert_eq!(home.read(built.image(), "triggered").as_deref(), Some("yes\n"));
-    assert_eq!(home.read(built.image(), "tmp/shell").as_deref(), Some("sh 1-two words\n"), "SHELL's, not /bin/sh");
+    assert_eq!(
+        home.read(built.image(), "triggered").as_deref(),
+        Some("yes\n")
+    );
+    assert_eq!(
+        home.read(built.image(), "tmp/shell").as_deref(),
+        Some("sh 1-two words\n"),
+        "SHELL's, not /bin/sh"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,7 +476,10 @@ async fn deletions_reach_the_image() {
     let dockerfile = "FROM plim-base\nRUN mkdir /d && echo 1 > /d/a && echo 2 > /d/b\nRUN rm /d/a\nRUN rm -r /d && mkdir /d && echo 3 > /d/c\n";
     let built = home.build(&[("Dockerfile", dockerfile)]).await;
     let root = home.images.prepare(built.image(), "plim-look").unwrap();
-    let names: Vec<_> = std::fs::read_dir(root.join("d")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let names: Vec<_> = std::fs::read_dir(root.join("d"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
     assert_eq!(names, ["c"]);
     home.images.remove_snapshot("plim-look").unwrap();
 }
@@ -286,8 +495,14 @@ async fn builds_run_side_by_side() {
         .map(|n| {
             let home = home.clone();
             tokio::spawn(async move {
-                let dockerfile = format!("FROM plim-base\nRUN echo same > /same\nRUN echo {} > /n\n", n % 3);
-                home.build(&[("Dockerfile", &dockerfile)]).await.image().clone()
+                let dockerfile = format!(
+                    "FROM plim-base\nRUN echo same > /same\nRUN echo {} > /n\n",
+                    n % 3
+                );
+                home.build(&[("Dockerfile", &dockerfile)])
+                    .await
+                    .image()
+                    .clone()
             })
         })
         .collect();
@@ -322,7 +537,34 @@ async fn dropping_a_build_removes_its_snapshot() {
 
 #[test]
 fn platforms() {
-    assert_eq!(Platform::parse("linux/arm64/v8").unwrap().to_string(), "linux/arm64");
-    assert_eq!(Platform::parse("x86_64").unwrap().to_string(), "linux/amd64");
+    assert_eq!(
+        Platform::parse("linux/arm64/v8").unwrap().to_string(),
+        "linux/arm64"
+    );
+    assert_eq!(
+        Platform::parse("x86_64").unwrap().to_string(),
+        "linux/amd64"
+    );
     assert!(Platform::parse("a//b").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entrypoint_of_a_later_stage_drops_the_earlier_command() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    let dockerfile = "FROM scratch AS a\nCMD [\"c\"]\nFROM a AS b\nENTRYPOINT [\"e\"]\n";
+    let built = home.build(&[("Dockerfile", dockerfile)]).await;
+    assert_eq!(built.image().config.cmd, None);
+    let own = home
+        .build(&[(
+            "Dockerfile",
+            "FROM scratch\nCMD [\"c\"]\nENTRYPOINT [\"e\"]\n",
+        )])
+        .await;
+    assert_eq!(
+        own.image().config.cmd.as_deref(),
+        Some(&["c".to_owned()][..])
+    );
 }

@@ -25,30 +25,113 @@ async fn entries_that_climb_out_are_refused() {
         ("dots", vec![file("a/../../x", "")], "climbs with '..'"),
         ("absolute", vec![file("/etc/x", "")], "absolute path"),
         ("many dots", vec![file(&up_x, "")], "climbs with '..'"),
-        ("absolute link", vec![link("d", &out), file("d/file", "evil")], "through a symbolic link"),
-        ("relative link", vec![link("d", &up_etc), file("d/passwd", "evil")], "through a symbolic link"),
-        ("link to link", vec![link("a", "/"), link("b", "a"), file("b/x", "evil")], "through a symbolic link"),
-        ("directory through link", vec![link("d", &out), dir("d/new")], "through a symbolic link"),
+        (
+            "absolute link",
+            vec![link("d", &out), file("d/file", "evil")],
+            "through a symbolic link",
+        ),
+        (
+            "relative link",
+            vec![link("d", &up_etc), file("d/passwd", "evil")],
+            "through a symbolic link",
+        ),
+        (
+            "link to link",
+            vec![link("a", "/"), link("b", "a"), file("b/x", "evil")],
+            "through a symbolic link",
+        ),
+        (
+            "directory through link",
+            vec![link("d", &out), dir("d/new")],
+            "through a symbolic link",
+        ),
         ("hard link out", vec![hard("x", &out_file)], "absolute path"),
-        ("hard link up", vec![hard("x", "../../../../etc/passwd")], "climbs with '..'"),
-        ("hard link through link", vec![link("d", &out), hard("x", "d/file")], "through a symbolic link"),
-        ("whiteout out", vec![link("d", &out), file("d/.wh.file", "")], "through a symbolic link"),
-        ("opaque out", vec![link("d", &out), file("d/.wh..wh..opq", "")], "through a symbolic link"),
-        ("whiteout of dots", vec![file("a/.wh...", "")], "a whiteout without a valid name"),
-        ("loop", vec![link("a", "b"), link("b", "a"), file("a/x", "")], "too many symbolic links"),
-        ("file as directory", vec![file("a", ""), file("a/b", "")], "not a directory"),
-        ("disk", vec![Entry { kind: EntryType::Block, device: (8, 0), ..file("sda", "") }], "not allowed in an image"),
-        ("forged whiteout", vec![Entry { kind: EntryType::Char, ..file("etc", "") }], "not allowed in an image"),
-        ("kernel memory", vec![Entry { kind: EntryType::Char, device: (1, 1), ..file("mem", "") }], "not allowed in an image"),
-        ("odd type", vec![Entry { kind: EntryType::new(b'Q'), ..file("q", "") }], "unknown type"),
-        ("root replaced", vec![link("./", "/etc")], "replace the root"),
+        (
+            "hard link up",
+            vec![hard("x", "../../../../etc/passwd")],
+            "climbs with '..'",
+        ),
+        (
+            "hard link through link",
+            vec![link("d", &out), hard("x", "d/file")],
+            "through a symbolic link",
+        ),
+        (
+            "whiteout out",
+            vec![link("d", &out), file("d/.wh.file", "")],
+            "through a symbolic link",
+        ),
+        (
+            "opaque out",
+            vec![link("d", &out), file("d/.wh..wh..opq", "")],
+            "through a symbolic link",
+        ),
+        (
+            "whiteout of dots",
+            vec![file("a/.wh...", "")],
+            "a whiteout without a valid name",
+        ),
+        (
+            "loop",
+            vec![link("a", "b"), link("b", "a"), file("a/x", "")],
+            "too many symbolic links",
+        ),
+        (
+            "file as directory",
+            vec![file("a", ""), file("a/b", "")],
+            "not a directory",
+        ),
+        (
+            "disk",
+            vec![Entry {
+                kind: EntryType::Block,
+                device: (8, 0),
+                ..file("sda", "")
+            }],
+            "not allowed in an image",
+        ),
+        (
+            "forged whiteout",
+            vec![Entry {
+                kind: EntryType::Char,
+                ..file("etc", "")
+            }],
+            "not allowed in an image",
+        ),
+        (
+            "kernel memory",
+            vec![Entry {
+                kind: EntryType::Char,
+                device: (1, 1),
+                ..file("mem", "")
+            }],
+            "not allowed in an image",
+        ),
+        (
+            "odd type",
+            vec![Entry {
+                kind: EntryType::new(b'Q'),
+                ..file("q", "")
+            }],
+            "unknown type",
+        ),
+        (
+            "root replaced",
+            vec![link("./", "/etc")],
+            "replace the root",
+        ),
     ] {
         match import(&home.images, "plim-x", archive(&entries)).await {
-            Err(error @ Error::Entry { .. }) => assert!(error.to_string().contains(reason), "{what}: {error}"),
+            Err(error @ Error::Entry { .. }) => {
+                assert!(error.to_string().contains(reason), "{what}: {error}")
+            }
             other => panic!("{what}: {other:?}"),
         }
     }
-    assert_eq!(std::fs::read_to_string(outside.join("file")).unwrap(), "untouched");
+    assert_eq!(
+        std::fs::read_to_string(outside.join("file")).unwrap(),
+        "untouched"
+    );
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
     assert!(home.images.list().is_empty());
     assert_eq!(home.leftovers(), Vec::<String>::new());
@@ -59,22 +142,44 @@ async fn bounds_hold() {
     if !is_root() {
         return;
     }
-    let limits = Limits { entries: 3, bytes: 64 << 10 };
-    let home = Home::with(Options { limits, ..Options::default() });
+    let limits = Limits {
+        entries: 3,
+        bytes: 64 << 10,
+    };
+    let home = Home::with(Options {
+        limits,
+        ..Options::default()
+    });
     let four = archive(&[file("a", ""), file("b", ""), file("c", ""), file("d", "")]);
-    let error = import(&home.images, "plim-x", four).await.unwrap_err().to_string();
+    let error = import(&home.images, "plim-x", four)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("more than 3 entries"), "{error}");
     let zeros = vec![0; 1 << 20];
-    let big = Entry { content: &zeros, ..file("big", "") };
+    let big = Entry {
+        content: &zeros,
+        ..file("big", "")
+    };
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     std::io::Write::write_all(&mut gzip, &archive(&[big])).unwrap();
-    let error = import(&home.images, "plim-x", gzip.finish().unwrap()).await.unwrap_err().to_string();
+    let error = import(&home.images, "plim-x", gzip.finish().unwrap())
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("larger than the limit"), "{error}");
     // A name of 8 MiB would be read into memory.
     let home = Home::new();
     let name = vec![b'n'; 8 << 20];
-    let long = Entry { kind: EntryType::GNULongName, content: &name, ..file("././@LongLink", "") };
-    let error = import(&home.images, "plim-x", archive(&[long, file("x", "")])).await.unwrap_err().to_string();
+    let long = Entry {
+        kind: EntryType::GNULongName,
+        content: &name,
+        ..file("././@LongLink", "")
+    };
+    let error = import(&home.images, "plim-x", archive(&[long, file("x", "")]))
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("exceed 4 MiB"), "{error}");
 }
 
@@ -85,7 +190,11 @@ async fn garbage_is_an_error_and_leaves_nothing() {
     }
     let home = Home::new();
     let good = archive(&[file("a", "content")]);
-    for bytes in [b"not a tar at all, but long enough to be looked at as one".repeat(20), good[..700].to_vec(), vec![0x1f, 0x8b, 8, 0, 1]] {
+    for bytes in [
+        b"not a tar at all, but long enough to be looked at as one".repeat(20),
+        good[..700].to_vec(),
+        vec![0x1f, 0x8b, 8, 0, 1],
+    ] {
         assert!(import(&home.images, "plim-x", bytes).await.is_err());
     }
     assert!(home.images.list().is_empty());
@@ -103,28 +212,62 @@ async fn everything_of_a_file_is_kept() {
     attributes.xattrs.insert("trusted.overlay.opaque", b"y");
     let entries = [
         dir("d"),
-        Entry { owner: (1000, 2_000_000), mode: 0o4750, ..file("d/set-uid", "s") },
+        Entry {
+            owner: (1000, 2_000_000),
+            mode: 0o4750,
+            ..file("d/set-uid", "s")
+        },
         hard("d/same", "d/set-uid"),
         link("d/link", "/absolute/target"),
-        Entry { kind: EntryType::Fifo, ..file("pipe", "") },
-        Entry { kind: EntryType::Char, device: (1, 3), mode: 0o666, ..file("null", "") },
+        Entry {
+            kind: EntryType::Fifo,
+            ..file("pipe", "")
+        },
+        Entry {
+            kind: EntryType::Char,
+            device: (1, 3),
+            mode: 0o666,
+            ..file("null", "")
+        },
         attributes,
         file("twice", "old"),
         file("twice", "new"),
     ];
-    let image = import(&home.images, "plim-x", archive(&entries)).await.unwrap();
+    let image = import(&home.images, "plim-x", archive(&entries))
+        .await
+        .unwrap();
     let root = home.images.prepare(&image, "plim-c").unwrap();
     let meta = |path: &str| std::fs::symlink_metadata(root.join(path)).unwrap();
     let set_uid = meta("d/set-uid");
-    assert_eq!((set_uid.uid(), set_uid.gid(), set_uid.mode() & 0o7777, set_uid.mtime()), (1000, 2_000_000, 0o4750, 1_600_000_000));
+    assert_eq!(
+        (
+            set_uid.uid(),
+            set_uid.gid(),
+            set_uid.mode() & 0o7777,
+            set_uid.mtime()
+        ),
+        (1000, 2_000_000, 0o4750, 1_600_000_000)
+    );
     assert_eq!(meta("d/same").ino(), set_uid.ino());
     assert_eq!(meta("d").mtime(), 1_600_000_000);
-    assert_eq!(std::fs::read_link(root.join("d/link")).unwrap().to_str(), Some("/absolute/target"));
+    assert_eq!(
+        std::fs::read_link(root.join("d/link")).unwrap().to_str(),
+        Some("/absolute/target")
+    );
     assert!(meta("pipe").file_type().is_fifo());
-    assert_eq!((meta("null").file_type().is_char_device(), meta("null").mode() & 0o777), (true, 0o666));
+    assert_eq!(
+        (
+            meta("null").file_type().is_char_device(),
+            meta("null").mode() & 0o777
+        ),
+        (true, 0o666)
+    );
     assert_eq!(std::fs::read_to_string(root.join("twice")).unwrap(), "new");
     let mut value = [0; 8];
-    assert_eq!(rustix::fs::lgetxattr(root.join("caps"), "user.note", &mut value[..]), Ok(5));
+    assert_eq!(
+        rustix::fs::lgetxattr(root.join("caps"), "user.note", &mut value[..]),
+        Ok(5)
+    );
     home.images.remove_snapshot("plim-c").unwrap();
 }
 
@@ -134,11 +277,22 @@ async fn snapshots_come_back_and_never_leak() {
         return;
     }
     let mut home = Home::new();
-    let image = import(&home.images, "plim-x", archive(&[file("a", "1")])).await.unwrap();
+    let image = import(&home.images, "plim-x", archive(&[file("a", "1")]))
+        .await
+        .unwrap();
     let root = home.images.prepare(&image, "plim-c").unwrap();
     std::fs::write(root.join("b"), "2").unwrap();
-    assert_eq!(home.images.prepare(&image, "plim-c").unwrap(), root, "preparing again changes nothing");
-    let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap().matches(root.to_str().unwrap()).count();
+    assert_eq!(
+        home.images.prepare(&image, "plim-c").unwrap(),
+        root,
+        "preparing again changes nothing"
+    );
+    let mounts = || {
+        std::fs::read_to_string("/proc/self/mountinfo")
+            .unwrap()
+            .matches(root.to_str().unwrap())
+            .count()
+    };
     assert_eq!(mounts(), 1);
     // A reboot: the mount is gone, the directory is not.
     home.images.unmount("plim-c").unwrap();
@@ -146,21 +300,45 @@ async fn snapshots_come_back_and_never_leak() {
     let path = home.path("images");
     home.images = Images::open(home.path("other"), Options::default()).unwrap();
     home.images = Images::open(path.clone(), Options::default()).unwrap();
-    assert!(matches!(Images::open(path, Options::default()), Err(Error::Locked(_))));
+    assert!(matches!(
+        Images::open(path, Options::default()),
+        Err(Error::Locked(_))
+    ));
     let image = home.images.resolve("plim-x").unwrap();
     assert_eq!(home.images.prepare(&image, "plim-c").unwrap(), root);
     assert_eq!(std::fs::read_to_string(root.join("b")).unwrap(), "2");
     assert_eq!(home.images.snapshot_size("plim-c").unwrap(), 1);
 
-    let other = import(&home.images, "plim-y", archive(&[file("z", "1")])).await.unwrap();
-    assert!(matches!(home.images.prepare(&other, "plim-c"), Err(Error::SnapshotExists { .. })));
+    let other = import(&home.images, "plim-y", archive(&[file("z", "1")]))
+        .await
+        .unwrap();
+    assert!(matches!(
+        home.images.prepare(&other, "plim-c"),
+        Err(Error::SnapshotExists { .. })
+    ));
     for name in ["", "../x", "a/b", ".hidden", "a b"] {
-        assert!(matches!(home.images.prepare(&other, name), Err(Error::InvalidSnapshot(_))), "{name:?}");
+        assert!(
+            matches!(
+                home.images.prepare(&other, name),
+                Err(Error::InvalidSnapshot(_))
+            ),
+            "{name:?}"
+        );
     }
-    assert!(matches!(home.images.unmount("plim-none"), Err(Error::NoSnapshot(_))));
+    assert!(matches!(
+        home.images.unmount("plim-none"),
+        Err(Error::NoSnapshot(_))
+    ));
     home.images.prepare(&other, "plim-d").unwrap();
     home.images.purge().unwrap();
-    assert_eq!(home.images.snapshots().iter().filter(|s| s.mounted.is_some()).count(), 0);
+    assert_eq!(
+        home.images
+            .snapshots()
+            .iter()
+            .filter(|s| s.mounted.is_some())
+            .count(),
+        0
+    );
     home.images.remove_snapshot("plim-c").unwrap();
     home.images.remove_snapshot("plim-d").unwrap();
     home.images.remove_snapshot("plim-d").unwrap();
@@ -173,19 +351,32 @@ async fn a_hundred_and_twenty_seven_layers_mount() {
         return;
     }
     let home = Home::new();
-    let mut image = import(&home.images, "plim-x", archive(&[file("n", "0")])).await.unwrap();
+    let mut image = import(&home.images, "plim-x", archive(&[file("n", "0")]))
+        .await
+        .unwrap();
     for n in 1..127 {
         let id = format!("plim-{n}");
         let root = home.images.prepare(&image, &id).unwrap();
         std::fs::write(root.join(format!("f{n}")), n.to_string()).unwrap();
-        image = home.images.commit(&id, &image, Some("plim-x"), |_| {}).await.unwrap();
+        image = home
+            .images
+            .commit(&id, &image, Some("plim-x"), |_| {})
+            .await
+            .unwrap();
         home.images.remove_snapshot(&id).unwrap();
     }
     assert_eq!(image.layers().len(), 127);
     let root = home.images.prepare(&image, "plim-all").unwrap();
     assert!(exists(&root.join("f1")) && exists(&root.join("f126")) && exists(&root.join("n")));
-    let error = home.images.commit("plim-all", &image, None, |_| {}).await.map(|i| home.images.prepare(&i, "plim-more"));
-    assert!(matches!(error, Ok(Err(Error::TooManyLayers(128)))), "{error:?}");
+    let error = home
+        .images
+        .commit("plim-all", &image, None, |_| {})
+        .await
+        .map(|i| home.images.prepare(&i, "plim-more"));
+    assert!(
+        matches!(error, Ok(Err(Error::TooManyLayers(128)))),
+        "{error:?}"
+    );
     home.images.remove_snapshot("plim-all").unwrap();
 }
 
@@ -196,27 +387,52 @@ async fn names_images_and_disk_space_go_together() {
     }
     let home = Home::new();
     let images = &home.images;
-    let image = import(images, "plim-x:1", archive(&[file("a", "12345")])).await.unwrap();
+    let image = import(images, "plim-x:1", archive(&[file("a", "12345")]))
+        .await
+        .unwrap();
     assert_eq!(image.size_bytes, 5);
     images.tag("plim-x:1", "plim-y").unwrap();
     assert!(images.tag("plim-x:1", "Bad/NAME").is_err());
     assert!(images.tag("plim-none", "plim-z").is_err());
     let short = &image.id["sha256:".len()..][..12];
-    assert_eq!(images.resolve(short).unwrap().tags, ["plim-x:1", "plim-y:latest"]);
-    assert_eq!(images.resolve("docker.io/library/plim-y").unwrap().id, image.id);
-    assert!(matches!(images.remove(short, false), Err(Error::InUse { .. })), "two names");
-    assert_eq!(images.remove("plim-y", false).unwrap(), [Removed::Untagged("plim-y:latest".into())]);
+    assert_eq!(
+        images.resolve(short).unwrap().tags,
+        ["plim-x:1", "plim-y:latest"]
+    );
+    assert_eq!(
+        images.resolve("docker.io/library/plim-y").unwrap().id,
+        image.id
+    );
+    assert!(
+        matches!(images.remove(short, false), Err(Error::InUse { .. })),
+        "two names"
+    );
+    assert_eq!(
+        images.remove("plim-y", false).unwrap(),
+        [Removed::Untagged("plim-y:latest".into())]
+    );
     images.prepare(&image, "plim-c").unwrap();
-    assert!(matches!(images.remove("plim-x:1", false), Err(Error::InUse { .. })), "a snapshot uses it");
+    assert!(
+        matches!(images.remove("plim-x:1", false), Err(Error::InUse { .. })),
+        "a snapshot uses it"
+    );
     let removed = images.remove("plim-x:1", true).unwrap();
     assert_eq!(removed[0], Removed::Untagged("plim-x:1".into()));
     assert!(images.resolve("plim-x:1").is_none() && images.list().is_empty());
-    assert_eq!(std::fs::read_to_string(home.path("images/snapshots/plim-c/merged/a")).unwrap(), "12345");
+    assert_eq!(
+        std::fs::read_to_string(home.path("images/snapshots/plim-c/merged/a")).unwrap(),
+        "12345"
+    );
     images.remove_snapshot("plim-c").unwrap();
-    let layers = std::fs::read_dir(home.path("images/layers")).unwrap().count();
+    let layers = std::fs::read_dir(home.path("images/layers"))
+        .unwrap()
+        .count();
     assert_eq!(layers, 1, "only the empty one");
     assert_eq!(images.usage(), image::Usage::default());
-    assert!(matches!(images.remove("plim-x:1", false), Err(Error::NotFound(_))));
+    assert!(matches!(
+        images.remove("plim-x:1", false),
+        Err(Error::NotFound(_))
+    ));
 }
 
 proptest::proptest! {
@@ -247,4 +463,46 @@ proptest::proptest! {
             proptest::prop_assert!(rustix::fs::lgetxattr(&outside, "trusted.overlay.opaque", &mut [0u8; 8][..]).is_err());
         }
     }
+}
+
+/// A docker-archive with one layer and a configuration that promises `diff_id`.
+fn saved(layer: &[u8], diff_id: &str) -> Vec<u8> {
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#
+    );
+    let manifest =
+        r#"[{"Config":"config.json","RepoTags":["plim-saved:1"],"Layers":["layer.tar"]}]"#;
+    archive(&[
+        Entry {
+            content: layer,
+            ..file("layer.tar", "")
+        },
+        file("config.json", &config),
+        file("manifest.json", manifest),
+    ])
+}
+
+#[tokio::test]
+async fn a_layer_is_what_its_configuration_says_or_refused() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    let layer = archive(&[file("a", "1")]);
+    let load = |bytes| home.images.load(std::io::Cursor::new(bytes));
+    let wrong = load(saved(&layer, &format!("sha256:{}", "0".repeat(64)))).await;
+    let Err(Error::DigestMismatch { actual, .. }) = wrong else {
+        panic!("{wrong:?}")
+    };
+    assert!(home.images.list().is_empty());
+    let loaded = load(saved(&layer, &actual)).await.unwrap();
+    assert_eq!(loaded[0].tags, ["plim-saved:1"]);
+    assert_eq!(home.read(&loaded[0], "a").as_deref(), Some("1"));
+    let climbing = load(saved(
+        &archive(&[file("../x", "")]),
+        &actual.replace('a', "b"),
+    ))
+    .await;
+    assert!(matches!(climbing, Err(Error::Entry { .. })), "{climbing:?}");
+    assert_eq!(home.leftovers(), Vec::<String>::new());
 }

@@ -24,12 +24,18 @@ impl Drop for Registry {
 impl Registry {
     /// Starts one on a free loopback port; `None`, loudly, where it is not installed.
     fn start(home: &Home, auth: bool) -> Option<Registry> {
-        let missing = ["docker-registry", "skopeo"].into_iter().find(|p| !Path::new("/usr/bin").join(p).exists());
+        let missing = ["docker-registry", "skopeo"]
+            .into_iter()
+            .find(|p| !Path::new("/usr/bin").join(p).exists());
         if let Some(missing) = missing {
             eprintln!("SKIPPED: {missing} is not installed");
             return None;
         }
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let data = home.path("registry");
         let mut config = format!(
             "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:{port}\n",
@@ -39,18 +45,29 @@ impl Registry {
             // user:secret in bcrypt
             let hash = "user:$2y$05$6X8gVDBVQm.Wb0VcnCHQ9OSf5d1HqiBHGJ.CPGhqJZMvEBtTxJH9u\n";
             std::fs::write(home.path("htpasswd"), hash).unwrap();
-            config.push_str(&format!("auth:\n  htpasswd:\n    realm: plim\n    path: {}\n", home.path("htpasswd").display()));
+            config.push_str(&format!(
+                "auth:\n  htpasswd:\n    realm: plim\n    path: {}\n",
+                home.path("htpasswd").display()
+            ));
         }
         let path = home.path("registry.yml");
         std::fs::write(&path, config).unwrap();
         let mut command = Command::new("docker-registry");
-        let child = command.args(["serve", path.to_str().unwrap()]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let child = command
+            .args(["serve", path.to_str().unwrap()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let mut registry = Registry { child, port };
         for _ in 0..500 {
             if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
                 return Some(registry);
             }
-            assert!(registry.child.try_wait().unwrap().is_none(), "the registry ended");
+            assert!(
+                registry.child.try_wait().unwrap().is_none(),
+                "the registry ended"
+            );
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         panic!("the registry does not listen");
@@ -62,23 +79,46 @@ impl Registry {
 }
 
 fn skopeo(args: &[&str]) {
-    let output = Command::new("skopeo").arg("--insecure-policy").args(args).output().unwrap();
-    assert!(output.status.success(), "skopeo {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("skopeo")
+        .arg("--insecure-policy")
+        .args(args)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "skopeo {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 async fn save(home: &Home, reference: &str) -> std::path::PathBuf {
     let path = home.path("saved.tar");
     let out = tokio::fs::File::create(&path).await.unwrap();
-    home.images.save(&[reference.to_owned()], out).await.unwrap();
+    home.images
+        .save(&[reference.to_owned()], out)
+        .await
+        .unwrap();
     path
 }
 
 async fn two_layers(home: &Home) -> Image {
-    let base = import(&home.images, "plim-two", archive(&[file("etc/a", "lower"), file("gone", "x")])).await.unwrap();
+    let base = import(
+        &home.images,
+        "plim-two",
+        archive(&[file("etc/a", "lower"), file("gone", "x")]),
+    )
+    .await
+    .unwrap();
     let root = home.images.prepare(&base, "plim-edit").unwrap();
     std::fs::write(root.join("etc/a"), "upper").unwrap();
     std::fs::remove_file(root.join("gone")).unwrap();
-    let image = home.images.commit("plim-edit", &base, Some("plim-two"), |f| f.config.cmd = Some(vec!["run".into()])).await.unwrap();
+    let image = home
+        .images
+        .commit("plim-edit", &base, Some("plim-two"), |f| {
+            f.config.cmd = Some(vec!["run".into()])
+        })
+        .await
+        .unwrap();
     home.images.remove_snapshot("plim-edit").unwrap();
     image
 }
@@ -95,11 +135,18 @@ async fn what_skopeo_pushed_is_pulled() {
         return;
     }
     let home = Home::new();
-    let Some(registry) = Registry::start(&home, false) else { return };
+    let Some(registry) = Registry::start(&home, false) else {
+        return;
+    };
     let original = two_layers(&home).await;
     let saved = save(&home, "plim-two").await;
     let name = registry.name("team/app:v1");
-    skopeo(&["copy", "--dest-tls-verify=false", &format!("docker-archive:{}", saved.display()), &format!("docker://{name}")]);
+    skopeo(&[
+        "copy",
+        "--dest-tls-verify=false",
+        &format!("docker-archive:{}", saved.display()),
+        &format!("docker://{name}"),
+    ]);
 
     let fresh = Home::new();
     let (sender, mut receiver) = mpsc::channel(64);
@@ -116,18 +163,38 @@ async fn what_skopeo_pushed_is_pulled() {
     assert_eq!(pulled.layers(), original.layers());
     assert_eq!(pulled.tags, [name.clone()]);
     assert!(!pulled.local, "a pulled tag is resolved again");
-    assert_eq!(events.iter().filter(|e| matches!(e, PullEvent::Complete { .. })).count(), 2);
+    assert_eq!(
+        events
+            .iter()
+            .filter(|e| matches!(e, PullEvent::Complete { .. }))
+            .count(),
+        2
+    );
     assert!(matches!(&events[0], PullEvent::Pulling { tag, .. } if tag == "v1"));
 
-    let again = fresh.images.pull(&name, None, None, silent()).await.unwrap();
+    let again = fresh
+        .images
+        .pull(&name, None, None, silent())
+        .await
+        .unwrap();
     assert_eq!(again.id, pulled.id);
-    let by_digest = fresh.images.pull(&pulled.digests[0], None, None, silent()).await.unwrap();
+    let by_digest = fresh
+        .images
+        .pull(&pulled.digests[0], None, None, silent())
+        .await
+        .unwrap();
     assert_eq!(by_digest.id, pulled.id);
-    assert_eq!(fresh.images.resolve(&pulled.digests[0]).unwrap().id, pulled.id);
+    assert_eq!(
+        fresh.images.resolve(&pulled.digests[0]).unwrap().id,
+        pulled.id
+    );
     assert_eq!(fresh.leftovers(), Vec::<String>::new());
 
     let missing = registry.name("team/none:v1");
-    assert!(matches!(fresh.images.pull(&missing, None, None, silent()).await, Err(Error::RemoteNotFound(_))));
+    assert!(matches!(
+        fresh.images.pull(&missing, None, None, silent()).await,
+        Err(Error::RemoteNotFound(_))
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,18 +203,35 @@ async fn what_we_push_skopeo_and_we_read() {
         return;
     }
     let home = Home::new();
-    let Some(registry) = Registry::start(&home, false) else { return };
+    let Some(registry) = Registry::start(&home, false) else {
+        return;
+    };
     two_layers(&home).await;
     let name = registry.name("pushed");
     home.images.tag("plim-two", &name).unwrap();
     let digest = home.images.push(&name, None, silent()).await.unwrap();
-    assert_eq!(home.images.push(&name, None, silent()).await.unwrap(), digest, "pushing is repeatable");
+    assert_eq!(
+        home.images.push(&name, None, silent()).await.unwrap(),
+        digest,
+        "pushing is repeatable"
+    );
     let copied = home.path("layout");
-    skopeo(&["copy", "--src-tls-verify=false", &format!("docker://{name}"), &format!("oci:{}:x", copied.display())]);
+    skopeo(&[
+        "copy",
+        "--src-tls-verify=false",
+        &format!("docker://{name}"),
+        &format!("oci:{}:x", copied.display()),
+    ]);
     let fresh = std::sync::Arc::new(Home::new());
     let pulls = (0..4).map(|_| {
         let (fresh, name) = (fresh.clone(), name.clone());
-        tokio::spawn(async move { fresh.images.pull(&name, None, None, silent()).await.unwrap() })
+        tokio::spawn(async move {
+            fresh
+                .images
+                .pull(&name, None, None, silent())
+                .await
+                .unwrap()
+        })
     });
     for pull in pulls.collect::<Vec<_>>() {
         look(&fresh, &pull.await.unwrap());
@@ -160,13 +244,24 @@ async fn failures_have_names() {
         return;
     }
     let home = Home::new();
-    let Some(registry) = Registry::start(&home, true) else { return };
+    let Some(registry) = Registry::start(&home, true) else {
+        return;
+    };
     let name = registry.name("private");
     let anonymous = home.images.pull(&name, None, None, silent()).await;
-    assert!(matches!(anonymous, Err(Error::Unauthorized { .. })), "{anonymous:?}");
-    let wrong = Auth::Basic { username: "user".into(), password: "wrong".into() };
+    assert!(
+        matches!(anonymous, Err(Error::Unauthorized { .. })),
+        "{anonymous:?}"
+    );
+    let wrong = Auth::Basic {
+        username: "user".into(),
+        password: "wrong".into(),
+    };
     let refused = home.images.pull(&name, Some(wrong), None, silent()).await;
-    assert!(matches!(refused, Err(Error::Unauthorized { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(Error::Unauthorized { .. })),
+        "{refused:?}"
+    );
     drop(registry);
     let gone = home.images.pull(&name, None, None, silent()).await;
     assert!(matches!(gone, Err(Error::Unreachable { .. })), "{gone:?}");
@@ -179,14 +274,19 @@ async fn altered_layers_are_refused() {
         return;
     }
     let home = Home::new();
-    let Some(registry) = Registry::start(&home, false) else { return };
+    let Some(registry) = Registry::start(&home, false) else {
+        return;
+    };
     two_layers(&home).await;
     let name = registry.name("altered");
     home.images.tag("plim-two", &name).unwrap();
     home.images.push(&name, None, silent()).await.unwrap();
     let blobs = home.path("registry/docker/registry/v2/blobs/sha256");
     let mut altered = 0;
-    for directory in std::fs::read_dir(blobs).unwrap().flat_map(|d| std::fs::read_dir(d.unwrap().path()).unwrap()) {
+    for directory in std::fs::read_dir(blobs)
+        .unwrap()
+        .flat_map(|d| std::fs::read_dir(d.unwrap().path()).unwrap())
+    {
         let data = directory.unwrap().path().join("data");
         let mut bytes = std::fs::read(&data).unwrap();
         if bytes.starts_with(&[0x1f, 0x8b]) {
@@ -199,7 +299,10 @@ async fn altered_layers_are_refused() {
     assert_eq!(altered, 2);
     let fresh = Home::new();
     let error = fresh.images.pull(&name, None, None, silent()).await;
-    assert!(matches!(error, Err(Error::DigestMismatch { .. })), "{error:?}");
+    assert!(
+        matches!(error, Err(Error::DigestMismatch { .. })),
+        "{error:?}"
+    );
     assert!(fresh.images.list().is_empty());
     assert_eq!(fresh.leftovers(), Vec::<String>::new());
 }
@@ -210,24 +313,56 @@ async fn platforms_are_selected_from_an_index() {
         return;
     }
     let home = Home::new();
-    let Some(registry) = Registry::start(&home, false) else { return };
+    let Some(registry) = Registry::start(&home, false) else {
+        return;
+    };
     two_layers(&home).await;
     let name = registry.name("single");
     home.images.tag("plim-two", &name).unwrap();
     let digest = home.images.push(&name, None, silent()).await.unwrap();
-    let manifest = |platform: &str| format!(
-        "{{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"digest\":\"{digest}\",\"size\":SIZE,\"platform\":{{\"os\":\"linux\",\"architecture\":\"{platform}\"}}}}"
-    );
+    let manifest = |platform: &str| {
+        format!(
+            "{{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"digest\":\"{digest}\",\"size\":SIZE,\"platform\":{{\"os\":\"linux\",\"architecture\":\"{platform}\"}}}}"
+        )
+    };
     let url = format!("http://127.0.0.1:{}/v2/single/manifests", registry.port);
-    let body = Command::new("curl").args(["-sf", "-H", "Accept: application/vnd.oci.image.manifest.v1+json", &format!("{url}/latest")]).output().unwrap().stdout;
+    let body = Command::new("curl")
+        .args([
+            "-sf",
+            "-H",
+            "Accept: application/vnd.oci.image.manifest.v1+json",
+            &format!("{url}/latest"),
+        ])
+        .output()
+        .unwrap()
+        .stdout;
     let host = Platform::host().architecture;
     let index = format!("{{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"manifests\":[{}]}}", manifest(&host))
         .replace("SIZE", &body.len().to_string());
-    let status = Command::new("curl").args(["-sf", "-X", "PUT", "-H", "Content-Type: application/vnd.oci.image.index.v1+json", "-d", &index, &format!("{url}/multi")]).status().unwrap();
+    let status = Command::new("curl")
+        .args([
+            "-sf",
+            "-X",
+            "PUT",
+            "-H",
+            "Content-Type: application/vnd.oci.image.index.v1+json",
+            "-d",
+            &index,
+            &format!("{url}/multi"),
+        ])
+        .status()
+        .unwrap();
     assert!(status.success());
     let fresh = Home::new();
     let multi = registry.name("single:multi");
-    look(&fresh, &fresh.images.pull(&multi, None, None, silent()).await.unwrap());
+    look(
+        &fresh,
+        &fresh
+            .images
+            .pull(&multi, None, None, silent())
+            .await
+            .unwrap(),
+    );
     let other = Platform::parse("linux/s390x");
     let none = fresh.images.pull(&multi, None, other, silent()).await;
     assert!(matches!(none, Err(Error::NoPlatform { .. })), "{none:?}");
@@ -242,23 +377,51 @@ async fn saved_archives_load_here_and_from_skopeo() {
     let original = two_layers(&home).await;
     let saved = save(&home, "plim-two").await;
     let fresh = Home::new();
-    let loaded = fresh.images.load(tokio::fs::File::open(&saved).await.unwrap()).await.unwrap();
+    let loaded = fresh
+        .images
+        .load(tokio::fs::File::open(&saved).await.unwrap())
+        .await
+        .unwrap();
     assert_eq!(loaded.len(), 1);
-    assert_eq!((&loaded[0].id, &loaded[0].tags), (&original.id, &vec!["plim-two:latest".to_owned()]));
+    assert_eq!(
+        (&loaded[0].id, &loaded[0].tags),
+        (&original.id, &vec!["plim-two:latest".to_owned()])
+    );
     look(&fresh, &loaded[0]);
     if !Path::new("/usr/bin/skopeo").exists() {
         eprintln!("SKIPPED: skopeo is not installed");
         return;
     }
     let archive = home.path("skopeo-oci.tar");
-    skopeo(&["copy", &format!("docker-archive:{}", saved.display()), &format!("oci-archive:{}:plim/other:2", archive.display())]);
+    skopeo(&[
+        "copy",
+        &format!("docker-archive:{}", saved.display()),
+        &format!("oci-archive:{}:plim/other:2", archive.display()),
+    ]);
     let other = Home::new();
-    let loaded = other.images.load(tokio::fs::File::open(&archive).await.unwrap()).await.unwrap();
+    let loaded = other
+        .images
+        .load(tokio::fs::File::open(&archive).await.unwrap())
+        .await
+        .unwrap();
     assert_eq!(loaded[0].tags, ["plim/other:2"]);
     look(&other, &loaded[0]);
     // Saved once more: the layers came compressed, their content is the same.
     let again = save(&other, "plim/other:2").await;
     let third = Home::new();
-    look(&third, &third.images.load(tokio::fs::File::open(&again).await.unwrap()).await.unwrap()[0]);
-    assert!(third.images.load(std::io::Cursor::new(b"nothing".to_vec())).await.is_err());
+    look(
+        &third,
+        &third
+            .images
+            .load(tokio::fs::File::open(&again).await.unwrap())
+            .await
+            .unwrap()[0],
+    );
+    assert!(
+        third
+            .images
+            .load(std::io::Cursor::new(b"nothing".to_vec()))
+            .await
+            .is_err()
+    );
 }

@@ -28,7 +28,7 @@ const REFUSAL_MAX: usize = 4096;
 #[derive(Debug, thiserror::Error)]
 enum ScrapeError {
     #[error("the node's kubelet could not be reached: {0}")]
-    Unreachable(#[source] kube::Error),
+    Unreachable(#[source] Box<kube::Error>),
     #[error("the node's page broke off or is longer than allowed: {0}")]
     Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the node answered {code}: {text}")]
@@ -222,7 +222,7 @@ async fn fetch(server: &Server, node: &str) -> Result<(String, Timestamp), Scrap
         .client
         .send(request)
         .await
-        .map_err(ScrapeError::Unreachable)?;
+        .map_err(|error| ScrapeError::Unreachable(Box::new(error)))?;
     let status = response.status();
     let limit = if status.is_success() {
         server.config.page_bytes_max

@@ -28,31 +28,55 @@ fn page() -> String {
 
 #[tokio::test]
 async fn usage_of_a_pod_is_told_while_the_pod_exists() {
-    let data = tempfile::Builder::new().prefix("plimsoll-metrics-").tempdir().expect("a directory");
+    let data = tempfile::Builder::new()
+        .prefix("plimsoll-metrics-")
+        .tempdir()
+        .expect("a directory");
     let store = Arc::new(store::EmbeddedStore::in_memory().expect("a store"));
-    let server = ApiServer::open(apiserver::Config::new(data.path()), store).await.expect("an API server");
+    let server = ApiServer::open(apiserver::Config::new(data.path()), store)
+        .await
+        .expect("an API server");
     let inner = server.client_service(Identity::admin());
     let with_kubelet = tower::service_fn(move |request: http::Request<kube::client::Body>| {
         let inner = inner.clone();
         async move {
             if request.uri().path() == "/api/v1/nodes/one/proxy/metrics/resource" {
-                let body = Full::new(Bytes::from(page())).map_err(|never| match never {}).boxed_unsync();
+                let body = Full::new(Bytes::from(page()))
+                    .map_err(|never| match never {})
+                    .boxed_unsync();
                 return Ok::<_, BoxError>(http::Response::new(body));
             }
             inner.oneshot(request).await
         }
     });
     let interval = Duration::from_millis(50);
-    let collector = Server::new(Client::new(with_kubelet, "default"), Config { interval, ..Config::default() });
-    let resources = metrics::resources().iter().map(|resource| AggregatedResource {
-        name: resource.name.to_owned(),
-        singular: resource.singular.to_owned(),
-        kind: resource.kind.to_owned(),
-        namespaced: resource.namespaced,
-        verbs: resource.verbs.iter().map(|verb| (*verb).to_owned()).collect(),
-        short_names: Vec::new(),
-    });
-    server.aggregate(metrics::GROUP, metrics::VERSION, resources.collect(), collector.service());
+    let collector = Server::new(
+        Client::new(with_kubelet, "default"),
+        Config {
+            interval,
+            ..Config::default()
+        },
+    );
+    let resources = metrics::resources()
+        .iter()
+        .map(|resource| AggregatedResource {
+            name: resource.name.to_owned(),
+            singular: resource.singular.to_owned(),
+            kind: resource.kind.to_owned(),
+            namespaced: resource.namespaced,
+            verbs: resource
+                .verbs
+                .iter()
+                .map(|verb| (*verb).to_owned())
+                .collect(),
+            short_names: Vec::new(),
+        });
+    server.aggregate(
+        metrics::GROUP,
+        metrics::VERSION,
+        resources.collect(),
+        collector.service(),
+    );
     let shutdown = CancellationToken::new();
     let task = tokio::spawn({
         let (collector, shutdown) = (collector.clone(), shutdown.clone());
@@ -62,17 +86,24 @@ async fn usage_of_a_pod_is_told_while_the_pod_exists() {
     let client = server.in_process_client(Identity::admin());
     let nodes: Api<Node> = Api::all(client.clone());
     let node = serde_json::from_value(json!({"metadata": {"name": "one"}})).expect("a node");
-    nodes.create(&PostParams::default(), &node).await.expect("created");
+    nodes
+        .create(&PostParams::default(), &node)
+        .await
+        .expect("created");
     let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
     let pod = json!({
         "metadata": {"name": "web-0", "labels": {"app": "web"}},
         "spec": {"containers": [{"name": "web", "image": "web"}]},
     });
     let pod = serde_json::from_value(pod).expect("a pod");
-    pods.create(&PostParams::default(), &pod).await.expect("created");
+    pods.create(&PostParams::default(), &pod)
+        .await
+        .expect("created");
 
     let list = async |selector: &str| -> Vec<Value> {
-        let uri = format!("/apis/metrics.k8s.io/v1beta1/namespaces/default/pods?labelSelector={selector}");
+        let uri = format!(
+            "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods?labelSelector={selector}"
+        );
         let request = http::Request::get(uri).body(Vec::new()).expect("a request");
         let list: Value = client.request(request).await.expect("an answer");
         list["items"].as_array().cloned().unwrap_or_default()
@@ -89,11 +120,17 @@ async fn usage_of_a_pod_is_told_while_the_pod_exists() {
     };
     let items = until(1).await;
     assert_eq!(items[0]["metadata"]["labels"]["app"], "web");
-    let cpu = items[0]["containers"][0]["usage"]["cpu"].as_str().expect("a quantity");
-    let cpu = autoscale::quantity::Quantity::parse(cpu).expect("a quantity").milli_value();
+    let cpu = items[0]["containers"][0]["usage"]["cpu"]
+        .as_str()
+        .expect("a quantity");
+    let cpu = autoscale::quantity::Quantity::parse(cpu)
+        .expect("a quantity")
+        .milli_value();
     assert!((499..=501).contains(&cpu), "{cpu}m");
     assert!(list("app%3Ddb").await.is_empty());
-    pods.delete("web-0", &kube::api::DeleteParams::default().grace_period(0)).await.expect("deleted");
+    pods.delete("web-0", &kube::api::DeleteParams::default().grace_period(0))
+        .await
+        .expect("deleted");
     until(0).await;
     shutdown.cancel();
     task.await.expect("the collector ends cleanly");

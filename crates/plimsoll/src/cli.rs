@@ -41,8 +41,8 @@ pub enum Verb {
     /// Show the main job live: build, deploy, load, scale up and down
     Demo(demo::Options),
     /// Drive HTTP load at an address and report rates and latencies
-    #[command(hide = true)]
-    Load(load::Options),
+    #[command(name = "load-test")]
+    LoadTest(load::Options),
     #[command(flatten)]
     Cluster(cluster::Verb),
     #[command(flatten)]

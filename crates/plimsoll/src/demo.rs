@@ -160,7 +160,7 @@ async fn service_address(instance: &Instance) -> Result<String> {
 fn loaded(instance: &Instance, address: &str, latest: &Mutex<Sample>, screen: &mut Screen) -> Result<i32> {
     let _ = instance;
     let child = Command::new(std::env::current_exe()?)
-        .arg("load")
+        .arg("load-test")
         .arg(format!("http://{address}/cgi-bin/work"))
         .args(["--rate", &LOAD_PER_SECOND.to_string(), "--seconds", &LOAD_SECONDS.to_string()])
         .stdout(Stdio::piped())

@@ -60,7 +60,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             need_root("demo")?;
             return demo::run(options, cli.data_dir.as_deref());
         }
-        Verb::Load(options) => return load::run(&options),
+        Verb::LoadTest(options) => return load::run(&options),
         Verb::Cluster(verb) => return cluster::run(&Instance::existing(&data_dir)?, verb),
         Verb::Container(verb) => return container::run(&Instance::existing(&data_dir)?, verb),
     }

@@ -29,8 +29,8 @@ const REMIND: Duration = Duration::from_secs(300);
 
 /// What the loop reacts to.
 enum Input {
-    Pod(watcher::Event<Pod>),
-    Node(watcher::Event<Node>),
+    Pod(Box<watcher::Event<Pod>>),
+    Node(Box<watcher::Event<Node>>),
     Outcome(Outcome),
     Remind,
 }
@@ -85,11 +85,11 @@ fn inputs(
     let pods = watcher(Api::<Pod>::all(client.clone()), config())
         .modify(|pod| pod.metadata.managed_fields = None)
         .backoff(TriggerBackoff::default())
-        .filter_map(|event| async { accept(event).map(Input::Pod) });
+        .filter_map(|event| async { accept(event).map(|event| Input::Pod(Box::new(event))) });
     let nodes = watcher(Api::<Node>::all(client.clone()), config())
         .modify(|node| node.metadata.managed_fields = None)
         .backoff(TriggerBackoff::default())
-        .filter_map(|event| async { accept(event).map(Input::Node) });
+        .filter_map(|event| async { accept(event).map(|event| Input::Node(Box::new(event))) });
     let results = tokio_stream::wrappers::UnboundedReceiverStream::new(results).map(Input::Outcome);
     let reminders = tokio_stream::wrappers::IntervalStream::new(tokio::time::interval(REMIND / 5))
         .map(|_| Input::Remind);
@@ -128,8 +128,8 @@ struct Scheduler {
 impl Scheduler {
     fn take(&mut self, input: Input) {
         match input {
-            Input::Pod(event) => self.take_pod_event(event),
-            Input::Node(event) => self.take_node_event(event),
+            Input::Pod(event) => self.take_pod_event(*event),
+            Input::Node(event) => self.take_node_event(*event),
             Input::Remind => self.queue.retry_all(),
             Input::Outcome(Outcome::Bound { uid }) => self.queue.remove(&uid),
             Input::Outcome(Outcome::Void { uid }) => {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 /// Longer than anything here takes on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn start(cpus: &str) -> (Client, impl Drop) {
+async fn start(cpus: &str) -> (Client, Guard) {
     let data = tempfile::Builder::new()
         .prefix("plimsoll-scheduler-")
         .tempdir()
@@ -45,10 +45,6 @@ async fn start(cpus: &str) -> (Client, impl Drop) {
 
 #[allow(dead_code, reason = "held for their Drop")]
 struct Guard(tokio_util::sync::DropGuard, tempfile::TempDir);
-
-impl Drop for Guard {
-    fn drop(&mut self) {}
-}
 
 async fn create(client: &Client, count: usize, cpu: &str) {
     let api: Api<Pod> = Api::namespaced(client.clone(), "default");

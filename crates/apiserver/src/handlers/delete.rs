@@ -171,6 +171,7 @@ pub(super) async fn delete_collection(
             query: context.query.clone(),
             accept: None,
             content_type: String::new(),
+            ending: context.ending.clone(),
         };
         match delete_named(&named, &object.name, &options).await {
             Ok((value, _)) => items.push(value),

@@ -16,8 +16,8 @@ const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
 /// A fresh uid (version 4).
 pub(crate) fn new_uid() -> String {
     let mut bytes: [u8; 16] = rand::rng().random();
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
     format!(
         "{}-{}-{}-{}-{}",

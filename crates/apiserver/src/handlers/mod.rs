@@ -1,6 +1,7 @@
 //! The way of a request: authenticate, authorise, find the resource, dispatch.
 
 pub(crate) mod addresses;
+mod binding;
 mod body;
 mod delete;
 mod list;
@@ -19,8 +20,10 @@ pub(crate) use scale::selector_text;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use http::Method;
 use http::request::Parts;
+use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Decision, Identity};
 use crate::path::{RequestInfo, ResourceInfo};
@@ -39,6 +42,8 @@ pub(crate) struct Context {
     pub query: Query,
     pub accept: Option<String>,
     pub content_type: String,
+    /// Ends the request's stream: the listener it came by shuts down.
+    pub ending: CancellationToken,
 }
 
 impl Context {
@@ -72,9 +77,16 @@ pub(crate) fn handle(
     request: http::Request<RequestBody>,
 ) -> futures::future::BoxFuture<'static, Response> {
     Box::pin(async move {
-        match route(state, identity, request).await {
-            Ok(response) => response,
-            Err(error) => respond::error(&error),
+        // A bug in one request must not end the connection, or the role, that made it.
+        let answer = std::panic::AssertUnwindSafe(route(state, identity, request))
+            .catch_unwind()
+            .await;
+        match answer {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => respond::error(&error),
+            Err(_) => respond::error(&ApiError::internal(
+                "this request met a bug in the API server",
+            )),
         }
     })
 }
@@ -92,6 +104,7 @@ async fn route(
         return Ok(respond::text("ok"));
     }
     let identity = identity.ok_or_else(ApiError::unauthorized)?;
+    let identity = impersonated(&state, identity, request.headers())?;
     let query = Query::parse(request.uri().query())?;
     let watch = query.flag("watch");
     let info =
@@ -115,6 +128,11 @@ async fn route(
                     .get(name)
                     .and_then(|v: &http::HeaderValue| v.to_str().ok())
             };
+            let ending = parts
+                .extensions
+                .get::<CancellationToken>()
+                .cloned()
+                .unwrap_or_default();
             let context = Context {
                 state,
                 identity,
@@ -125,10 +143,42 @@ async fn route(
                 content_type: header(http::header::CONTENT_TYPE)
                     .unwrap_or_default()
                     .to_owned(),
+                ending,
             };
             dispatch(context, parts, body).await
         }
     }
+}
+
+/// The identity that `Impersonate-User` and `Impersonate-Group` ask for; super-users alone may ask.
+fn impersonated(
+    state: &State,
+    identity: Identity,
+    headers: &http::HeaderMap,
+) -> Result<Identity, ApiError> {
+    let text = |value: &http::HeaderValue| value.to_str().map(str::to_owned).ok();
+    let Some(user) = headers.get("impersonate-user").and_then(text) else {
+        return Ok(identity);
+    };
+    let asked = RequestInfo {
+        verb: "impersonate".into(),
+        path: String::new(),
+        resource: Some(ResourceInfo {
+            version: "v1".into(),
+            resource: "users".into(),
+            name: user.clone(),
+            ..ResourceInfo::default()
+        }),
+    };
+    if state.authorizer.read().authorize(&identity, &asked) == Decision::Deny {
+        return Err(denied(&identity, &asked));
+    }
+    let groups = headers
+        .get_all("impersonate-group")
+        .iter()
+        .filter_map(text)
+        .collect();
+    Ok(Identity { user, groups })
 }
 
 fn aggregated(state: &State, info: &RequestInfo) -> Option<Arc<crate::aggregate::Aggregated>> {
@@ -180,7 +230,7 @@ async fn dispatch(context: Context, parts: Parts, body: RequestBody) -> Result<R
             _ => Err(ApiError::method_not_allowed()),
         },
         "binding" | "eviction" => match parts.method {
-            Method::POST if info.subresource == "binding" => write::bind(&context, &body).await,
+            Method::POST if info.subresource == "binding" => binding::bind(&context, &body).await,
             Method::POST => delete::evict(&context, &body).await,
             _ => Err(ApiError::method_not_allowed()),
         },

@@ -120,6 +120,7 @@ async fn set(
         query: context.query.clone(),
         accept: None,
         content_type: String::new(),
+        ending: context.ending.clone(),
     };
     let written = write::modify(&main, dry_run, |served| {
         let scale = change(&scale_of(served))?;

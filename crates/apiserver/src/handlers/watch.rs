@@ -39,6 +39,7 @@ struct Watcher {
     /// `None` when the client wants none.
     next_bookmark: Option<Instant>,
     shutdown: CancellationToken,
+    ending: CancellationToken,
     ended: bool,
 }
 
@@ -79,6 +80,7 @@ pub(super) async fn watch(context: Context, options: &ListOptions) -> Result<Res
         deadline: now + timeout,
         next_bookmark: options.bookmarks.then(|| now + BOOKMARK_INTERVAL),
         shutdown: context.state.shutdown.clone(),
+        ending: context.ending.clone(),
         ended: false,
         cache,
     };
@@ -189,6 +191,7 @@ impl Watcher {
                     }
                 }
                 () = self.shutdown.cancelled() => return None,
+                () = self.ending.cancelled() => return None,
                 () = tokio::time::sleep_until(wake) => {
                     let now = Instant::now();
                     if now >= self.deadline {

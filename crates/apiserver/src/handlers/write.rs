@@ -7,13 +7,14 @@ use super::body::{self, Decoded};
 use super::respond::{self, Response};
 use super::{Context, list, metadata};
 use crate::object::{self, text};
-use crate::registry::Problems;
+use crate::registry::{self, Kind, Problems};
+use crate::schema::{self, Schemas};
 use crate::status::ApiError;
 
 /// How often a generated name is tried anew when it is taken.
 const NAME_ATTEMPTS: usize = 8;
 /// How often a write without a resource version is tried anew when another one came first.
-const CONFLICT_ATTEMPTS: usize = 32;
+pub(super) const CONFLICT_ATTEMPTS: usize = 32;
 
 /// POST of a new object.
 pub(super) async fn create(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
@@ -38,7 +39,7 @@ pub(crate) async fn create_value(
     }
     metadata::create(context, &mut value);
     (kind.defaults)(&mut value);
-    kind.to_stored(&mut value);
+    store_form(kind, &mut value)?;
     (kind.prepare_create)(&mut value);
     metadata::tidy(&mut value);
     let generate = text(&value, &["metadata", "generateName"]).to_owned();
@@ -99,6 +100,27 @@ pub(crate) async fn create_value(
     Err(ApiError::internal("no attempt was made"))
 }
 
+/// Brings an object into the stored version. What a conversion takes from annotations is text that people
+/// write, so its result is defaulted and checked as the stored version is.
+fn store_form(kind: &Kind, value: &mut Value) -> Result<(), ApiError> {
+    kind.to_stored(value);
+    let Some(stored) = kind
+        .conversion
+        .as_ref()
+        .and_then(|_| registry::stored_row(kind))
+    else {
+        return Ok(());
+    };
+    let gvk = stored.gvk();
+    if let Some(problem) = Schemas::load().type_errors(&gvk, value) {
+        let words = schema::cannot_be_handled(kind.kind, kind.version, &gvk.kind, &problem);
+        return Err(ApiError::bad_request(words));
+    }
+    object::strip_nulls(value);
+    (stored.defaults)(value);
+    Ok(())
+}
+
 /// PUT of an object, its status or (namespaces) its finalizers.
 pub(super) async fn update(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
     let dry_run = context.dry_run()?;
@@ -157,7 +179,7 @@ pub(super) async fn modify(
             return Err(ApiError::modified(kind.group, kind.plural, name));
         }
         (kind.defaults)(&mut new);
-        kind.to_stored(&mut new);
+        store_form(kind, &mut new)?;
         prepare(context, &mut new, &old)?;
         metadata::tidy(&mut new);
         // The claim is let go when the write does not happen.
@@ -333,88 +355,4 @@ async fn admit_namespace(context: &Context, name: &str) -> Result<(), ApiError> 
         }]);
     }
     Err(error)
-}
-
-/// POST of `pods/binding`: the scheduler's decision.
-pub(super) async fn bind(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
-    let gvk = crate::schema::Gvk::gvk("", "v1", "Binding");
-    let Decoded {
-        value: binding,
-        warnings,
-    } = body::decode(context, body, &gvk)?;
-    let dry_run = context.dry_run()?;
-    let node = text(&binding, &["target", "name"]).to_owned();
-    let kind = text(&binding, &["target", "kind"]);
-    if node.is_empty() || !matches!(kind, "" | "Node" | "Minion") {
-        let mut problems = Problems::default();
-        if node.is_empty() {
-            problems.required("target.name", "");
-        } else {
-            problems.not_supported("target.kind", &kind.into(), &["Node", "<empty>"]);
-        }
-        return Err(ApiError::invalid(
-            "",
-            "Binding",
-            text(&binding, &["metadata", "name"]),
-            problems.0,
-        ));
-    }
-    let name = &context.info.name;
-    let conflict = |why: String| ApiError::conflict("", "pods/binding", name, &why);
-    let key = context.kind.key(&context.info.namespace, name);
-    for _ in 0..CONFLICT_ATTEMPTS {
-        let (found, _) = context
-            .state
-            .store
-            .get(&key)
-            .await
-            .map_err(|e| list::store_error(context, e))?;
-        let current = found.ok_or_else(|| context.not_found(name))?;
-        let mut pod = object::parse(&current.value, current.mod_revision);
-        let uid = text(&binding, &["metadata", "uid"]);
-        let actual = text(&pod, &["metadata", "uid"]);
-        if !uid.is_empty() && uid != actual {
-            return Err(conflict(format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {actual}"
-            )));
-        }
-        if !text(&pod, &["metadata", "deletionTimestamp"]).is_empty() {
-            return Err(conflict(format!(
-                "pod {name} is being deleted, cannot be assigned to a host"
-            )));
-        }
-        let bound = text(&pod, &["spec", "nodeName"]);
-        if !bound.is_empty() {
-            return Err(conflict(format!(
-                "pod {name} is already assigned to node {bound:?}"
-            )));
-        }
-        pod["spec"]["nodeName"] = node.as_str().into();
-        if let Some(annotations) = binding["metadata"]["annotations"].as_object() {
-            for (key, value) in annotations {
-                pod["metadata"]["annotations"][key] = value.clone();
-            }
-        }
-        let transition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
-            "lastTransitionTime": crate::time::now()});
-        let mut conditions = object::items(&pod, &["status", "conditions"]).to_vec();
-        conditions.retain(|c| c["type"] != "PodScheduled");
-        conditions.push(transition);
-        pod["status"]["conditions"] = conditions.into();
-        bump_generation(&mut pod);
-        if dry_run {
-            break;
-        }
-        match write(context, &current, &pod).await {
-            Ok(_) => break,
-            Err(store::Error::Conflict { .. }) => {}
-            Err(other) => return Err(list::store_error(context, other)),
-        }
-    }
-    let mut response = respond::value(
-        201,
-        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
-    );
-    respond::warn(&mut response, &warnings);
-    Ok(response)
 }

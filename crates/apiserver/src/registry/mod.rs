@@ -3,6 +3,7 @@
 pub mod columns;
 pub mod convert;
 pub mod defaults;
+mod fields;
 pub mod names;
 pub mod strategy;
 mod table;
@@ -82,6 +83,7 @@ pub struct Conversion {
 }
 
 /// A subresource with a handler of its own.
+#[derive(Clone, Copy, Debug)]
 pub struct Subresource {
     pub name: &'static str,
     pub kind: &'static str,
@@ -165,6 +167,13 @@ impl Kind {
         }
         value["apiVersion"] = self.api_version().into();
     }
+}
+
+/// The row of the version in which objects of a converted kind are stored.
+pub fn stored_row(kind: &Kind) -> Option<&'static Kind> {
+    all()
+        .iter()
+        .find(|k| k.storage == kind.storage && k.conversion.is_none())
 }
 
 /// The row of a resource.

@@ -1,7 +1,8 @@
 //! The rows: every served kind. To add one, add its row, its columns, defaults and validation.
 
+use super::fields::{EVENT, NEW_EVENT, POD, field};
 use super::names::{dns1035_label, dns1123_label, dns1123_subdomain, path_segment};
-use super::{Conversion, Field, Kind, Subresource, columns, convert, defaults, strategy, validate};
+use super::{Conversion, Kind, Subresource, columns, convert, defaults, strategy, validate};
 
 /// Every kind; versions of a group in the order of preference.
 pub fn all() -> &'static [Kind] {
@@ -36,10 +37,6 @@ const BASE: Kind = Kind {
     conversion: None,
 };
 
-const fn field(name: &'static str, path: &'static [&'static str]) -> Field {
-    Field { name, path }
-}
-
 const fn connect(
     name: &'static str,
     kind: &'static str,
@@ -55,55 +52,6 @@ const fn connect(
 }
 
 const STREAM: &[&str] = &["create", "get"];
-
-const POD_FIELDS: &[Field] = &[
-    field("spec.nodeName", &["spec", "nodeName"]),
-    field("spec.restartPolicy", &["spec", "restartPolicy"]),
-    field("spec.schedulerName", &["spec", "schedulerName"]),
-    field("spec.serviceAccountName", &["spec", "serviceAccountName"]),
-    field("spec.hostNetwork", &["spec", "hostNetwork"]),
-    field("status.phase", &["status", "phase"]),
-    field("status.podIP", &["status", "podIP"]),
-    field("status.nominatedNodeName", &["status", "nominatedNodeName"]),
-];
-
-const EVENT_FIELDS: &[Field] = &[
-    field("involvedObject.kind", &["involvedObject", "kind"]),
-    field("involvedObject.namespace", &["involvedObject", "namespace"]),
-    field("involvedObject.name", &["involvedObject", "name"]),
-    field("involvedObject.uid", &["involvedObject", "uid"]),
-    field(
-        "involvedObject.apiVersion",
-        &["involvedObject", "apiVersion"],
-    ),
-    field(
-        "involvedObject.resourceVersion",
-        &["involvedObject", "resourceVersion"],
-    ),
-    field("involvedObject.fieldPath", &["involvedObject", "fieldPath"]),
-    field("reason", &["reason"]),
-    field("reportingComponent", &["reportingComponent"]),
-    field("source", &["source", "component"]),
-    field("type", &["type"]),
-];
-
-/// The stored form is core's, so the paths are core's too.
-const NEW_EVENT_FIELDS: &[Field] = &[
-    field("regarding.kind", &["involvedObject", "kind"]),
-    field("regarding.namespace", &["involvedObject", "namespace"]),
-    field("regarding.name", &["involvedObject", "name"]),
-    field("regarding.uid", &["involvedObject", "uid"]),
-    field("regarding.apiVersion", &["involvedObject", "apiVersion"]),
-    field(
-        "regarding.resourceVersion",
-        &["involvedObject", "resourceVersion"],
-    ),
-    field("regarding.fieldPath", &["involvedObject", "fieldPath"]),
-    field("reason", &["reason"]),
-    field("reportingController", &["reportingComponent"]),
-    field("source", &["source", "component"]),
-    field("type", &["type"]),
-];
 
 const HPA: Kind = Kind {
     group: "autoscaling",
@@ -156,7 +104,7 @@ static KINDS: [Kind; 21] = [
         singular: "event",
         short_names: &["ev"],
         storage: "/registry/events",
-        fields: EVENT_FIELDS,
+        fields: EVENT,
         columns: columns::EVENT,
         cells: columns::event,
         validate: validate::event,
@@ -236,7 +184,7 @@ static KINDS: [Kind; 21] = [
             connect("log", "PodLogOptions", &["get"]),
             connect("portforward", "PodPortForwardOptions", STREAM),
         ],
-        fields: POD_FIELDS,
+        fields: POD,
         columns: columns::POD,
         cells: columns::pod,
         defaults: defaults::pod,
@@ -386,7 +334,7 @@ static KINDS: [Kind; 21] = [
         singular: "event",
         short_names: &["ev"],
         storage: "/registry/events",
-        fields: NEW_EVENT_FIELDS,
+        fields: NEW_EVENT,
         columns: columns::EVENT,
         cells: columns::new_event,
         conversion: Some(Conversion {
@@ -431,40 +379,4 @@ static KINDS: [Kind; 21] = [
 ];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_are_consistent() {
-        let mut seen = std::collections::HashSet::new();
-        for kind in all() {
-            assert!(
-                seen.insert((kind.group, kind.version, kind.plural)),
-                "{} twice",
-                kind.plural
-            );
-            assert!(
-                !kind.kind.is_empty() && !kind.singular.is_empty(),
-                "{}",
-                kind.plural
-            );
-            if kind.storage.is_empty() {
-                continue;
-            }
-            assert!(
-                kind.storage.starts_with("/registry/") && !kind.storage.ends_with('/'),
-                "{}",
-                kind.plural
-            );
-            // Kinds under one prefix share a watch cache, so one reads the fields of the other.
-            let first = all()
-                .iter()
-                .find(|k| k.storage == kind.storage)
-                .expect("itself at least");
-            assert_eq!(first.fields.len(), kind.fields.len(), "{}", kind.plural);
-            for (a, b) in first.fields.iter().zip(kind.fields) {
-                assert_eq!(a.path, b.path, "{}", kind.plural);
-            }
-        }
-    }
-}
+mod tests;

@@ -314,38 +314,3 @@ async fn services_get_addresses() {
         .expect(200);
     assert_eq!(after["spec"]["clusterIP"], b["spec"]["clusterIP"]);
 }
-
-#[tokio::test]
-async fn autoscalers_are_one_object_in_two_versions() {
-    let server = Server::new().await;
-    let v1 = "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers";
-    let v2 = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers";
-    let object = json!({"metadata": {"name": "web"}, "spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 50,
-        "scaleTargetRef": {"kind": "Deployment", "name": "web", "apiVersion": "apps/v1"}}});
-    let created = server.post(v1, &object).await.expect(201);
-    assert_eq!(created["apiVersion"], "autoscaling/v1");
-    assert_eq!(created["spec"]["targetCPUUtilizationPercentage"], 50);
-    let mut seen = server.get(&format!("{v2}/web")).await.expect(200);
-    assert_eq!(seen["apiVersion"], "autoscaling/v2");
-    assert_eq!(
-        seen["spec"]["metrics"][0]["resource"]["target"],
-        json!({"type": "Utilization", "averageUtilization": 50})
-    );
-    seen["spec"]["behavior"] = json!({"scaleDown": {"stabilizationWindowSeconds": 1}});
-    server.put(&format!("{v2}/web"), &seen).await.expect(200);
-    let seen = server
-        .patch(
-            &format!("{v1}/web"),
-            "merge",
-            &json!({"spec": {"maxReplicas": 9}}),
-        )
-        .await
-        .expect(200);
-    assert_eq!(seen["spec"]["maxReplicas"], 9);
-    let seen = server.get(&format!("{v2}/web")).await.expect(200);
-    assert_eq!(
-        seen["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"],
-        1
-    );
-    assert!(seen["metadata"].get("annotations").is_none(), "{seen}");
-}

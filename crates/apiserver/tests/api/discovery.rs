@@ -167,6 +167,41 @@ async fn reviews_and_strangers() {
 }
 
 #[tokio::test]
+async fn masters_may_act_as_others() {
+    let mut server = Server::new().await;
+    let whoami = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let headers = [
+        ("content-type", "application/json"),
+        ("impersonate-user", "jane"),
+        ("impersonate-group", "a"),
+        ("impersonate-group", "b"),
+    ];
+    let user = server.ask("POST", whoami, &headers, "{}").await.expect(201);
+    assert_eq!(
+        user["status"]["userInfo"],
+        json!({"username": "jane", "groups": ["a", "b", "system:authenticated"]})
+    );
+    server
+        .ask("GET", CONFIG_MAPS, &headers, "")
+        .await
+        .refusal(403);
+    for identity in [
+        Identity::new("jane", &[]),
+        Identity::new("system:node:n", &["system:nodes"]),
+    ] {
+        server.identity = identity;
+        let message = server
+            .ask("POST", whoami, &headers, "{}")
+            .await
+            .refusal(403);
+        assert!(
+            message.contains("cannot impersonate resource \"users\""),
+            "{message}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn aggregated_apis_are_found_and_asked() {
     let server = Server::new().await;
     let service = tower::service_fn(|request: http::Request<Bytes>| async move {

@@ -133,6 +133,28 @@ async fn certificates_decide_who_asks() {
 }
 
 #[tokio::test]
+async fn watches_end_when_the_listener_does() {
+    let listening = listen().await;
+    let keys = &listening.keys;
+    let admin = keys.client_tls(&keys.admin().expect("admin")).expect("TLS");
+    let (head, mut stream) =
+        exchange(&listening, admin, "GET /api/v1/configmaps?watch=1 HTTP/1.1").await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    listening.shutdown.cancel();
+    let mut rest = Vec::new();
+    let end = stream.read_to_end(&mut rest);
+    tokio::time::timeout(std::time::Duration::from_secs(20), end)
+        .await
+        .expect("the stream ends")
+        .expect("cleanly");
+    assert!(
+        rest.ends_with(b"0\r\n\r\n"),
+        "the last chunk is the empty one"
+    );
+    listening.task.await.expect("serve ends");
+}
+
+#[tokio::test]
 async fn the_kubeconfig_works() {
     let listening = listen().await;
     let admin = listening.keys.admin().expect("admin");

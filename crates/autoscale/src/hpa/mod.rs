@@ -15,10 +15,13 @@ mod decision;
 mod defaults;
 mod ending;
 mod explain;
+mod field_error;
 mod inputs;
 mod metric;
 mod normalize;
+mod outside;
 mod pods;
+mod propose;
 mod replicas;
 mod run;
 mod usage;
@@ -33,6 +36,7 @@ pub use decision::{
 pub use defaults::{
     CPU_UTILIZATION_PERCENT, default_behavior, default_spec, scale_down_rules, scale_up_rules,
 };
+pub use field_error::FieldError;
 pub use inputs::{
     Container, ContainerUsage, Failure, Hpa, Inputs, MetricReading, OtherAutoscaler, Pod, PodUsage,
     PodValue, Reading, ReadyCondition, Recommendation, Scale, ScaleEvent, Settings, State,
@@ -43,7 +47,7 @@ pub use normalize::{
 pub use pods::{Sample, Samples, group_pods, requests, resource_samples};
 pub use replicas::{Context, by_average, by_utilization, by_value, by_value_per_pod, sum};
 pub use usage::{Utilization, average, utilization};
-pub use validate::{FieldError, validate_autoscaler, validate_scale};
+pub use validate::{validate_autoscaler, validate_scale};
 
 use run::Run;
 

@@ -3,16 +3,13 @@
 //! Source followed: `pkg/apis/autoscaling/validation/validation.go` (creation; the object's metadata is the API
 //! server's to validate).
 
-use std::fmt;
-
+use super::field_error::{Errors, FieldError};
+use crate::quantity::Quantity;
 use k8s_openapi::api::autoscaling::v2::{
     CrossVersionObjectReference, HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscalerSpec,
     MetricIdentifier, MetricSpec, MetricTarget,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
-use serde::{Deserialize, Serialize};
-
-use crate::quantity::Quantity;
 
 const WINDOW_SECONDS_MAX: i32 = 3600;
 const PERIOD_SECONDS_MAX: i32 = 1800;
@@ -24,23 +21,6 @@ const SOURCES: [&str; 5] = [
     "Resource",
 ];
 
-/// One error of one field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FieldError {
-    /// Path of the field, `spec.maxReplicas`.
-    pub field: String,
-    /// Reason of the cause in a Status: `FieldValueRequired`, `FieldValueInvalid`, ...
-    pub reason: String,
-    /// What is wrong, as the cause's message (`Invalid value: 0: must be greater than 0`).
-    pub message: String,
-}
-
-impl fmt::Display for FieldError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.message)
-    }
-}
-
 /// Validates a specification as it stands, after defaulting. `minimum_lower_bound` is the least that
 /// `minReplicas` may be: 0 with the feature gate HPAScaleToZero, else 1.
 pub fn validate_autoscaler(
@@ -48,11 +28,12 @@ pub fn validate_autoscaler(
     minimum_lower_bound: i32,
 ) -> Vec<FieldError> {
     let mut errors = Errors::default();
-    if let Some(minimum) = spec.min_replicas {
-        if minimum < minimum_lower_bound {
-            let detail = format!("must be greater than or equal to {minimum_lower_bound}");
-            errors.invalid("spec.minReplicas", minimum, &detail);
-        }
+    if let Some(minimum) = spec
+        .min_replicas
+        .filter(|minimum| *minimum < minimum_lower_bound)
+    {
+        let detail = format!("must be greater than or equal to {minimum_lower_bound}");
+        errors.invalid("spec.minReplicas", minimum, &detail);
     }
     if spec.max_replicas < 1 {
         errors.invalid(
@@ -108,66 +89,7 @@ pub fn validate_scale(replicas: i32) -> Vec<FieldError> {
     errors.list
 }
 
-#[derive(Default)]
-struct Errors {
-    list: Vec<FieldError>,
-}
-
 impl Errors {
-    fn push(&mut self, field: impl Into<String>, reason: &str, message: String) {
-        self.list.push(FieldError {
-            field: field.into(),
-            reason: reason.to_owned(),
-            message,
-        });
-    }
-
-    fn required(&mut self, field: impl Into<String>, detail: &str) {
-        let message = if detail.is_empty() {
-            "Required value".to_owned()
-        } else {
-            format!("Required value: {detail}")
-        };
-        self.push(field, "FieldValueRequired", message);
-    }
-
-    fn invalid(&mut self, field: impl Into<String>, value: impl fmt::Debug, detail: &str) {
-        self.push(
-            field,
-            "FieldValueInvalid",
-            format!("Invalid value: {value:?}: {detail}"),
-        );
-    }
-
-    fn forbidden(&mut self, field: impl Into<String>, detail: &str) {
-        self.push(field, "FieldValueForbidden", format!("Forbidden: {detail}"));
-    }
-
-    fn unsupported(&mut self, field: impl Into<String>, value: &str, supported: &[&str]) {
-        let supported: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
-        let message = format!(
-            "Unsupported value: {value:?}: supported values: {}",
-            supported.join(", ")
-        );
-        self.push(field, "FieldValueNotSupported", message);
-    }
-
-    fn path_segment(&mut self, field: String, value: &str) {
-        if value == "." || value == ".." {
-            self.invalid(field, value, &format!("may not be '{value}'"));
-            return;
-        }
-        for illegal in ["/", "%"] {
-            if value.contains(illegal) {
-                self.invalid(
-                    field.clone(),
-                    value,
-                    &format!("may not contain '{illegal}'"),
-                );
-            }
-        }
-    }
-
     fn reference(
         &mut self,
         reference: &CrossVersionObjectReference,
@@ -319,25 +241,6 @@ impl Errors {
         if target.average_utilization.is_some() && target.average_value.is_some() {
             let detail = "may not set both a target raw value and a target utilization";
             self.forbidden(format!("{path}.target.averageValue"), detail);
-        }
-    }
-
-    fn label(&mut self, field: String, value: &str) {
-        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        let valid = value.starts_with(inner)
-            && value.ends_with(inner)
-            && value.chars().all(|c| inner(c) || c == '-');
-        if value.len() > 63 {
-            self.invalid(field.clone(), value, "must be no more than 63 bytes");
-        }
-        if !valid {
-            self.invalid(
-                field,
-                value,
-                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must \
-                 start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for \
-                 validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
-            );
         }
     }
 

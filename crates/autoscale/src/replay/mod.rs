@@ -8,6 +8,9 @@ mod behavior;
 mod calculate;
 mod common;
 mod reconcile;
+mod reconcile_form;
+mod requests;
+mod validate;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -54,10 +57,10 @@ pub fn evaluate(case: &Value, now: Timestamp) -> CaseResult {
     let outcome = match table.as_str() {
         "replica_calc" => calculate::replica_calc(case, now),
         "group_pods" => calculate::group_pods(case, now),
-        "calculate_requests" => calculate::requests(case),
-        "utilization_ratio" => calculate::ratio(case),
+        "calculate_requests" => requests::requests(case),
+        "utilization_ratio" => requests::ratio(case),
         "reconcile" => reconcile::reconcile(case, now),
-        "build_quantity" => reconcile::build_quantity(case),
+        "build_quantity" => validate::build_quantity(case),
         "scaling_with_rules" => behavior::scaling_with_rules(case, now),
         "stabilize_no_behavior" => behavior::stabilize(case, now),
         "stabilize_with_behavior" => behavior::stabilize_with_behavior(case, now),
@@ -68,9 +71,9 @@ pub fn evaluate(case: &Value, now: Timestamp) -> CaseResult {
         "default_scale_up_rules" => behavior::default_rules(case, true),
         "default_scale_down_rules" => behavior::default_rules(case, false),
         "set_behavior_defaults" => behavior::default_behavior(case),
-        "validate_hpa" => reconcile::validate(case),
-        "validate_scale" => reconcile::validate_scale(case),
-        "decision" => reconcile::decision(case),
+        "validate_hpa" => validate::validate(case),
+        "validate_scale" => validate::validate_scale(case),
+        "decision" => validate::decision(case),
         other => Err(format!(
             "unknown table {other:?}: it is none that this version can evaluate"
         )),

@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 
 use autoscale::hpa::{
-    Container, ContainerUsage, Hpa, Inputs, Pod, PodUsage, Reading, ReadyCondition, Scale, Settings, State,
+    Container, ContainerUsage, Hpa, Inputs, Pod, PodUsage, Reading, ReadyCondition, Scale,
+    Settings, State,
 };
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus};
+use k8s_openapi::api::autoscaling::v2::{
+    HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus,
+};
 use serde_json::json;
 
 const REQUEST_MILLI: i64 = 100;
@@ -16,7 +19,11 @@ pub fn now() -> Timestamp {
     Timestamp::from_second(1_700_000_000).expect("a time")
 }
 
-pub fn spec(minimum: i32, maximum: i32, behavior: serde_json::Value) -> HorizontalPodAutoscalerSpec {
+pub fn spec(
+    minimum: i32,
+    maximum: i32,
+    behavior: serde_json::Value,
+) -> HorizontalPodAutoscalerSpec {
     serde_json::from_value(json!({
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
         "minReplicas": minimum,
@@ -85,4 +92,3 @@ pub fn inputs(spec: HorizontalPodAutoscalerSpec, usage_milli: &[Option<i64>]) ->
         },
     }
 }
-

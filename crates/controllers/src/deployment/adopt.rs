@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::error::{Error, is_not_found, status_code};
-use crate::objects;
+use crate::objects::{self, Matcher};
 use crate::shared::{orphans_in, owned_by};
 
 impl Context {
@@ -17,9 +17,8 @@ impl Context {
         &self,
         deployment: &Deployment,
     ) -> Result<Vec<Arc<ReplicaSet>>, Error> {
-        let matches = |set: &ReplicaSet| {
-            objects::selects(&deployment.spec.selector, set.metadata.labels.as_ref())
-        };
+        let matcher = Matcher::new(&deployment.spec.selector);
+        let matches = |set: &ReplicaSet| matcher.matches(set.metadata.labels.as_ref());
         let namespace = objects::namespace(deployment);
         let terminating = objects::is_terminating(deployment);
         let mut claimed = Vec::new();

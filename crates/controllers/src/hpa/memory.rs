@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use autoscale::State;
 use autoscale::hpa::OtherAutoscaler;
 use jiff::Timestamp;
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec};
 use parking_lot::Mutex;
 
 use crate::informer::revision_of;
@@ -31,7 +31,7 @@ struct Entry {
     namespace: String,
     name: String,
     running: bool,
-    generation: Option<i64>,
+    spec: Option<HorizontalPodAutoscalerSpec>,
     selector: Option<String>,
     state: State,
     decided_at: Option<Timestamp>,
@@ -67,7 +67,7 @@ impl Memory {
         entry.running = true;
         entry.namespace = objects::namespace(autoscaler).to_owned();
         entry.name = objects::name(autoscaler).to_owned();
-        entry.generation = autoscaler.metadata.generation;
+        entry.spec = Some(autoscaler.spec.clone());
         drop(entries);
         Some(Turn {
             memory: self.clone(),
@@ -75,12 +75,12 @@ impl Memory {
         })
     }
 
-    /// Whether this generation was never evaluated.
-    pub fn is_new_generation(&self, autoscaler: &HorizontalPodAutoscaler) -> bool {
+    /// Whether this specification was never evaluated. Generations do not tell: API servers before 1.37 do not
+    /// count an autoscaler's.
+    pub fn is_new(&self, autoscaler: &HorizontalPodAutoscaler) -> bool {
         let entries = self.entries.lock();
-        entries
-            .get(objects::uid(autoscaler))
-            .is_none_or(|entry| entry.generation != autoscaler.metadata.generation)
+        let entry = entries.get(objects::uid(autoscaler));
+        entry.is_none_or(|entry| entry.spec.as_ref() != Some(&autoscaler.spec))
     }
 
     /// Forgets one autoscaler.

@@ -116,7 +116,7 @@ impl Loop {
                 Some(changed) = changes.next() => {
                     let current = autoscalers.get(changed.metadata.namespace.as_deref(), objects::name(&*changed));
                     match current {
-                        Some(current) if self.evaluator.memory.is_new_generation(&current) => self.start(current),
+                        Some(current) if self.evaluator.memory.is_new(&current) => self.start(current),
                         Some(_) => {}
                         None => self.evaluator.memory.forget(objects::uid(&*changed)),
                     }

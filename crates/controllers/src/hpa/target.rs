@@ -23,10 +23,13 @@ const DISCOVERY_TTL: Duration = Duration::from_secs(60);
 const KINDS_MAX: usize = 256;
 const CONFLICT_RETRIES: u32 = 5;
 
+/// What discovery said, and when.
+type Answer = (Instant, Result<ApiResource, String>);
+
 /// Resolves kinds to resources.
 pub struct Targets {
     client: Client,
-    kinds: Mutex<HashMap<GroupVersionKind, (Instant, Result<ApiResource, String>)>>,
+    kinds: Mutex<HashMap<GroupVersionKind, Answer>>,
 }
 
 impl Targets {
@@ -57,10 +60,13 @@ impl Targets {
         {
             return Ok(ApiResource::from_gvk_with_plural(&gvk, plural));
         }
-        if let Some((at, found)) = self.kinds.lock().get(&gvk) {
-            if at.elapsed() < DISCOVERY_TTL {
-                return found.clone();
-            }
+        if let Some((_, found)) = self
+            .kinds
+            .lock()
+            .get(&gvk)
+            .filter(|(at, _)| at.elapsed() < DISCOVERY_TTL)
+        {
+            return found.clone();
         }
         let found = match discovery::pinned_kind(&self.client, &gvk).await {
             Ok((resource, _)) => Ok(resource),

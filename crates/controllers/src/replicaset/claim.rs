@@ -10,14 +10,14 @@ use serde_json::json;
 
 use super::Context;
 use crate::error::{Error, is_not_found, status_code};
-use crate::objects;
+use crate::objects::{self, Matcher};
 use crate::shared::{orphans_in, owned_by};
 
 impl Context {
     /// The pods that this set manages after adoption and release.
     pub(super) async fn claim(&self, set: &ReplicaSet) -> Result<Vec<Arc<Pod>>, Error> {
-        let matches =
-            |pod: &Pod| objects::selects(&set.spec.selector, pod.metadata.labels.as_ref());
+        let matcher = Matcher::new(&set.spec.selector);
+        let matches = |pod: &Pod| matcher.matches(pod.metadata.labels.as_ref());
         let mut claimed = Vec::new();
         for pod in self.shared.pods.by_index(&owned_by(objects::uid(set))) {
             if objects::namespace(&*pod) != objects::namespace(set) {

@@ -26,11 +26,6 @@ pub struct Cluster {
 impl Cluster {
     /// API server, controllers and scheduler; a node if `cpus` is given.
     pub async fn start(cpus: Option<u32>) -> Self {
-        Self::start_with_server(cpus).await.0
-    }
-
-    /// The same, with the server itself.
-    pub async fn start_with_server(cpus: Option<u32>) -> (Self, ApiServer) {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
@@ -62,7 +57,7 @@ impl Cluster {
             let node: Node = serde_json::from_value(json!({
                 "metadata": {"name": "one"},
                 "status": {
-                    "allocatable": {"cpu": cpus.to_string(), "memory": "64Gi", "pods": "500"},
+                    "allocatable": {"cpu": cpus.to_string(), "memory": "64Gi", "pods": "5000"},
                     "conditions": [{"type": "Ready", "status": "True"}],
                 },
             }))
@@ -91,7 +86,7 @@ impl Cluster {
                 api.get_opt("default").await.unwrap().is_some()
             })
             .await;
-        (cluster, server)
+        cluster
     }
 
     pub fn api<K>(&self) -> Api<K>

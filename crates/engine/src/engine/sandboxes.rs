@@ -1,32 +1,17 @@
 //! Sandboxes: create, start, update, stop, remove.
 
-use super::link::Link;
+use super::supervise::{END_MAX, end_process};
 use super::{Engine, Inner, Sandbox, SandboxNow, validate};
 use crate::error::Error;
 use crate::oci;
-use crate::proc::ProcessId;
 use crate::records::{self, SandboxRecord};
 use crate::spec::{PublishedPort, SandboxSpec, SandboxUpdate};
 use crate::status::{Event, SandboxState, SandboxStatus, Stats};
 use crate::supervisor::release;
-use crate::sys;
-use crate::wire::{Failure, Reply, Request};
+use crate::wire::{Reply, Request};
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use std::fs::File;
-use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::Command;
-
-/// How long a supervising process may take to get ready.
-const READY_MAX: Duration = Duration::from_secs(30);
-/// How long a supervising process may take to end when asked, and then when killed.
-const END_MAX: Duration = Duration::from_secs(15);
-const POLL: Duration = Duration::from_millis(5);
-/// Longest message of a supervising process that could not start.
-const MESSAGE_LENGTH_MAX: u64 = 64 << 10;
 
 impl Engine {
     /// Records a sandbox; nothing runs yet.

@@ -86,7 +86,8 @@ impl Container {
     /// Writes what waits for standard input as far as it goes without waiting.
     pub fn feed(&mut self) {
         let Some(fd) = self.stdin.as_ref().or(self.terminal.as_ref()) else {
-            if !self.starting {
+            // Before its first start it will want what was typed; without an open input it never will.
+            if !self.starting && self.state.is_some() {
                 self.stdin_waiting.clear();
             }
             return;

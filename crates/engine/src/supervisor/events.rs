@@ -3,9 +3,7 @@
 use super::client::{Client, Role, UNSENT_HIGH};
 use super::container::{STDIN_WAITING_MAX, Source};
 use super::ports::PortToken;
-use super::setup::release;
 use super::{ENDED_COUNT_MAX, Supervisor};
-use crate::records;
 use crate::status::ExitStatus;
 use crate::sys::{self, WaitStatus};
 use crate::wire::{Kind, Reply};
@@ -17,8 +15,6 @@ use std::time::{Duration, Instant};
 
 /// Connections at a time.
 const CLIENTS_MAX: usize = 256;
-/// How long ending waits for killed containers.
-pub const STOP_MAX: Duration = Duration::from_secs(10);
 /// Longest sleep while something has a deadline.
 const TICK: Duration = Duration::from_millis(500);
 /// Reads of one output in a row, so that one noisy container does not starve the others.
@@ -223,7 +219,7 @@ impl Supervisor {
     }
 
     /// Reads once; false when there is nothing (more) to read.
-    fn read_output(&mut self, key: u64, source: Source) -> bool {
+    pub(super) fn read_output(&mut self, key: u64, source: Source) -> bool {
         let Some(container) = self.containers.get_mut(&key) else {
             return false;
         };

@@ -303,11 +303,7 @@ mod tests {
     #[test]
     fn input_waits_for_the_container_and_ends_after_the_last_byte() {
         let (ours, theirs) = pipe(false).expect("pipe");
-        let mut container = Container {
-            stdin: None,
-            starting: true,
-            ..Container::new("c")
-        };
+        let mut container = Container::new("c");
         container.stdin_waiting.extend(b"early");
         container.stdin_ending = true;
         container.feed();

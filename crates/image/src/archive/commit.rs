@@ -26,7 +26,11 @@ pub(crate) async fn commit(
     file.rootfs.diff_ids = record.layers;
     file.rootfs.diff_ids.push(diff_id);
     file.created = Some(now.clone());
-    file.history.push(History { created: Some(now), comment: "commit".into(), ..History::default() });
+    file.history.push(History {
+        created: Some(now),
+        comment: "commit".into(),
+        ..History::default()
+    });
     edit(&mut file);
     store.add_image(&file, None, &tags, None, true)
 }

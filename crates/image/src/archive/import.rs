@@ -29,7 +29,13 @@ pub(crate) async fn import(
         let layer = layer_directory(&directory)?;
         unpack_compressed(bridge, &Unpack::layer(&layer, store.options.limits))?;
         let diff_id = store.install_directory(&layer)?;
-        store.add_image(&one_layer(diff_id, config, "Imported from a tar archive"), None, &tags, None, true)
+        store.add_image(
+            &one_layer(diff_id, config, "Imported from a tar archive"),
+            None,
+            &tags,
+            None,
+            true,
+        )
     })
     .await
 }
@@ -51,7 +57,11 @@ const APPLETS: &str = "[ ash awk basename cat chgrp chmod chown cp cut date dd d
     sha256sum sleep sort stat stty sync tail tar tee telnet test time timeout top touch tr traceroute true truncate tty \
     umount uname uniq unzip uptime usleep vi watch wc wget which whoami xargs yes zcat";
 
-pub(crate) async fn busybox(store: &Store, program: &Path, reference: &str) -> Result<Image, Error> {
+pub(crate) async fn busybox(
+    store: &Store,
+    program: &Path,
+    reference: &str,
+) -> Result<Image, Error> {
     let tag = local_tag(reference)?;
     let _busy = store.busy();
     let diff_id = blocking(|| {
@@ -67,11 +77,20 @@ pub(crate) async fn busybox(store: &Store, program: &Path, reference: &str) -> R
         cmd: Some(vec!["sh".into()]),
         ..ImageConfig::default()
     };
-    store.add_image(&one_layer(diff_id, config, "busybox"), None, &[tag], None, true)
+    store.add_image(
+        &one_layer(diff_id, config, "busybox"),
+        None,
+        &[tag],
+        None,
+        true,
+    )
 }
 
 fn fill_busybox(root: &Path, program: &Path) -> std::io::Result<()> {
-    for directory in ["bin", "etc", "dev", "home", "proc", "root", "sys", "tmp", "usr/bin", "usr/sbin", "sbin", "var/run"] {
+    for directory in [
+        "bin", "etc", "dev", "home", "proc", "root", "sys", "tmp", "usr/bin", "usr/sbin", "sbin",
+        "var/run",
+    ] {
         std::fs::create_dir_all(root.join(directory))?;
     }
     std::fs::set_permissions(root.join("tmp"), PermissionsExt::from_mode(0o1777))?;
@@ -81,14 +100,23 @@ fn fill_busybox(root: &Path, program: &Path) -> std::io::Result<()> {
         symlink("busybox", root.join("bin").join(applet))?;
     }
     let nobody = "nobody:x:65534:65534:nobody:/home:/bin/false\n";
-    std::fs::write(root.join("etc/passwd"), format!("root:x:0:0:root:/root:/bin/sh\n{nobody}"))?;
+    std::fs::write(
+        root.join("etc/passwd"),
+        format!("root:x:0:0:root:/root:/bin/sh\n{nobody}"),
+    )?;
     std::fs::write(root.join("etc/group"), "root:x:0:\nnobody:x:65534:\n")
 }
 
 fn set_times(directory: &Path) -> Result<(), Error> {
     use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
-    let epoch = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let times = Timestamps { last_access: epoch, last_modification: epoch };
+    let epoch = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: epoch,
+        last_modification: epoch,
+    };
     for entry in std::fs::read_dir(directory).map_err(Error::io("read", directory))? {
         let path = entry.map_err(Error::io("read", directory))?.path();
         if path.is_dir() && !path.is_symlink() {
@@ -108,7 +136,11 @@ fn one_layer(diff_id: String, config: ImageConfig, comment: &str) -> ConfigFile 
         os: platform.os,
         config,
         created: Some(now.clone()),
-        history: vec![History { created: Some(now), comment: comment.into(), ..History::default() }],
+        history: vec![History {
+            created: Some(now),
+            comment: comment.into(),
+            ..History::default()
+        }],
         ..ConfigFile::default()
     };
     file.rootfs.diff_ids.push(diff_id);

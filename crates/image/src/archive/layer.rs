@@ -34,7 +34,11 @@ pub(crate) fn install(
     Unpack::layer(&layer, store.options.limits).run(&mut plain)?;
     let (_, actual, _) = plain.finish();
     if actual != diff_id {
-        return Err(Error::DigestMismatch { what: "layer content".into(), expected: diff_id.into(), actual });
+        return Err(Error::DigestMismatch {
+            what: "layer content".into(),
+            expected: diff_id.into(),
+            actual,
+        });
     }
     // What the directory gives again by itself need not be kept a second time.
     let blob = match blob {
@@ -52,7 +56,11 @@ fn keep(store: &Store, mut file: &File) -> Result<BlobRecord, Error> {
     std::io::copy(&mut file, &mut writer).map_err(broken())?;
     let (digest, size) = store.blobs.commit(writer, None)?;
     let media_type = media_type(&store.blobs.open_blob(&digest)?);
-    Ok(BlobRecord { digest, media_type, size })
+    Ok(BlobRecord {
+        digest,
+        media_type,
+        size,
+    })
 }
 
 /// OCI media type by content.

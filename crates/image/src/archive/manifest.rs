@@ -50,9 +50,16 @@ pub(crate) struct DescriptorPlatform {
 
 impl Manifest {
     pub fn parse(bytes: &[u8], what: &str) -> Result<Manifest, Error> {
-        let manifest: Manifest = serde_json::from_slice(bytes).map_err(|e| Error::malformed(what, e))?;
+        let manifest: Manifest =
+            serde_json::from_slice(bytes).map_err(|e| Error::malformed(what, e))?;
         if manifest.schema_version != 2 {
-            return Err(Error::malformed(what, format!("schema version {} is not supported", manifest.schema_version)));
+            return Err(Error::malformed(
+                what,
+                format!(
+                    "schema version {} is not supported",
+                    manifest.schema_version
+                ),
+            ));
         }
         Ok(manifest)
     }
@@ -61,20 +68,36 @@ impl Manifest {
     pub fn select(&self, platform: &Platform) -> Option<&Descriptor> {
         let manifests = self.manifests.as_deref().unwrap_or_default();
         let fits = |d: &&Descriptor| {
-            d.platform.as_ref().is_some_and(|p| p.os == platform.os && p.architecture == platform.architecture)
+            d.platform
+                .as_ref()
+                .is_some_and(|p| p.os == platform.os && p.architecture == platform.architecture)
         };
         let exact = |d: &&Descriptor| {
-            fits(d) && d.platform.as_ref().is_some_and(|p| platform.variant.is_none() || p.variant == platform.variant)
+            fits(d)
+                && d.platform
+                    .as_ref()
+                    .is_some_and(|p| platform.variant.is_none() || p.variant == platform.variant)
         };
-        let unnamed = || manifests.first().filter(|d| manifests.len() == 1 && d.platform.is_none());
-        manifests.iter().find(exact).or_else(|| manifests.iter().find(fits)).or_else(unnamed)
+        let unnamed = || {
+            manifests
+                .first()
+                .filter(|d| manifests.len() == 1 && d.platform.is_none())
+        };
+        manifests
+            .iter()
+            .find(exact)
+            .or_else(|| manifests.iter().find(fits))
+            .or_else(unnamed)
     }
 
     /// Configuration and layers of an image manifest.
     pub fn image(&self, what: &str) -> Result<(&Descriptor, &[Descriptor]), Error> {
         match (&self.config, &self.layers) {
             (Some(config), Some(layers)) => Ok((config, layers)),
-            _ => Err(Error::malformed(what, "it has no config or no layers: not an image")),
+            _ => Err(Error::malformed(
+                what,
+                "it has no config or no layers: not an image",
+            )),
         }
     }
 }

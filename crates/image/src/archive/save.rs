@@ -29,8 +29,14 @@ pub(crate) async fn save(
     for reference in references {
         let image = store.resolve(reference)?;
         // A name saves that name, an id all names.
-        let by_id = is_digest(reference) || image.id.trim_start_matches("sha256:").starts_with(reference.as_str());
-        let tag = crate::reference::Reference::parse(reference).ok().and_then(|r| r.familiar_tag());
+        let by_id = is_digest(reference)
+            || image
+                .id
+                .trim_start_matches("sha256:")
+                .starts_with(reference.as_str());
+        let tag = crate::reference::Reference::parse(reference)
+            .ok()
+            .and_then(|r| r.familiar_tag());
         let tags = match tag.filter(|t| !by_id && image.tags.contains(t)) {
             Some(tag) => vec![tag],
             None => image.tags.clone(),
@@ -40,10 +46,17 @@ pub(crate) async fn save(
     let bridge = SyncIoBridge::new(out);
     in_background(move || {
         let _busy = store.busy();
-        let mut saver = Saver { store: &store, tar: tar::Builder::new(bridge), written: HashSet::new() };
+        let mut saver = Saver {
+            store: &store,
+            tar: tar::Builder::new(bridge),
+            written: HashSet::new(),
+        };
         saver.all(&images)?;
         let mut bridge = saver.tar.into_inner().map_err(broken())?;
-        bridge.flush().and_then(|()| bridge.shutdown()).map_err(broken())
+        bridge
+            .flush()
+            .and_then(|()| bridge.shutdown())
+            .map_err(broken())
     })
     .await
 }
@@ -84,15 +97,31 @@ impl<W: Write> Saver<'_, W> {
             }
             for tag in tags {
                 let full = crate::reference::Reference::parse(tag)?;
-                let name = format!("{}/{}:{}", full.registry, full.repository, full.tag.as_deref().unwrap_or("latest"));
+                let name = format!(
+                    "{}/{}:{}",
+                    full.registry,
+                    full.repository,
+                    full.tag.as_deref().unwrap_or("latest")
+                );
                 let annotations = BTreeMap::from([
                     ("io.containerd.image.name".to_owned(), name),
-                    ("org.opencontainers.image.ref.name".to_owned(), full.tag.clone().unwrap_or_default()),
+                    (
+                        "org.opencontainers.image.ref.name".to_owned(),
+                        full.tag.clone().unwrap_or_default(),
+                    ),
                 ]);
-                index.push(Descriptor { annotations: Some(annotations), ..descriptor.clone() });
+                index.push(Descriptor {
+                    annotations: Some(annotations),
+                    ..descriptor.clone()
+                });
             }
         }
-        let index = Manifest { schema_version: 2, media_type: INDEX.into(), manifests: Some(index), ..Manifest::default() };
+        let index = Manifest {
+            schema_version: 2,
+            media_type: INDEX.into(),
+            manifests: Some(index),
+            ..Manifest::default()
+        };
         self.file("index.json", &to_json(&index)?)?;
         self.file("manifest.json", &to_json(&docker)?)?;
         self.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)
@@ -103,7 +132,9 @@ impl<W: Write> Saver<'_, W> {
         if self.written.insert(descriptor.digest.clone()) {
             file.seek(SeekFrom::Start(0)).map_err(broken())?;
             let header = header(descriptor.size);
-            self.tar.append_data(&mut header.clone(), path(&descriptor.digest), file).map_err(broken())?;
+            self.tar
+                .append_data(&mut header.clone(), path(&descriptor.digest), file)
+                .map_err(broken())?;
         }
         Ok(descriptor)
     }
@@ -113,21 +144,38 @@ impl<W: Write> Saver<'_, W> {
         if self.written.insert(digest.clone()) {
             self.file(&path(&digest), bytes)?;
         }
-        Ok(Descriptor { media_type: media_type.into(), digest, size: bytes.len() as u64, ..Descriptor::default() })
+        Ok(Descriptor {
+            media_type: media_type.into(),
+            digest,
+            size: bytes.len() as u64,
+            ..Descriptor::default()
+        })
     }
 
     fn file(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        self.tar.append_data(&mut header(bytes.len() as u64), name, bytes).map_err(broken())
+        self.tar
+            .append_data(&mut header(bytes.len() as u64), name, bytes)
+            .map_err(broken())
     }
 }
 
 /// The archive of a layer: the one it came in, or the canonical one in a temporary file.
 pub(crate) fn open_layer(store: &Store, diff_id: &str) -> Result<(File, Descriptor), Error> {
-    let record = store.layer(diff_id).ok_or_else(|| Error::NotFound(format!("layer {diff_id}")))?;
+    let record = store
+        .layer(diff_id)
+        .ok_or_else(|| Error::NotFound(format!("layer {diff_id}")))?;
     if let Some(blob) = record.blob {
         let media_type = media_type(&store.blobs.open_blob(&blob.digest)?);
         let file = store.blobs.open_blob(&blob.digest)?;
-        return Ok((file, Descriptor { media_type, digest: blob.digest, size: blob.size, ..Descriptor::default() }));
+        return Ok((
+            file,
+            Descriptor {
+                media_type,
+                digest: blob.digest,
+                size: blob.size,
+                ..Descriptor::default()
+            },
+        ));
     }
     let file = tempfile::tempfile_in(store.root.join("tmp")).map_err(broken())?;
     let mut out = Hashing::new(std::io::BufWriter::new(file));
@@ -135,9 +183,21 @@ pub(crate) fn open_layer(store: &Store, diff_id: &str) -> Result<(File, Descript
     let (buffer, digest, size) = out.finish();
     let file = buffer.into_inner().map_err(|e| broken()(e.into_error()))?;
     if digest != diff_id {
-        return Err(Error::DigestMismatch { what: "stored layer".into(), expected: diff_id.into(), actual: digest });
+        return Err(Error::DigestMismatch {
+            what: "stored layer".into(),
+            expected: diff_id.into(),
+            actual: digest,
+        });
     }
-    Ok((file, Descriptor { media_type: TAR.into(), digest, size, ..Descriptor::default() }))
+    Ok((
+        file,
+        Descriptor {
+            media_type: TAR.into(),
+            digest,
+            size,
+            ..Descriptor::default()
+        },
+    ))
 }
 
 fn header(size: u64) -> tar::Header {

@@ -36,7 +36,13 @@ enum Part {
 }
 
 impl Executor<'_> {
-    pub(super) async fn copy_step(&self, index: usize, stage: &mut StageState, step: &Step, copy: &Copy) -> Result<(), BuildError> {
+    pub(super) async fn copy_step(
+        &self,
+        index: usize,
+        stage: &mut StageState,
+        step: &Step,
+        copy: &Copy,
+    ) -> Result<(), BuildError> {
         let env = stage.file.config.env.clone();
         let expand = |text: &str| stage.scope.expand(&self.globals, &env, text);
         let options = options(copy, &expand).map_err(|e| fail(step, e))?;
@@ -45,8 +51,21 @@ impl Executor<'_> {
         let layers = match &options.from {
             None => None,
             Some(name) => Some(match plan::source_stage(&self.file, index, name) {
-                Some(earlier) => self.stages[earlier].clone().unwrap_or_default().file.rootfs.diff_ids,
-                None => self.image(name, self.request.platform.clone()).await?.file.rootfs.diff_ids,
+                Some(earlier) => {
+                    self.stages[earlier]
+                        .clone()
+                        .unwrap_or_default()
+                        .file
+                        .rootfs
+                        .diff_ids
+                }
+                None => {
+                    self.image(name, self.request.platform.clone())
+                        .await?
+                        .file
+                        .rootfs
+                        .diff_ids
+                }
             }),
         };
         let source = match &layers {
@@ -54,26 +73,55 @@ impl Executor<'_> {
             None => None,
         };
         let exclude = IgnorePatterns::new(&options.exclude).map_err(|e| fail(step, e))?;
-        let ignore = if source.is_none() { self.ignore.clone().and(exclude) } else { exclude };
-        let root = source.as_ref().map_or(self.request.context.as_path(), |w| w.root.as_path());
-        let name = if source.is_some() { "source stage or image" } else { "build context" };
-        let origin = Origin { root, ignore: &ignore, name, keep_owner: source.is_some() };
+        let ignore = if source.is_none() {
+            self.ignore.clone().and(exclude)
+        } else {
+            exclude
+        };
+        let root = source
+            .as_ref()
+            .map_or(self.request.context.as_path(), |w| w.root.as_path());
+        let name = if source.is_some() {
+            "source stage or image"
+        } else {
+            "build context"
+        };
+        let origin = Origin {
+            root,
+            ignore: &ignore,
+            name,
+            keep_owner: source.is_some(),
+        };
         let parts = blocking(|| find_parts(&origin, copy, &expand)).map_err(|e| fail(step, e))?;
         check_destination(&parts, &destination).map_err(|e| fail(step, e))?;
 
         let absolute = stage.absolute(&destination);
-        let directory = destination.ends_with('/') || destination.ends_with("/.") || destination == "." || destination.is_empty();
+        let directory = destination.ends_with('/')
+            || destination.ends_with("/.")
+            || destination == "."
+            || destination.is_empty();
         let digests = blocking(|| digest_parts(&origin, &parts)).map_err(|e| fail(step, e))?;
         let word = if copy.add { "ADD" } else { "COPY" };
-        let flags = format!("{:?} {:?} {} {:?} {directory}", options.owner, options.mode, options.parents, options.exclude);
+        let flags = format!(
+            "{:?} {:?} {} {:?} {directory}",
+            options.owner, options.mode, options.parents, options.exclude
+        );
         let key = stage.key(&[word, &flags, &absolute, &digests.join(" ")]);
         let record = match self.lookup(&key).await {
             Some(record) => record,
             None => {
-                let job = Job { copy, options: &options, origin: &origin, parts: &parts, path: &absolute, directory };
+                let job = Job {
+                    copy,
+                    options: &options,
+                    origin: &origin,
+                    parts: &parts,
+                    path: &absolute,
+                    directory,
+                };
                 let layers = &stage.file.rootfs.diff_ids;
                 let layer = blocking(|| {
-                    let workspace = Workspace::new(self.store(), layers).map_err(|e| e.to_string())?;
+                    let workspace =
+                        Workspace::new(self.store(), layers).map_err(|e| e.to_string())?;
                     job.write(&workspace, self)?;
                     workspace.into_layer(&[]).map_err(|e| e.to_string())
                 });
@@ -100,16 +148,37 @@ struct Job<'a> {
 impl Job<'_> {
     fn write(&self, workspace: &Workspace<'_>, executor: &Executor<'_>) -> Result<(), String> {
         let root = Root::open(&workspace.root, Links::InRoot).map_err(|e| e.to_string())?;
-        let owner = self.options.owner.as_deref().map(|o| resolve_owner(&root, o)).transpose()?;
-        let change = Change { owner, mode: self.options.mode };
-        let copier = Copier { origin: self.origin, root: &root, change };
+        let owner = self
+            .options
+            .owner
+            .as_deref()
+            .map(|o| resolve_owner(&root, o))
+            .transpose()?;
+        let change = Change {
+            owner,
+            mode: self.options.mode,
+        };
+        let copier = Copier {
+            origin: self.origin,
+            root: &root,
+            change,
+        };
         let path = Path::new(self.path.trim_start_matches('/'));
-        let is_directory = self.directory || root.open_at(path, OFlags::PATH | OFlags::DIRECTORY).is_ok();
-        let several = self.parts.len() > 1 || self.parts.iter().any(|p| matches!(p, Part::Found(i) if i.len() > 1));
+        let is_directory =
+            self.directory || root.open_at(path, OFlags::PATH | OFlags::DIRECTORY).is_ok();
+        let several = self.parts.len() > 1
+            || self
+                .parts
+                .iter()
+                .any(|p| matches!(p, Part::Found(i) if i.len() > 1));
         for part in self.parts {
             let items = match part {
                 Part::Text { name, content } => {
-                    let target = if is_directory || several { path.join(name) } else { path.to_owned() };
+                    let target = if is_directory || several {
+                        path.join(name)
+                    } else {
+                        path.to_owned()
+                    };
                     copier.text(content, &target)?;
                     continue;
                 }
@@ -120,7 +189,11 @@ impl Job<'_> {
                     copier.directory(path)?;
                     unpack(item, workspace, path, owner, executor)?;
                 } else if item.directory {
-                    let target = if self.options.parents { path.join(&item.relative) } else { path.to_owned() };
+                    let target = if self.options.parents {
+                        path.join(&item.relative)
+                    } else {
+                        path.to_owned()
+                    };
                     copier.contents(item, &target)?;
                 } else if self.options.parents {
                     copier.file(item, &path.join(&item.relative))?;
@@ -135,7 +208,13 @@ impl Job<'_> {
     }
 }
 
-fn unpack(item: &Item, workspace: &Workspace<'_>, path: &Path, owner: Option<(u32, u32)>, executor: &Executor<'_>) -> Result<(), String> {
+fn unpack(
+    item: &Item,
+    workspace: &Workspace<'_>,
+    path: &Path,
+    owner: Option<(u32, u32)>,
+    executor: &Executor<'_>,
+) -> Result<(), String> {
     let file = File::open(&item.real).map_err(|e| e.to_string())?;
     let unpack = Unpack {
         root: &workspace.root,
@@ -148,7 +227,10 @@ fn unpack(item: &Item, workspace: &Workspace<'_>, path: &Path, owner: Option<(u3
     unpack_compressed(file, &unpack).map_err(|e| format!("{}: {e}", item.relative.display()))
 }
 
-fn options(copy: &Copy, expand: &dyn Fn(&str) -> Result<String, String>) -> Result<Options, String> {
+fn options(
+    copy: &Copy,
+    expand: &dyn Fn(&str) -> Result<String, String>,
+) -> Result<Options, String> {
     let mut options = Options::default();
     for Flag { name, value } in &copy.flags {
         let value = value.as_deref().unwrap_or("");
@@ -158,18 +240,26 @@ fn options(copy: &Copy, expand: &dyn Fn(&str) -> Result<String, String>) -> Resu
             "chmod" => {
                 let text = expand(value)?;
                 let mode = u32::from_str_radix(&text, 8).ok().filter(|m| *m <= 0o7777);
-                options.mode = Some(mode.ok_or(format!("invalid chmod parameter: {text:?}: an octal number up to 7777 is needed"))?);
+                options.mode = Some(mode.ok_or(format!(
+                    "invalid chmod parameter: {text:?}: an octal number up to 7777 is needed"
+                ))?);
             }
             "parents" => options.parents = !matches!(value, "false" | "0"),
             "exclude" => {
                 let pattern = expand(value)?;
                 // Relative to what is copied, at whatever depth that is found.
-                options.exclude.push(format!("**/{}", pattern.trim_start_matches('/')));
+                options
+                    .exclude
+                    .push(format!("**/{}", pattern.trim_start_matches('/')));
                 options.exclude.push(pattern);
             }
             // Layers of this store do not depend on what is below them anyway.
             "link" => {}
-            "checksum" | "keep-git-dir" if copy.add => return Err(format!("ADD --{name} needs a remote source, which is not supported")),
+            "checksum" | "keep-git-dir" if copy.add => {
+                return Err(format!(
+                    "ADD --{name} needs a remote source, which is not supported"
+                ));
+            }
             name => return Err(format!("unknown flag: --{name}")),
         }
     }
@@ -186,14 +276,25 @@ fn find_parts(
         match source {
             Source::Inline(script) => {
                 // In a heredoc quotes are text: only `$` and the escape mean something.
-                let content = if script.expand { expand_heredoc(&script.content, expand)? } else { script.content.clone() };
-                parts.push(Part::Text { name: expand(&script.name)?, content });
+                let content = if script.expand {
+                    expand_heredoc(&script.content, expand)?
+                } else {
+                    script.content.clone()
+                };
+                parts.push(Part::Text {
+                    name: expand(&script.name)?,
+                    content,
+                });
             }
             Source::Path(text) => {
                 let path = expand(text)?;
-                let remote = ["http://", "https://", "git@", "ssh://", "git://"].iter().any(|p| path.starts_with(p));
+                let remote = ["http://", "https://", "git@", "ssh://", "git://"]
+                    .iter()
+                    .any(|p| path.starts_with(p));
                 if remote && copy.add {
-                    return Err(format!("ADD of a remote source is not supported: fetch {path} in a RUN step or into the context"));
+                    return Err(format!(
+                        "ADD of a remote source is not supported: fetch {path} in a RUN step or into the context"
+                    ));
                 }
                 parts.push(Part::Found(origin.find(&path)?));
             }
@@ -203,7 +304,10 @@ fn find_parts(
 }
 
 /// Replaces variables in a heredoc's body, where quotes are text.
-fn expand_heredoc(content: &str, expand: &dyn Fn(&str) -> Result<String, String>) -> Result<String, String> {
+fn expand_heredoc(
+    content: &str,
+    expand: &dyn Fn(&str) -> Result<String, String>,
+) -> Result<String, String> {
     let mut quoted = String::with_capacity(content.len());
     for c in content.chars() {
         if matches!(c, '"' | '\'') {
@@ -215,8 +319,21 @@ fn expand_heredoc(content: &str, expand: &dyn Fn(&str) -> Result<String, String>
 }
 
 fn check_destination(parts: &[Part], destination: &str) -> Result<(), String> {
-    let count: usize = parts.iter().map(|p| if let Part::Found(items) = p { items.len() } else { 1 }).sum();
-    if count > 1 && !destination.ends_with('/') && !matches!(destination, "." | "..") && !destination.ends_with("/.") {
+    let count: usize = parts
+        .iter()
+        .map(|p| {
+            if let Part::Found(items) = p {
+                items.len()
+            } else {
+                1
+            }
+        })
+        .sum();
+    if count > 1
+        && !destination.ends_with('/')
+        && !matches!(destination, "." | "..")
+        && !destination.ends_with("/.")
+    {
         return Err("When using COPY with more than one source file, the destination must be a directory and end with a /".into());
     }
     Ok(())
@@ -226,7 +343,10 @@ fn digest_parts(origin: &Origin<'_>, parts: &[Part]) -> Result<Vec<String>, Stri
     let mut digests = Vec::new();
     for part in parts {
         match part {
-            Part::Text { name, content } => digests.push(format!("{name:?}={}", crate::store::durable::digest_of(content.as_bytes()))),
+            Part::Text { name, content } => digests.push(format!(
+                "{name:?}={}",
+                crate::store::durable::digest_of(content.as_bytes())
+            )),
             Part::Found(items) => {
                 for item in items {
                     digests.push(format!("{:?}={}", item.relative, origin.digest(item)?));
@@ -241,10 +361,16 @@ fn digest_parts(origin: &Origin<'_>, parts: &[Part]) -> Result<Vec<String>, Stri
 fn is_archive(item: &Item) -> Result<bool, String> {
     let open = || File::open(&item.real).map_err(|e| format!("{}: {e}", item.relative.display()));
     let mut start = Vec::new();
-    open()?.take(6).read_to_end(&mut start).map_err(|e| e.to_string())?;
+    open()?
+        .take(6)
+        .read_to_end(&mut start)
+        .map_err(|e| e.to_string())?;
     if start.starts_with(b"BZh") || start.starts_with(b"\xfd7zXZ\0") {
         let path: &PathBuf = &item.relative;
-        return Err(format!("ADD cannot unpack bzip2 or xz ({}): recompress it with gzip or zstd, or use COPY", path.display()));
+        return Err(format!(
+            "ADD cannot unpack bzip2 or xz ({}): recompress it with gzip or zstd, or use COPY",
+            path.display()
+        ));
     }
     let mut block = Vec::new();
     let read = decompress(open()?).and_then(|plain| plain.take(512).read_to_end(&mut block));
@@ -255,6 +381,18 @@ fn is_tar_header(block: &[u8]) -> bool {
     if block.len() < 512 || block.iter().all(|b| *b == 0) {
         return false;
     }
-    let sum: u32 = block.iter().enumerate().map(|(i, b)| if (148..156).contains(&i) { 32 } else { u32::from(*b) }).sum();
-    tar::Header::from_byte_slice(block).cksum().is_ok_and(|c| c == sum)
+    let sum: u32 = block
+        .iter()
+        .enumerate()
+        .map(|(i, b)| {
+            if (148..156).contains(&i) {
+                32
+            } else {
+                u32::from(*b)
+            }
+        })
+        .sum();
+    tar::Header::from_byte_slice(block)
+        .cksum()
+        .is_ok_and(|c| c == sum)
 }

@@ -38,19 +38,35 @@ impl<'a> Executor<'a> {
         progress: mpsc::Sender<BuildEvent>,
     ) -> Result<Self, BuildError> {
         // A bad name must not show after an hour of building.
-        let tags = request.tags.iter().map(|t| local_tag(t)).collect::<Result<_, _>>()?;
+        let tags = request
+            .tags
+            .iter()
+            .map(|t| local_tag(t))
+            .collect::<Result<_, _>>()?;
         let (text, ignore) = read_context(&request)?;
         let file = parse::parse(&text)?;
         let mut globals = Globals::new(&request, file.escape);
         for step in &file.arguments {
             if let Kind::Arg(pairs) = &step.kind {
                 for (name, default) in pairs {
-                    globals.declare(name, default.as_deref()).map_err(|e| fail(step, e))?;
+                    globals
+                        .declare(name, default.as_deref())
+                        .map_err(|e| fail(step, e))?;
                 }
             }
         }
         let stages = vec![None; file.stages.len()];
-        Ok(Executor { images, request, runner, file, globals, ignore, stages, progress, tags })
+        Ok(Executor {
+            images,
+            request,
+            runner,
+            file,
+            globals,
+            ignore,
+            stages,
+            progress,
+            tags,
+        })
     }
 
     pub fn store(&self) -> &Store {
@@ -66,11 +82,11 @@ impl<'a> Executor<'a> {
         let images = self.images.clone();
         let _busy = images.store.busy();
         let result = self.run().await;
-        if result.is_err() {
-            // Steps that succeeded are kept for the next attempt.
-            if let Err(error) = blocking(|| self.store().flush()) {
-                tracing::warn!(%error, "build cache not written");
-            }
+        // Steps that succeeded are kept for the next attempt.
+        if result.is_err()
+            && let Err(error) = blocking(|| self.store().flush())
+        {
+            tracing::warn!(%error, "build cache not written");
         }
         result
     }
@@ -83,11 +99,18 @@ impl<'a> Executor<'a> {
             .file
             .stages
             .iter()
-            .map(|s| self.globals.expand(&s.image).map_err(|e| instruction_error(s.line, &s.text, e)))
+            .map(|s| {
+                self.globals
+                    .expand(&s.image)
+                    .map_err(|e| instruction_error(s.line, &s.text, e))
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let target = plan::target(&self.file, self.request.target.as_deref())?;
         let order = plan::needed(&self.file, &bases, target);
-        let mut total: usize = order.iter().map(|i| self.file.stages[*i].steps.len() + 1).sum();
+        let mut total: usize = order
+            .iter()
+            .map(|i| self.file.stages[*i].steps.len() + 1)
+            .sum();
         total += usize::from(!self.request.labels.is_empty());
         let mut number = 0;
         for index in order {
@@ -98,14 +121,24 @@ impl<'a> Executor<'a> {
         if !self.request.labels.is_empty() {
             let pairs = self.request.labels.clone().into_iter().collect::<Vec<_>>();
             let words: Vec<String> = pairs.iter().map(|(k, v)| format!("{k}={v}")).collect();
-            let step = Step { line: 0, text: format!("LABEL {}", words.join(" ")), kind: Kind::Label(Vec::new()) };
+            let step = Step {
+                line: 0,
+                text: format!("LABEL {}", words.join(" ")),
+                kind: Kind::Label(Vec::new()),
+            };
             self.announce(&step.text, &mut number, total).await;
             state.file.config.labels.extend(pairs);
             self.metadata_done(&mut state, &step, &step.text).await;
         }
         self.warn_unused(&state).await;
-        let image = blocking(|| self.store().add_image(&state.file, None, &self.tags, None, true))?;
-        self.tell(BuildEvent::Built { id: image.id.clone() }).await;
+        let image = blocking(|| {
+            self.store()
+                .add_image(&state.file, None, &self.tags, None, true)
+        })?;
+        self.tell(BuildEvent::Built {
+            id: image.id.clone(),
+        })
+        .await;
         for tag in &self.tags {
             self.tell(BuildEvent::Tagged { tag: tag.clone() }).await;
         }
@@ -114,7 +147,12 @@ impl<'a> Executor<'a> {
 
     async fn warn_unused(&self, last: &StageState) {
         let used = |name: &str| {
-            last.scope.is_declared(name) || self.stages.iter().flatten().any(|s| s.scope.is_declared(name))
+            last.scope.is_declared(name)
+                || self
+                    .stages
+                    .iter()
+                    .flatten()
+                    .any(|s| s.scope.is_declared(name))
         };
         let unused: Vec<&str> = self.globals.unused(&used).collect();
         if !unused.is_empty() {
@@ -123,7 +161,13 @@ impl<'a> Executor<'a> {
         }
     }
 
-    async fn stage(&self, index: usize, base: &str, number: &mut usize, total: usize) -> Result<StageState, BuildError> {
+    async fn stage(
+        &self,
+        index: usize,
+        base: &str,
+        number: &mut usize,
+        total: usize,
+    ) -> Result<StageState, BuildError> {
         let stage = &self.file.stages[index];
         self.announce(&stage.text, number, total).await;
         let mut state = match plan::named_before(&self.file, index, base) {
@@ -141,7 +185,9 @@ impl<'a> Executor<'a> {
                         let bad = |e| instruction_error(stage.line, &stage.text, e);
                         let text = self.globals.expand(text).map_err(bad)?;
                         let platform = Platform::parse(&text);
-                        Some(platform.ok_or_else(|| bad(format!("{text:?} is no platform such as linux/amd64")))?)
+                        Some(platform.ok_or_else(|| {
+                            bad(format!("{text:?} is no platform such as linux/amd64"))
+                        })?)
                     }
                 };
                 self.base(base, platform).await?
@@ -150,7 +196,11 @@ impl<'a> Executor<'a> {
         self.tell(BuildEvent::StepDone { id: state.short() }).await;
         let triggers = std::mem::take(&mut state.file.config.on_build);
         if !triggers.is_empty() {
-            self.tell(BuildEvent::Warning(format!("# Executing {} build triggers", triggers.len()))).await;
+            self.tell(BuildEvent::Warning(format!(
+                "# Executing {} build triggers",
+                triggers.len()
+            )))
+            .await;
         }
         for text in triggers {
             let step = parse::parse_trigger(&text, stage.line)?;
@@ -165,13 +215,28 @@ impl<'a> Executor<'a> {
 
     async fn announce(&self, text: &str, number: &mut usize, total: usize) {
         *number += 1;
-        self.tell(BuildEvent::Step { number: *number, total, text: text.to_owned() }).await;
+        self.tell(BuildEvent::Step {
+            number: *number,
+            total,
+            text: text.to_owned(),
+        })
+        .await;
     }
 
-    async fn step(&self, index: usize, state: &mut StageState, step: &Step) -> Result<(), BuildError> {
+    async fn step(
+        &self,
+        index: usize,
+        state: &mut StageState,
+        step: &Step,
+    ) -> Result<(), BuildError> {
         match &step.kind {
-            Kind::Run { command, script, flags } => {
-                self.run_step(state, step, command, script.as_ref(), flags).await?;
+            Kind::Run {
+                command,
+                script,
+                flags,
+            } => {
+                self.run_step(state, step, command, script.as_ref(), flags)
+                    .await?;
             }
             Kind::Copy(copy) => self.copy_step(index, state, step, copy).await?,
             Kind::Workdir(path) => self.workdir_step(state, step, path).await?,
@@ -215,14 +280,25 @@ impl<'a> Executor<'a> {
 fn read_context(request: &BuildRequest) -> Result<(String, IgnorePatterns), BuildError> {
     let root = Root::open(&request.context, Links::InRoot)?;
     let read = |path: &str| -> Option<String> {
-        let fd = root.open_at(path.trim_start_matches('/').as_ref(), rustix::fs::OFlags::RDONLY).ok()?;
+        let fd = root
+            .open_at(
+                path.trim_start_matches('/').as_ref(),
+                rustix::fs::OFlags::RDONLY,
+            )
+            .ok()?;
         std::io::read_to_string(std::io::Read::take(std::fs::File::from(fd), 8 << 20)).ok()
     };
-    let path = if request.dockerfile.is_empty() { "Dockerfile" } else { &request.dockerfile };
+    let path = if request.dockerfile.is_empty() {
+        "Dockerfile"
+    } else {
+        &request.dockerfile
+    };
     let text = match &request.dockerfile_text {
         Some(text) => text.clone(),
         None => read(path).ok_or_else(|| {
-            BuildError::Request(format!("Cannot locate specified Dockerfile: {path} is not in the build context"))
+            BuildError::Request(format!(
+                "Cannot locate specified Dockerfile: {path} is not in the build context"
+            ))
         })?,
     };
     let own = read(&format!("{path}.dockerignore"));
@@ -236,5 +312,9 @@ pub(super) fn fail(step: &Step, reason: String) -> BuildError {
 }
 
 fn instruction_error(line: usize, text: &str, reason: String) -> BuildError {
-    BuildError::Instruction { line, instruction: text.chars().take(200).collect(), reason }
+    BuildError::Instruction {
+        line,
+        instruction: text.chars().take(200).collect(),
+        reason,
+    }
 }

@@ -6,7 +6,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags,
+};
 
 use super::sources::{Item, Origin, children};
 use crate::unpack::canonical;
@@ -32,15 +34,26 @@ impl Copier<'_> {
         let mut first_missing = None;
         if missing {
             // Directories made for a copy belong to whom the copy belongs.
-            first_missing = path.ancestors().take_while(|p| self.root.open_at(p, OFlags::PATH).is_err()).last().map(Path::to_owned);
+            first_missing = path
+                .ancestors()
+                .take_while(|p| self.root.open_at(p, OFlags::PATH).is_err())
+                .last()
+                .map(Path::to_owned);
         }
-        let fd = self.root.directory(path).map_err(|e| format!("cannot make /{}: {}", path.display(), explain(e)))?;
+        let fd = self
+            .root
+            .directory(path)
+            .map_err(|e| format!("cannot make /{}: {}", path.display(), explain(e)))?;
         let real = real_path(&fd)?;
         if let (Some(first), Some((uid, gid))) = (first_missing, self.change.owner) {
             let mut so_far = path.to_owned();
             while so_far.starts_with(&first) {
-                let fd = self.root.open_at(&so_far, OFlags::RDONLY | OFlags::DIRECTORY).map_err(explain)?;
-                rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(|e| e.to_string())?;
+                let fd = self
+                    .root
+                    .open_at(&so_far, OFlags::RDONLY | OFlags::DIRECTORY)
+                    .map_err(explain)?;
+                rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                    .map_err(|e| e.to_string())?;
                 if !so_far.pop() {
                     break;
                 }
@@ -52,7 +65,13 @@ impl Copier<'_> {
     /// Copies a file to a path in the root: into it when it is a directory there, through it when it is a link.
     pub fn file(&self, item: &Item, path: &Path) -> Result<(), String> {
         let target = self.target(path)?;
-        self.one(&item.real, &target).map_err(|e| format!("cannot copy {} to /{}: {e}", item.relative.display(), path.display()))
+        self.one(&item.real, &target).map_err(|e| {
+            format!(
+                "cannot copy {} to /{}: {e}",
+                item.relative.display(),
+                path.display()
+            )
+        })
     }
 
     /// Writes text as a file of the root.
@@ -63,7 +82,10 @@ impl Copier<'_> {
             fs::write(&target, content)?;
             let (uid, gid) = self.change.owner.unwrap_or((0, 0));
             std::os::unix::fs::lchown(&target, Some(uid), Some(gid))?;
-            fs::set_permissions(&target, PermissionsExt::from_mode(self.change.mode.unwrap_or(0o644)))
+            fs::set_permissions(
+                &target,
+                PermissionsExt::from_mode(self.change.mode.unwrap_or(0o644)),
+            )
         };
         write().map_err(|e: io::Error| format!("cannot write /{}: {e}", path.display()))
     }
@@ -80,13 +102,20 @@ impl Copier<'_> {
     pub fn contents(&self, item: &Item, path: &Path) -> Result<(), String> {
         let target = self.directory(path)?;
         self.merge(&item.real, &item.relative, &target)
-            .map_err(|e| format!("cannot copy {} to /{}: {e}", item.relative.display(), path.display()))
+            .map_err(|e| {
+                format!(
+                    "cannot copy {} to /{}: {e}",
+                    item.relative.display(),
+                    path.display()
+                )
+            })
     }
 
     fn merge(&self, source: &Path, relative: &Path, target: &Path) -> io::Result<()> {
         let meta = fs::symlink_metadata(source)?;
         for name in children(source, &meta)? {
-            let (from, relative, to) = (source.join(&name), relative.join(&name), target.join(&name));
+            let (from, relative, to) =
+                (source.join(&name), relative.join(&name), target.join(&name));
             let meta = fs::symlink_metadata(&from)?;
             let excluded = self.origin.excludes(&relative);
             if !meta.is_dir() {
@@ -115,7 +144,9 @@ impl Copier<'_> {
         for name in children(source, &meta)? {
             let (source, relative) = (source.join(&name), relative.join(&name));
             let directory = fs::symlink_metadata(&source)?.is_dir();
-            if !self.origin.excludes(&relative) || directory && self.has_included(&source, &relative)? {
+            if !self.origin.excludes(&relative)
+                || directory && self.has_included(&source, &relative)?
+            {
                 return Ok(true);
             }
         }
@@ -140,19 +171,37 @@ impl Copier<'_> {
     }
 
     fn dress(&self, from: &Path, meta: &fs::Metadata, to: &Path) -> io::Result<()> {
-        let kept = if self.origin.keep_owner { (meta.uid(), meta.gid()) } else { (0, 0) };
+        let kept = if self.origin.keep_owner {
+            (meta.uid(), meta.gid())
+        } else {
+            (0, 0)
+        };
         let (uid, gid) = self.change.owner.unwrap_or(kept);
         std::os::unix::fs::lchown(to, Some(uid), Some(gid))?;
         if !meta.is_symlink() {
-            let mode = self.change.mode.unwrap_or(meta.permissions().mode() & 0o7777);
+            let mode = self
+                .change
+                .mode
+                .unwrap_or(meta.permissions().mode() & 0o7777);
             fs::set_permissions(to, PermissionsExt::from_mode(mode))?;
         }
         for (name, value) in canonical::xattrs(from).map_err(io::Error::other)? {
             rustix::fs::lsetxattr(to, name.as_str(), &value, XattrFlags::empty())?;
         }
-        let time = Timespec { tv_sec: meta.mtime(), tv_nsec: 0 };
-        let times = Timestamps { last_access: time, last_modification: time };
-        Ok(rustix::fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+        let time = Timespec {
+            tv_sec: meta.mtime(),
+            tv_nsec: 0,
+        };
+        let times = Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        Ok(rustix::fs::utimensat(
+            CWD,
+            to,
+            &times,
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?)
     }
 }
 
@@ -195,7 +244,9 @@ pub(super) fn resolve_owner(root: &Root, text: &str) -> Result<(u32, u32), Strin
             found.then(|| (id, fields.next().and_then(|g| g.parse().ok())))
         })
     };
-    let unknown = |kind: &str, name: &str| format!("unable to find {kind} {name}: no matching entry in the image");
+    let unknown = |kind: &str, name: &str| {
+        format!("unable to find {kind} {name}: no matching entry in the image")
+    };
     let (uid, own_group) = match user.parse() {
         Ok(uid) => (uid, None),
         Err(_) => find("etc/passwd", user).ok_or_else(|| unknown("user", user))?,
@@ -203,7 +254,11 @@ pub(super) fn resolve_owner(root: &Root, text: &str) -> Result<(u32, u32), Strin
     let gid = match group {
         Some(group) => match group.parse() {
             Ok(gid) => gid,
-            Err(_) => find("etc/group", group).ok_or_else(|| unknown("group", group))?.0,
+            Err(_) => {
+                find("etc/group", group)
+                    .ok_or_else(|| unknown("group", group))?
+                    .0
+            }
         },
         // As Docker: a bare number is the group too, a bare name brings its own.
         None => own_group.unwrap_or(uid),

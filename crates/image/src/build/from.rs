@@ -10,9 +10,15 @@ use crate::reference::Reference;
 
 impl Executor<'_> {
     /// State of a stage that starts from an image or from nothing.
-    pub(super) async fn base(&self, name: &str, platform: Option<Platform>) -> Result<StageState, BuildError> {
+    pub(super) async fn base(
+        &self,
+        name: &str,
+        platform: Option<Platform>,
+    ) -> Result<StageState, BuildError> {
         if name.is_empty() {
-            return Err(BuildError::Request("FROM: base name should not be blank: is an ARG without a value?".into()));
+            return Err(BuildError::Request(
+                "FROM: base name should not be blank: is an ARG without a value?".into(),
+            ));
         }
         let mut stage = StageState::default();
         if name == "scratch" {
@@ -34,14 +40,20 @@ impl Executor<'_> {
     }
 
     /// An image that is here, or is fetched now.
-    pub(super) async fn image(&self, name: &str, platform: Option<Platform>) -> Result<Image, BuildError> {
+    pub(super) async fn image(
+        &self,
+        name: &str,
+        platform: Option<Platform>,
+    ) -> Result<Image, BuildError> {
         let fits = |image: &Image| {
-            platform.as_ref().is_none_or(|p| p.os == image.os && p.architecture == image.architecture)
+            platform
+                .as_ref()
+                .is_none_or(|p| p.os == image.os && p.architecture == image.architecture)
         };
-        if !self.request.pull {
-            if let Some(image) = self.images.resolve(name).filter(fits) {
-                return Ok(image);
-            }
+        if !self.request.pull
+            && let Some(image) = self.images.resolve(name).filter(fits)
+        {
+            return Ok(image);
         }
         let reference = Reference::parse(name)?;
         let auth = self.request.auth.get(&reference.registry).cloned();

@@ -17,7 +17,10 @@ impl Executor<'_> {
         let expand = |text: &str| scope_before.expand(&self.globals, &env, text);
         let words = |text: &str| scope_before.expand_words(&self.globals, &env, text);
         let pairs = |pairs: &[(String, String)]| {
-            pairs.iter().map(|(k, v)| Ok((expand(k)?, expand(v)?))).collect::<Result<Vec<_>, String>>()
+            pairs
+                .iter()
+                .map(|(k, v)| Ok((expand(k)?, expand(v)?)))
+                .collect::<Result<Vec<_>, String>>()
         };
         let canonical = match &step.kind {
             Kind::Env(list) => {
@@ -59,7 +62,11 @@ impl Executor<'_> {
                         ports.extend(expose(&word)?);
                     }
                 }
-                stage.file.config.exposed_ports.extend(ports.iter().cloned());
+                stage
+                    .file
+                    .config
+                    .exposed_ports
+                    .extend(ports.iter().cloned());
                 format!("EXPOSE {ports:?}")
             }
             Kind::User(user) => {
@@ -70,15 +77,27 @@ impl Executor<'_> {
                 format!("USER {}", stage.file.config.user)
             }
             Kind::Volume(list) => {
-                let list = list.iter().map(|v| expand(v)).collect::<Result<Vec<_>, _>>()?;
-                stage.file.config.volumes.extend(list.iter().filter(|v| !v.is_empty()).cloned());
+                let list = list
+                    .iter()
+                    .map(|v| expand(v))
+                    .collect::<Result<Vec<_>, _>>()?;
+                stage
+                    .file
+                    .config
+                    .volumes
+                    .extend(list.iter().filter(|v| !v.is_empty()).cloned());
                 format!("VOLUME {list:?}")
             }
             Kind::StopSignal(signal) => {
                 let signal = expand(signal)?;
-                let plain = !signal.is_empty() && signal.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-'));
+                let plain = !signal.is_empty()
+                    && signal
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-'));
                 if !plain {
-                    return Err(format!("invalid signal {signal:?}: a name such as SIGTERM or a number is needed"));
+                    return Err(format!(
+                        "invalid signal {signal:?}: a name such as SIGTERM or a number is needed"
+                    ));
                 }
                 stage.file.config.stop_signal = Some(signal.clone());
                 format!("STOPSIGNAL {signal}")
@@ -100,7 +119,9 @@ impl Executor<'_> {
                 stage.file.config.shell = Some(shell.clone());
                 format!("SHELL {shell:?}")
             }
-            Kind::Run { .. } | Kind::Copy(_) | Kind::Workdir(_) => return Err("not a metadata instruction".into()),
+            Kind::Run { .. } | Kind::Copy(_) | Kind::Workdir(_) => {
+                return Err("not a metadata instruction".into());
+            }
         };
         Ok(canonical)
     }
@@ -111,7 +132,9 @@ pub(super) fn words_of(form: &Form, shell: &Option<Vec<String>>) -> Vec<String> 
     match form {
         Form::Exec(words) => words.clone(),
         Form::Shell(line) => {
-            let mut words = shell.clone().unwrap_or_else(|| SHELL.map(str::to_owned).to_vec());
+            let mut words = shell
+                .clone()
+                .unwrap_or_else(|| SHELL.map(str::to_owned).to_vec());
             words.push(line.clone());
             words
         }
@@ -129,27 +152,45 @@ fn expose(word: &str) -> Result<Vec<String>, String> {
     // HOST:CONTAINER was allowed once; the host's part means nothing in an image.
     let ports = ports.rsplit(':').next().unwrap_or(ports);
     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    let (first, last): (u16, u16) =
-        (first.parse().map_err(|_| bad())?, last.parse().map_err(|_| bad())?);
+    let (first, last): (u16, u16) = (
+        first.parse().map_err(|_| bad())?,
+        last.parse().map_err(|_| bad())?,
+    );
     if first > last || first == 0 {
         return Err(bad());
     }
-    Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
+    Ok((first..=last)
+        .map(|port| format!("{port}/{protocol}"))
+        .collect())
 }
 
-fn healthcheck(flags: &[Flag], command: Option<&Form>, shell: &Option<Vec<String>>) -> Result<Healthcheck, String> {
+fn healthcheck(
+    flags: &[Flag],
+    command: Option<&Form>,
+    shell: &Option<Vec<String>>,
+) -> Result<Healthcheck, String> {
     let Some(command) = command else {
         if let Some(flag) = flags.first() {
             return Err(format!("HEALTHCHECK NONE takes no --{}", flag.name));
         }
-        return Ok(Healthcheck { test: vec!["NONE".into()], ..Healthcheck::default() });
+        return Ok(Healthcheck {
+            test: vec!["NONE".into()],
+            ..Healthcheck::default()
+        });
     };
     let test = match command {
-        Form::Exec(words) => std::iter::once("CMD".to_owned()).chain(words.iter().cloned()).collect(),
+        Form::Exec(words) => std::iter::once("CMD".to_owned())
+            .chain(words.iter().cloned())
+            .collect(),
         Form::Shell(line) if shell.is_none() => vec!["CMD-SHELL".to_owned(), line.clone()],
-        Form::Shell(_) => std::iter::once("CMD".to_owned()).chain(words_of(command, shell)).collect(),
+        Form::Shell(_) => std::iter::once("CMD".to_owned())
+            .chain(words_of(command, shell))
+            .collect(),
     };
-    let mut check = Healthcheck { test, ..Healthcheck::default() };
+    let mut check = Healthcheck {
+        test,
+        ..Healthcheck::default()
+    };
     for flag in flags {
         let value = flag.value.as_deref().unwrap_or("");
         match flag.name.as_str() {
@@ -176,10 +217,14 @@ fn duration_ns(text: &str) -> Result<i64, String> {
     let mut rest = text;
     let mut sum = 0f64;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(bad)?;
         let number: f64 = rest[..digits].parse().map_err(|_| bad())?;
         rest = &rest[digits..];
-        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
         let unit = match &rest[..end] {
             "h" => 3600e9,
             "m" => 60e9,
@@ -205,7 +250,12 @@ mod tests {
 
     #[test]
     fn durations_and_ports() {
-        for (text, ns) in [("30s", 30_000_000_000), ("1m30s", 90_000_000_000), ("1.5s", 1_500_000_000), ("0", 0)] {
+        for (text, ns) in [
+            ("30s", 30_000_000_000),
+            ("1m30s", 90_000_000_000),
+            ("1.5s", 1_500_000_000),
+            ("0", 0),
+        ] {
             assert_eq!(duration_ns(text), Ok(ns));
         }
         for text in ["", "5", "s", "1x", "1ns", "-1s"] {

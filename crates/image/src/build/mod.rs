@@ -141,7 +141,8 @@ pub enum BuildError {
 }
 
 /// What an image from `scratch` has for a search path, as BuildKit writes it.
-pub(crate) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str =
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Builds; see [`Images::build`].
 pub(crate) async fn build(
@@ -150,5 +151,7 @@ pub(crate) async fn build(
     runner: &dyn Runner,
     progress: mpsc::Sender<BuildEvent>,
 ) -> Result<Image, BuildError> {
-    executor::Executor::new(images, request, runner, progress)?.build().await
+    executor::Executor::new(images, request, runner, progress)?
+        .build()
+        .await
 }

@@ -9,12 +9,25 @@ use crate::dockerfile::step::{Dockerfile, Kind, Stage};
 /// When there is none of that name or number.
 pub(super) fn target(file: &Dockerfile, wanted: Option<&str>) -> Result<usize, BuildError> {
     let last = file.stages.len() - 1;
-    let Some(wanted) = wanted.filter(|w| !w.is_empty()) else { return Ok(last) };
-    let named = file.stages.iter().position(|s| s.name.as_deref() == Some(&wanted.to_lowercase()));
+    let Some(wanted) = wanted.filter(|w| !w.is_empty()) else {
+        return Ok(last);
+    };
+    let named = file
+        .stages
+        .iter()
+        .position(|s| s.name.as_deref() == Some(&wanted.to_lowercase()));
     let numbered = wanted.parse().ok().filter(|n| *n <= last);
     named.or(numbered).ok_or_else(|| {
-        let names: Vec<&str> = file.stages.iter().filter_map(|s| s.name.as_deref()).collect();
-        let hint = if names.is_empty() { String::new() } else { format!(" (stages: {})", names.join(", ")) };
+        let names: Vec<&str> = file
+            .stages
+            .iter()
+            .filter_map(|s| s.name.as_deref())
+            .collect();
+        let hint = if names.is_empty() {
+            String::new()
+        } else {
+            format!(" (stages: {})", names.join(", "))
+        };
         BuildError::Request(format!("target stage {wanted:?} could not be found{hint}"))
     })
 }
@@ -22,7 +35,9 @@ pub(super) fn target(file: &Dockerfile, wanted: Option<&str>) -> Result<usize, B
 /// The stage before `index` that a name means in FROM.
 pub(super) fn named_before(file: &Dockerfile, index: usize, name: &str) -> Option<usize> {
     let name = name.to_lowercase();
-    file.stages[..index].iter().rposition(|s| s.name.as_deref() == Some(&name))
+    file.stages[..index]
+        .iter()
+        .rposition(|s| s.name.as_deref() == Some(&name))
 }
 
 /// The stage before `index` that a name or number means in `--from`.
@@ -38,7 +53,8 @@ pub(super) fn needed(file: &Dockerfile, bases: &[String], target: usize) -> Vec<
         if !needed[index] {
             continue;
         }
-        let references = froms(&file.stages[index]).filter_map(|name| source_stage(file, index, name));
+        let references =
+            froms(&file.stages[index]).filter_map(|name| source_stage(file, index, name));
         for reference in references.chain(named_before(file, index, &bases[index])) {
             needed[reference] = true;
         }
@@ -48,7 +64,12 @@ pub(super) fn needed(file: &Dockerfile, bases: &[String], target: usize) -> Vec<
 
 fn froms(stage: &Stage) -> impl Iterator<Item = &str> {
     stage.steps.iter().filter_map(|step| match &step.kind {
-        Kind::Copy(copy) => copy.flags.iter().find(|f| f.name == "from")?.value.as_deref(),
+        Kind::Copy(copy) => copy
+            .flags
+            .iter()
+            .find(|f| f.name == "from")?
+            .value
+            .as_deref(),
         _ => None,
     })
 }

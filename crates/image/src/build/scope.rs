@@ -8,7 +8,15 @@ use crate::model::Platform;
 
 /// Arguments that need no ARG and leave no trace in the cache: proxies differ between machines, results should not.
 const PREDEFINED: [&str; 10] = [
-    "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "FTP_PROXY", "ftp_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY",
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "FTP_PROXY",
+    "ftp_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "ALL_PROXY",
     "all_proxy",
 ];
 
@@ -34,8 +42,17 @@ impl Globals {
             platform.insert(format!("{prefix}ARCH"), p.architecture);
             platform.insert(format!("{prefix}VARIANT"), p.variant.unwrap_or_default());
         }
-        let given = request.build_args.iter().filter_map(|(n, v)| Some((n.clone(), v.clone()?))).collect();
-        Globals { escape, given, declared: BTreeMap::new(), platform }
+        let given = request
+            .build_args
+            .iter()
+            .filter_map(|(n, v)| Some((n.clone(), v.clone()?)))
+            .collect();
+        Globals {
+            escape,
+            given,
+            declared: BTreeMap::new(),
+            platform,
+        }
     }
 
     /// An ARG before the first FROM.
@@ -52,14 +69,23 @@ impl Globals {
     /// For FROM: global arguments and the platform's.
     pub fn expand(&self, text: &str) -> Result<String, String> {
         words::expand(text, self.escape, &|name| {
-            self.declared.get(name).cloned().flatten().or_else(|| self.platform.get(name).cloned())
+            self.declared
+                .get(name)
+                .cloned()
+                .flatten()
+                .or_else(|| self.platform.get(name).cloned())
         })
     }
 
     /// Build arguments that nothing declared.
     pub fn unused<'a>(&'a self, used: &'a dyn Fn(&str) -> bool) -> impl Iterator<Item = &'a str> {
-        let known = move |name: &str| used(name) || self.declared.contains_key(name) || PREDEFINED.contains(&name);
-        self.given.keys().map(String::as_str).filter(move |name| !known(name))
+        let known = move |name: &str| {
+            used(name) || self.declared.contains_key(name) || PREDEFINED.contains(&name)
+        };
+        self.given
+            .keys()
+            .map(String::as_str)
+            .filter(move |name| !known(name))
     }
 }
 
@@ -72,13 +98,22 @@ pub(super) struct Scope {
 
 impl Scope {
     /// An ARG within a stage; returns the value it now has.
-    pub fn declare(&mut self, globals: &Globals, env: &[String], name: &str, default: Option<&str>) -> Result<Option<String>, String> {
+    pub fn declare(
+        &mut self,
+        globals: &Globals,
+        env: &[String],
+        name: &str,
+        default: Option<&str>,
+    ) -> Result<Option<String>, String> {
         let value = match (globals.given.get(name), default) {
             (Some(given), _) => Some(given.clone()),
             (None, Some(default)) => Some(self.expand(globals, env, default)?),
-            (None, None) => {
-                globals.declared.get(name).cloned().flatten().or_else(|| globals.platform.get(name).cloned())
-            }
+            (None, None) => globals
+                .declared
+                .get(name)
+                .cloned()
+                .flatten()
+                .or_else(|| globals.platform.get(name).cloned()),
         };
         self.args.insert(name.to_owned(), value.clone());
         Ok(value)
@@ -92,31 +127,52 @@ impl Scope {
         words::expand(text, globals.escape, &|name| self.lookup(env, name))
     }
 
-    pub fn expand_words(&self, globals: &Globals, env: &[String], text: &str) -> Result<Vec<String>, String> {
+    pub fn expand_words(
+        &self,
+        globals: &Globals,
+        env: &[String],
+        text: &str,
+    ) -> Result<Vec<String>, String> {
         words::expand_words(text, globals.escape, &|name| self.lookup(env, name))
     }
 
     fn lookup(&self, env: &[String], name: &str) -> Option<String> {
-        get(env, name).map(str::to_owned).or_else(|| self.args.get(name).cloned().flatten())
+        get(env, name)
+            .map(str::to_owned)
+            .or_else(|| self.args.get(name).cloned().flatten())
     }
 
     /// `NAME=value` of arguments that ENV does not override: what a RUN step gets beside the image's environment, and what
     /// its cache key depends on.
     pub fn run_args(&self, env: &[String]) -> Vec<String> {
-        let visible = self.args.iter().filter(|(name, _)| get(env, name).is_none());
-        visible.filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?))).collect()
+        let visible = self
+            .args
+            .iter()
+            .filter(|(name, _)| get(env, name).is_none());
+        visible
+            .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)))
+            .collect()
     }
 
     /// Proxy settings given on the command line and not declared.
     pub fn proxies(&self, globals: &Globals) -> Vec<String> {
-        let given = globals.given.iter().filter(|(n, _)| PREDEFINED.contains(&n.as_str()) && !self.is_declared(n));
-        given.map(|(name, value)| format!("{name}={value}")).collect()
+        let given = globals
+            .given
+            .iter()
+            .filter(|(n, _)| PREDEFINED.contains(&n.as_str()) && !self.is_declared(n));
+        given
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect()
     }
 }
 
 /// Value of a variable in a `NAME=value` list.
 pub(super) fn get<'a>(env: &'a [String], name: &str) -> Option<&'a str> {
-    env.iter().rev().find_map(|pair| pair.split_once('=').filter(|(n, _)| *n == name).map(|(_, v)| v))
+    env.iter().rev().find_map(|pair| {
+        pair.split_once('=')
+            .filter(|(n, _)| *n == name)
+            .map(|(_, v)| v)
+    })
 }
 
 /// Sets a variable in a `NAME=value` list, keeping its place.

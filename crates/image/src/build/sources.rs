@@ -49,7 +49,10 @@ impl Origin<'_> {
             match part {
                 "" | "." => {}
                 ".." if parts.pop().is_none() => {
-                    return Err(format!("forbidden path outside the {}: {source}", self.name));
+                    return Err(format!(
+                        "forbidden path outside the {}: {source}",
+                        self.name
+                    ));
                 }
                 ".." => {}
                 part => parts.push(part.to_owned()),
@@ -59,7 +62,10 @@ impl Origin<'_> {
         if !parts.iter().any(|p| p.contains(['*', '?', '['])) {
             let relative: PathBuf = parts.iter().collect();
             let missing = |reason: String| {
-                format!("file not found in {} or excluded by .dockerignore: stat {source}: {reason}", self.name)
+                format!(
+                    "file not found in {} or excluded by .dockerignore: stat {source}: {reason}",
+                    self.name
+                )
             };
             let item = self.item(&root, relative).map_err(missing)?;
             if self.is_excluded(&item) {
@@ -75,10 +81,13 @@ impl Origin<'_> {
                     next.push(directory.join(part));
                     continue;
                 }
-                let Ok(item) = self.item(&root, directory.clone()) else { continue };
+                let Ok(item) = self.item(&root, directory.clone()) else {
+                    continue;
+                };
                 for entry in fs::read_dir(&item.real).into_iter().flatten().flatten() {
                     let name = entry.file_name();
-                    let matched = name_matches(part, &name.to_string_lossy()).map_err(|e| format!("bad pattern {source:?}: {e}"))?;
+                    let matched = name_matches(part, &name.to_string_lossy())
+                        .map_err(|e| format!("bad pattern {source:?}: {e}"))?;
                     if matched {
                         next.push(directory.join(name));
                     }
@@ -86,10 +95,17 @@ impl Origin<'_> {
             }
             found = next;
         }
-        let mut items: Vec<Item> = found.into_iter().filter_map(|p| self.item(&root, p).ok()).filter(|i| !self.is_excluded(i)).collect();
+        let mut items: Vec<Item> = found
+            .into_iter()
+            .filter_map(|p| self.item(&root, p).ok())
+            .filter(|i| !self.is_excluded(i))
+            .collect();
         items.sort_by(|a, b| a.relative.cmp(&b.relative));
         if items.is_empty() {
-            return Err(format!("no source files were specified: {source:?} matches nothing in the {}", self.name));
+            return Err(format!(
+                "no source files were specified: {source:?} matches nothing in the {}",
+                self.name
+            ));
         }
         Ok(items)
     }
@@ -97,9 +113,17 @@ impl Origin<'_> {
     fn item(&self, root: &Root, relative: PathBuf) -> Result<Item, String> {
         use std::os::fd::AsRawFd;
         let fd = root.open_at(&relative, OFlags::PATH).map_err(explain)?;
-        let real = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).map_err(|e| e.to_string())?;
-        let directory = File::from(fd).metadata().map_err(|e| e.to_string())?.is_dir();
-        Ok(Item { real, relative, directory })
+        let real = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+            .map_err(|e| e.to_string())?;
+        let directory = File::from(fd)
+            .metadata()
+            .map_err(|e| e.to_string())?
+            .is_dir();
+        Ok(Item {
+            real,
+            relative,
+            directory,
+        })
     }
 
     fn is_excluded(&self, item: &Item) -> bool {
@@ -107,25 +131,46 @@ impl Origin<'_> {
     }
 
     pub fn excludes(&self, relative: &Path) -> bool {
-        !relative.as_os_str().is_empty() && !self.ignore.is_empty() && self.ignore.excludes(&relative.to_string_lossy())
+        !relative.as_os_str().is_empty()
+            && !self.ignore.is_empty()
+            && self.ignore.excludes(&relative.to_string_lossy())
     }
 
     /// Digest of an item's names, kinds, modes, owners, links, attributes and content; times do not count.
     pub fn digest(&self, item: &Item) -> Result<String, String> {
         let mut hash = Hashing::new(io::sink());
-        self.hash(&item.real, &item.relative, Path::new(""), &mut hash).map_err(|e| format!("cannot read {}: {e}", item.relative.display()))?;
+        self.hash(&item.real, &item.relative, Path::new(""), &mut hash)
+            .map_err(|e| format!("cannot read {}: {e}", item.relative.display()))?;
         Ok(hash.finish().1)
     }
 
-    fn hash(&self, real: &Path, relative: &Path, below: &Path, hash: &mut Hashing<io::Sink>) -> io::Result<()> {
+    fn hash(
+        &self,
+        real: &Path,
+        relative: &Path,
+        below: &Path,
+        hash: &mut Hashing<io::Sink>,
+    ) -> io::Result<()> {
         use io::Write;
         let meta = fs::symlink_metadata(real)?;
         let excluded = self.excludes(relative);
         if !excluded || meta.is_dir() {
-            let owner = if self.keep_owner { (meta.uid(), meta.gid()) } else { (0, 0) };
-            let mode = if excluded { 0 } else { meta.permissions().mode() };
+            let owner = if self.keep_owner {
+                (meta.uid(), meta.gid())
+            } else {
+                (0, 0)
+            };
+            let mode = if excluded {
+                0
+            } else {
+                meta.permissions().mode()
+            };
             let xattrs = canonical::xattrs(real).map_err(io::Error::other)?;
-            write!(hash, "\0{:?}\0{mode:o}\0{owner:?}\0{xattrs:?}\0", below.as_os_str().as_bytes())?;
+            write!(
+                hash,
+                "\0{:?}\0{mode:o}\0{owner:?}\0{xattrs:?}\0",
+                below.as_os_str().as_bytes()
+            )?;
             if meta.is_symlink() {
                 hash.write_all(fs::read_link(real)?.as_os_str().as_bytes())?;
             } else if meta.is_file() {
@@ -136,7 +181,12 @@ impl Origin<'_> {
             }
         }
         for name in children(real, &meta)? {
-            self.hash(&real.join(&name), &relative.join(&name), &below.join(&name), hash)?;
+            self.hash(
+                &real.join(&name),
+                &relative.join(&name),
+                &below.join(&name),
+                hash,
+            )?;
         }
         Ok(())
     }

@@ -32,7 +32,11 @@ impl StageState {
         self.file.created = Some(record.created.clone());
         self.file.history.push(History {
             created: Some(record.created.clone()),
-            created_by: if created_by.is_empty() { step.text.clone() } else { created_by },
+            created_by: if created_by.is_empty() {
+                step.text.clone()
+            } else {
+                created_by
+            },
             empty_layer: record.layer.is_none(),
             ..History::default()
         });
@@ -43,13 +47,25 @@ impl StageState {
 
     /// Twelve hex digits that name the state to people.
     pub fn short(&self) -> String {
-        self.state.trim_start_matches("sha256:").chars().take(12).collect()
+        self.state
+            .trim_start_matches("sha256:")
+            .chars()
+            .take(12)
+            .collect()
     }
 
     /// The path a relative one means after WORKDIR.
     pub fn absolute(&self, path: &str) -> String {
-        let base = if self.file.config.working_dir.is_empty() { "/" } else { &self.file.config.working_dir };
-        let joined = if path.starts_with('/') { path.to_owned() } else { format!("{base}/{path}") };
+        let base = if self.file.config.working_dir.is_empty() {
+            "/"
+        } else {
+            &self.file.config.working_dir
+        };
+        let joined = if path.starts_with('/') {
+            path.to_owned()
+        } else {
+            format!("{base}/{path}")
+        };
         clean_absolute(&joined)
     }
 }

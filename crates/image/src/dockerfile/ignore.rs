@@ -48,7 +48,11 @@ impl IgnorePatterns {
                     return mark.to_owned();
                 }
                 let clean = clean(rest);
-                let relative = if clean.len() > 1 { clean.trim_start_matches('/') } else { &clean };
+                let relative = if clean.len() > 1 {
+                    clean.trim_start_matches('/')
+                } else {
+                    &clean
+                };
                 format!("{mark}{relative}")
             })
             .collect()
@@ -119,7 +123,11 @@ impl IgnorePatterns {
 impl Pattern {
     /// Whether the path or a parent of it matches.
     fn hits(&self, path: &[char]) -> bool {
-        let parents = path.iter().enumerate().filter(|(i, c)| **c == '/' && *i > 0).map(|(i, _)| &path[..i]);
+        let parents = path
+            .iter()
+            .enumerate()
+            .filter(|(i, c)| **c == '/' && *i > 0)
+            .map(|(i, _)| &path[..i]);
         parents.chain([path]).any(|p| matches(&self.tokens, p))
     }
 }
@@ -229,7 +237,8 @@ fn matches(tokens: &[Token], text: &[char]) -> bool {
                 Token::One if here && current.is_some_and(|c| c != '/') => next[i + 1] = true,
                 Token::Char(c) if here && current == Some(*c) => next[i + 1] = true,
                 Token::Class { negated, ranges } if here => {
-                    let inside = |c: char| ranges.iter().any(|(low, high)| (*low..=*high).contains(&c));
+                    let inside =
+                        |c: char| ranges.iter().any(|(low, high)| (*low..=*high).contains(&c));
                     if current.is_some_and(|c| inside(c) != *negated) {
                         next[i + 1] = true;
                     }
@@ -262,19 +271,29 @@ mod tests {
 
     #[test]
     fn moby_table() {
-        let Some(table) = shared_data("dockerfile/dockerignore_match.json") else { return };
+        let Some(table) = shared_data("dockerfile/dockerignore_match.json") else {
+            return;
+        };
         let table: serde_json::Value = serde_json::from_str(&table).unwrap();
         let strings = |v: &serde_json::Value| -> Vec<String> {
-            v.as_array().unwrap().iter().map(|s| s.as_str().unwrap().to_owned()).collect()
+            v.as_array()
+                .unwrap()
+                .iter()
+                .map(|s| s.as_str().unwrap().to_owned())
+                .collect()
         };
         for case in table["parse_cases"].as_array().unwrap() {
-            assert_eq!(IgnorePatterns::lines(case["input"].as_str().unwrap()), strings(&case["expected"]));
+            assert_eq!(
+                IgnorePatterns::lines(case["input"].as_str().unwrap()),
+                strings(&case["expected"])
+            );
         }
         let mut failed = Vec::new();
         let cases = table["cases"].as_array().unwrap();
         for case in cases {
             let patterns = strings(&case["patterns"]);
-            let result = IgnorePatterns::new(&patterns).map(|p| p.excludes(case["path"].as_str().unwrap()));
+            let result =
+                IgnorePatterns::new(&patterns).map(|p| p.excludes(case["path"].as_str().unwrap()));
             let as_expected = match case["error"].as_bool() {
                 Some(true) => result.is_err(),
                 _ => result == Ok(case["expected"].as_bool().unwrap()),
@@ -284,7 +303,13 @@ mod tests {
             }
         }
         assert!(cases.len() > 100);
-        assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), cases.len(), failed.join("\n"));
+        assert!(
+            failed.is_empty(),
+            "{} of {}:\n{}",
+            failed.len(),
+            cases.len(),
+            failed.join("\n")
+        );
     }
 
     #[test]

@@ -16,7 +16,9 @@ const BYTES_MAX: usize = 4 << 20;
 /// [`BuildError::Syntax`].
 pub(crate) fn parse(text: &str) -> Result<Dockerfile, BuildError> {
     if text.len() > BYTES_MAX {
-        return Err(BuildError::Request("the Dockerfile is larger than 4 MiB".into()));
+        return Err(BuildError::Request(
+            "the Dockerfile is larger than 4 MiB".into(),
+        ));
     }
     if text.trim().is_empty() {
         return Err(BuildError::Request("the Dockerfile cannot be empty".into()));
@@ -26,10 +28,18 @@ pub(crate) fn parse(text: &str) -> Result<Dockerfile, BuildError> {
         column: e.column(),
         reason: e.to_string(),
     })?;
-    let escape = parsed.parser_directives.escape.as_ref().map_or('\\', |d| d.value.value);
+    let escape = parsed
+        .parser_directives
+        .escape
+        .as_ref()
+        .map_or('\\', |d| d.value.value);
     let reader = Reader { text, escape };
-    let mut file =
-        Dockerfile { escape, arguments: Vec::new(), stages: Vec::new(), warnings: Vec::new() };
+    let mut file = Dockerfile {
+        escape,
+        arguments: Vec::new(),
+        stages: Vec::new(),
+        warnings: Vec::new(),
+    };
     for instruction in &parsed.instructions {
         if let pd::Instruction::From(from) = instruction {
             file.stages.push(reader.stage(from)?);
@@ -37,7 +47,10 @@ pub(crate) fn parse(text: &str) -> Result<Dockerfile, BuildError> {
         }
         let step = reader.step(instruction)?;
         if let Kind::Maintainer(_) = step.kind {
-            file.warnings.push(format!("line {}: MAINTAINER is deprecated, use a LABEL", step.line));
+            file.warnings.push(format!(
+                "line {}: MAINTAINER is deprecated, use a LABEL",
+                step.line
+            ));
         }
         match file.stages.last_mut() {
             Some(stage) => stage.steps.push(step),
@@ -53,10 +66,19 @@ pub(crate) fn parse(text: &str) -> Result<Dockerfile, BuildError> {
 /// [`BuildError::Syntax`] with the position in that text.
 pub(crate) fn parse_trigger(text: &str, line: usize) -> Result<Step, BuildError> {
     let file = parse(&format!("FROM scratch\n{text}\n"))?;
-    let mut steps = file.stages.into_iter().next().map(|s| s.steps).unwrap_or_default();
+    let mut steps = file
+        .stages
+        .into_iter()
+        .next()
+        .map(|s| s.steps)
+        .unwrap_or_default();
     match (steps.pop(), steps.is_empty()) {
         (Some(step), true) => Ok(Step { line, ..step }),
-        _ => Err(BuildError::Syntax { line, column: 1, reason: "ONBUILD takes one instruction".into() }),
+        _ => Err(BuildError::Syntax {
+            line,
+            column: 1,
+            reason: "ONBUILD takes one instruction".into(),
+        }),
     }
 }
 
@@ -78,7 +100,9 @@ impl Reader<'_> {
         let name = from.as_.as_ref().map(|(_, name)| name.value.to_lowercase());
         if let Some(name) = &name {
             let first = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
-            let rest = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.'));
+            let rest = name.bytes().all(|b| {
+                b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.')
+            });
             if !first || !rest || name == "scratch" || name == "context" {
                 return Err(self.syntax(start, format!("invalid name for build stage: {name:?}")));
             }
@@ -95,25 +119,45 @@ impl Reader<'_> {
 
     fn step(&self, instruction: &pd::Instruction<'_>) -> Result<Step, BuildError> {
         let (start, kind) = self.kind(instruction)?;
-        Ok(Step { line: position(self.text, start).0, text: self.line_at(start), kind })
+        Ok(Step {
+            line: position(self.text, start).0,
+            text: self.line_at(start),
+            kind,
+        })
     }
 
     fn kind(&self, instruction: &pd::Instruction<'_>) -> Result<(usize, Kind), BuildError> {
         use pd::Instruction as I;
         Ok(match instruction {
             I::Run(i) => {
-                let script = i.here_docs.first().map(|h| self.script(h, i.run.span.start, 0));
-                (i.run.span.start, Kind::Run { command: self.form(&i.arguments), script, flags: flags(&i.options) })
+                let script = i
+                    .here_docs
+                    .first()
+                    .map(|h| self.script(h, i.run.span.start, 0));
+                (
+                    i.run.span.start,
+                    Kind::Run {
+                        command: self.form(&i.arguments),
+                        script,
+                        flags: flags(&i.options),
+                    },
+                )
             }
             I::Cmd(i) => (i.cmd.span.start, Kind::Cmd(self.form(&i.arguments))),
-            I::Entrypoint(i) => (i.entrypoint.span.start, Kind::Entrypoint(self.form(&i.arguments))),
+            I::Entrypoint(i) => (
+                i.entrypoint.span.start,
+                Kind::Entrypoint(self.form(&i.arguments)),
+            ),
             I::Env(i) => {
                 let at = i.env.span.start;
                 (at, Kind::Env(self.pairs(at, "ENV", &i.arguments.value)?))
             }
             I::Label(i) => {
                 let at = i.label.span.start;
-                (at, Kind::Label(self.pairs(at, "LABEL", &i.arguments.value)?))
+                (
+                    at,
+                    Kind::Label(self.pairs(at, "LABEL", &i.arguments.value)?),
+                )
             }
             I::Arg(i) => {
                 let at = i.arg.span.start;
@@ -128,9 +172,18 @@ impl Reader<'_> {
                 }
                 (at, Kind::Arg(pairs))
             }
-            I::Workdir(i) => (i.workdir.span.start, Kind::Workdir(i.arguments.value.to_string())),
-            I::Add(i) => (i.add.span.start, self.copy(true, i.add.span.start, &i.options, &i.src, &i.dest)),
-            I::Copy(i) => (i.copy.span.start, self.copy(false, i.copy.span.start, &i.options, &i.src, &i.dest)),
+            I::Workdir(i) => (
+                i.workdir.span.start,
+                Kind::Workdir(i.arguments.value.to_string()),
+            ),
+            I::Add(i) => (
+                i.add.span.start,
+                self.copy(true, i.add.span.start, &i.options, &i.src, &i.dest),
+            ),
+            I::Copy(i) => (
+                i.copy.span.start,
+                self.copy(false, i.copy.span.start, &i.options, &i.src, &i.dest),
+            ),
             I::Expose(i) => (i.expose.span.start, Kind::Expose(strings(&i.arguments))),
             I::User(i) => (i.user.span.start, Kind::User(i.arguments.value.to_string())),
             I::Volume(i) => {
@@ -139,31 +192,54 @@ impl Reader<'_> {
                     pd::JsonOrStringArray::String(words) => strings(words),
                 };
                 if words.is_empty() || words.iter().any(|w| w.trim().is_empty()) {
-                    return Err(self.syntax(i.volume.span.start, "VOLUME specified can not be an empty string".into()));
+                    return Err(self.syntax(
+                        i.volume.span.start,
+                        "VOLUME specified can not be an empty string".into(),
+                    ));
                 }
                 (i.volume.span.start, Kind::Volume(words))
             }
-            I::Stopsignal(i) => (i.stopsignal.span.start, Kind::StopSignal(i.arguments.value.to_string())),
+            I::Stopsignal(i) => (
+                i.stopsignal.span.start,
+                Kind::StopSignal(i.arguments.value.to_string()),
+            ),
             I::Healthcheck(i) => {
                 let command = match &i.arguments {
                     pd::HealthcheckArguments::Cmd { arguments, .. } => Some(self.form(arguments)),
                     _ => None,
                 };
-                (i.healthcheck.span.start, Kind::Healthcheck { flags: flags(&i.options), command })
+                (
+                    i.healthcheck.span.start,
+                    Kind::Healthcheck {
+                        flags: flags(&i.options),
+                        command,
+                    },
+                )
             }
             I::Onbuild(i) => {
                 let at = i.onbuild.span.start;
                 let (inner, _) = match &*i.instruction {
                     I::From(_) | I::Maintainer(_) | I::Onbuild(_) => {
-                        return Err(self.syntax(at, "FROM, MAINTAINER and ONBUILD are not allowed as ONBUILD trigger".into()));
+                        return Err(self.syntax(
+                            at,
+                            "FROM, MAINTAINER and ONBUILD are not allowed as ONBUILD trigger"
+                                .into(),
+                        ));
                     }
                     other => self.kind(other)?,
                 };
                 (at, Kind::Onbuild(self.line_at(inner)))
             }
-            I::Maintainer(i) => (i.maintainer.span.start, Kind::Maintainer(i.name.value.to_string())),
+            I::Maintainer(i) => (
+                i.maintainer.span.start,
+                Kind::Maintainer(i.name.value.to_string()),
+            ),
             I::Shell(i) => (i.shell.span.start, Kind::Shell(strings(&i.arguments))),
-            _ => return Err(BuildError::Request("the Dockerfile has an instruction that is not supported".into())),
+            _ => {
+                return Err(BuildError::Request(
+                    "the Dockerfile has an instruction that is not supported".into(),
+                ));
+            }
         })
     }
 
@@ -187,28 +263,48 @@ impl Reader<'_> {
                 _ => Source::Path(String::new()),
             })
             .collect();
-        Kind::Copy(Copy { add, flags: flags(options), sources, destination: destination.value.to_string() })
+        Kind::Copy(Copy {
+            add,
+            flags: flags(options),
+            sources,
+            destination: destination.value.to_string(),
+        })
     }
 
     /// The n-th heredoc of the instruction at `start`; its name stands in the instruction's own line.
     fn script(&self, heredoc: &pd::HereDoc<'_>, start: usize, n: usize) -> Script {
         let line = self.line_at(start);
         let name = line.split("<<").nth(n + 1).unwrap_or("");
-        let name = name.trim_start_matches('-').split_whitespace().next().unwrap_or("");
+        let name = name
+            .trim_start_matches('-')
+            .split_whitespace()
+            .next()
+            .unwrap_or("");
         let name = name.trim_matches(['"', '\'']).to_owned();
-        Script { name, content: heredoc.value.to_string(), expand: heredoc.expand }
+        Script {
+            name,
+            content: heredoc.value.to_string(),
+            expand: heredoc.expand,
+        }
     }
 
     fn form(&self, command: &pd::Command<'_>) -> Form {
         match command {
             pd::Command::Exec(words) => Form::Exec(strings(&words.value)),
-            pd::Command::Shell(line) => Form::Shell(logical_line(&self.text[line.span.clone()], self.escape)),
+            pd::Command::Shell(line) => {
+                Form::Shell(logical_line(&self.text[line.span.clone()], self.escape))
+            }
             _ => Form::Shell(String::new()),
         }
     }
 
     /// `a=b c=d`, or `a b c` for the one variable a.
-    fn pairs(&self, start: usize, keyword: &str, text: &str) -> Result<Vec<(String, String)>, BuildError> {
+    fn pairs(
+        &self,
+        start: usize,
+        keyword: &str,
+        text: &str,
+    ) -> Result<Vec<(String, String)>, BuildError> {
         let words = split(text, self.escape);
         if words.first().is_some_and(|w| !w.contains('=')) {
             let text = text.trim_start();
@@ -220,7 +316,12 @@ impl Reader<'_> {
         let mut pairs = Vec::new();
         for word in words {
             let (name, value) = word.split_once('=').ok_or_else(|| {
-                self.syntax(start, format!("Syntax error - can't find = in {word:?}. Must be of the form: name=value"))
+                self.syntax(
+                    start,
+                    format!(
+                        "Syntax error - can't find = in {word:?}. Must be of the form: name=value"
+                    ),
+                )
             })?;
             if name.is_empty() {
                 return Err(self.syntax(start, format!("{keyword} names can not be blank")));
@@ -236,7 +337,11 @@ impl Reader<'_> {
 
     fn syntax(&self, at: usize, reason: String) -> BuildError {
         let (line, column) = position(self.text, at);
-        BuildError::Syntax { line, column, reason }
+        BuildError::Syntax {
+            line,
+            column,
+            reason,
+        }
     }
 }
 
@@ -265,18 +370,46 @@ mod tests {
             "HEALTHCHECK --interval=5s CMD true\nVOLUME [\"/a\"]\nEXPOSE 80/tcp 90\nONBUILD RUN x\nMAINTAINER me\n",
         ))
         .unwrap();
-        assert_eq!(file.arguments[0].kind, Kind::Arg(vec![("V".into(), Some("1".into()))]));
+        assert_eq!(
+            file.arguments[0].kind,
+            Kind::Arg(vec![("V".into(), Some("1".into()))])
+        );
         let stage = &file.stages[0];
-        assert_eq!((stage.name.as_deref(), stage.image.as_str()), (Some("build"), "a:$V"));
-        let kinds: Vec<String> = stage.steps.iter().map(|s| format!("{} {:?}", s.line, s.kind)).collect();
-        assert_eq!(kinds[0], r#"4 Run { command: Shell("echo   hi"), script: None, flags: [] }"#);
+        assert_eq!(
+            (stage.name.as_deref(), stage.image.as_str()),
+            (Some("build"), "a:$V")
+        );
+        let kinds: Vec<String> = stage
+            .steps
+            .iter()
+            .map(|s| format!("{} {:?}", s.line, s.kind))
+            .collect();
+        assert_eq!(
+            kinds[0],
+            r#"4 Run { command: Shell("echo   hi"), script: None, flags: [] }"#
+        );
         assert_eq!(kinds[1], r#"7 Env([("a", "\"b c\""), ("d", "e")])"#);
         assert_eq!(kinds[2], r#"8 Env([("old", "form here")])"#);
-        assert_eq!(kinds[4], r#"10 Run { command: Exec(["a", "b"]), script: None, flags: [] }"#);
-        let Kind::Copy(copy) = &stage.steps[6].kind else { panic!("{:?}", stage.steps[6]) };
-        let expected = Script { name: "END".into(), content: "hello $x\n".into(), expand: false };
+        assert_eq!(
+            kinds[4],
+            r#"10 Run { command: Exec(["a", "b"]), script: None, flags: [] }"#
+        );
+        let Kind::Copy(copy) = &stage.steps[6].kind else {
+            panic!("{:?}", stage.steps[6])
+        };
+        let expected = Script {
+            name: "END".into(),
+            content: "hello $x\n".into(),
+            expand: false,
+        };
         assert_eq!(copy.sources, [Source::Inline(expected)]);
-        let Kind::Run { script: Some(script), .. } = &stage.steps[7].kind else { panic!() };
+        let Kind::Run {
+            script: Some(script),
+            ..
+        } = &stage.steps[7].kind
+        else {
+            panic!()
+        };
         assert_eq!(script.content, "echo 1\necho 2\n");
         assert_eq!(stage.steps[11].kind, Kind::Onbuild("RUN x".into()));
         assert_eq!(file.warnings.len(), 1);

@@ -30,7 +30,11 @@ pub(crate) struct Step {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
-    Run { command: Form, script: Option<Script>, flags: Vec<Flag> },
+    Run {
+        command: Form,
+        script: Option<Script>,
+        flags: Vec<Flag>,
+    },
     Cmd(Form),
     Entrypoint(Form),
     Env(Vec<(String, String)>),
@@ -42,7 +46,10 @@ pub(crate) enum Kind {
     User(String),
     Volume(Vec<String>),
     StopSignal(String),
-    Healthcheck { flags: Vec<Flag>, command: Option<Form> },
+    Healthcheck {
+        flags: Vec<Flag>,
+        command: Option<Form>,
+    },
     /// The trigger's text and the trigger, for its checks.
     Onbuild(String),
     Maintainer(String),

@@ -17,7 +17,9 @@ pub(crate) fn expand(
     escape: char,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<String, String> {
-    Lexer::new(text, escape, lookup).run().map(|(whole, _)| whole)
+    Lexer::new(text, escape, lookup)
+        .run()
+        .map(|(whole, _)| whole)
 }
 
 /// Replaces variables and splits at unquoted white space, also at that which variables bring.
@@ -29,7 +31,9 @@ pub(crate) fn expand_words(
     escape: char,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Vec<String>, String> {
-    Lexer::new(text, escape, lookup).run().map(|(_, words)| words)
+    Lexer::new(text, escape, lookup)
+        .run()
+        .map(|(_, words)| words)
 }
 
 /// Splits at unquoted white space and changes nothing else: the pieces of `a="b c" d`.
@@ -101,7 +105,12 @@ impl Words {
 
 impl<'a> Lexer<'a> {
     fn new(text: &'a str, escape: char, lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Lexer { chars: text.chars().peekable(), escape, lookup, depth: 0 }
+        Lexer {
+            chars: text.chars().peekable(),
+            escape,
+            lookup,
+            depth: 0,
+        }
     }
 
     fn run(mut self) -> Result<(String, Vec<String>), String> {
@@ -110,7 +119,12 @@ impl<'a> Lexer<'a> {
         Ok((whole, words.finish()))
     }
 
-    fn until(&mut self, stop: Option<char>, keep_escapes: bool, words: &mut Words) -> Result<String, String> {
+    fn until(
+        &mut self,
+        stop: Option<char>,
+        keep_escapes: bool,
+        words: &mut Words,
+    ) -> Result<String, String> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
             return Err(format!("substitutions nested more than {DEPTH_MAX} deep"));
@@ -124,7 +138,11 @@ impl<'a> Lexer<'a> {
             }
             match c {
                 '\'' | '"' => {
-                    let text = if c == '"' { self.double_quoted()? } else { self.single_quoted()? };
+                    let text = if c == '"' {
+                        self.double_quoted()?
+                    } else {
+                        self.single_quoted()?
+                    };
                     words.word.push_str(&text);
                     words.inside = true;
                     out.push_str(&text);
@@ -153,7 +171,9 @@ impl<'a> Lexer<'a> {
         }
         self.depth -= 1;
         match stop {
-            Some(stop) => Err(format!("unexpected end of statement while looking for matching {stop}")),
+            Some(stop) => Err(format!(
+                "unexpected end of statement while looking for matching {stop}"
+            )),
             None => Ok(out),
         }
     }
@@ -236,7 +256,9 @@ impl<'a> Lexer<'a> {
         }
         let name = self.name();
         let value = (self.lookup)(&name);
-        let Some(mut modifier) = self.chars.next() else { return Err("syntax error: missing '}'".into()) };
+        let Some(mut modifier) = self.chars.next() else {
+            return Err("syntax error: missing '}'".into());
+        };
         if modifier == '}' {
             return Ok(value.unwrap_or_default());
         }
@@ -254,21 +276,40 @@ impl<'a> Lexer<'a> {
                     (_, Some(value)) => Ok(value),
                     ('-', None) => Ok(word),
                     (_, None) => {
-                        let default = if value.is_none() { "not allowed to be unset" } else { "not allowed to be empty" };
-                        Err(format!("{name}: {}", if word.is_empty() { default } else { &word }))
+                        let default = if value.is_none() {
+                            "not allowed to be unset"
+                        } else {
+                            "not allowed to be empty"
+                        };
+                        Err(format!(
+                            "{name}: {}",
+                            if word.is_empty() { default } else { &word }
+                        ))
                     }
                 }
             }
             '#' | '%' if !colon => {
                 let greedy = self.chars.next_if_eq(&modifier).is_some();
                 let pattern = self.operand('}', true)?;
-                Ok(trim(&value.unwrap_or_default(), &pattern, modifier == '#', greedy, self.escape))
+                Ok(trim(
+                    &value.unwrap_or_default(),
+                    &pattern,
+                    modifier == '#',
+                    greedy,
+                    self.escape,
+                ))
             }
             '/' if !colon => {
                 let all = self.chars.next_if_eq(&'/').is_some();
                 let pattern = self.operand('/', true)?;
                 let replacement = self.operand('}', false)?;
-                Ok(replace(&value.unwrap_or_default(), &pattern, &replacement, all, self.escape))
+                Ok(replace(
+                    &value.unwrap_or_default(),
+                    &pattern,
+                    &replacement,
+                    all,
+                    self.escape,
+                ))
             }
             other => Err(format!("unsupported modifier ({other}) in substitution")),
         }
@@ -276,13 +317,23 @@ impl<'a> Lexer<'a> {
 
     fn operand(&mut self, stop: char, keep_escapes: bool) -> Result<String, String> {
         self.until(Some(stop), keep_escapes, &mut Words::default())
-            .map_err(|e| if e.contains("matching }") { "syntax error: missing '}'".into() } else { e })
+            .map_err(|e| {
+                if e.contains("matching }") {
+                    "syntax error: missing '}'".into()
+                } else {
+                    e
+                }
+            })
     }
 }
 
 /// `${v#p}`, `${v##p}`, `${v%p}`, `${v%%p}`.
 fn trim(value: &str, pattern: &str, front: bool, greedy: bool, escape: char) -> String {
-    let mut cuts: Vec<usize> = value.char_indices().map(|(i, _)| i).chain([value.len()]).collect();
+    let mut cuts: Vec<usize> = value
+        .char_indices()
+        .map(|(i, _)| i)
+        .chain([value.len()])
+        .collect();
     if front == greedy {
         cuts.reverse();
     }
@@ -309,7 +360,11 @@ fn replace(value: &str, pattern: &str, replacement: &str, all: bool, escape: cha
     let mut out = String::new();
     let mut rest = value;
     while !rest.is_empty() {
-        let ends: Vec<usize> = rest.char_indices().map(|(i, c)| i + c.len_utf8()).rev().collect();
+        let ends: Vec<usize> = rest
+            .char_indices()
+            .map(|(i, c)| i + c.len_utf8())
+            .rev()
+            .collect();
         match ends.into_iter().find(|end| pattern.matches(&rest[..*end])) {
             Some(end) => {
                 out.push_str(replacement);
@@ -364,7 +419,10 @@ impl Glob {
                     p += 1;
                     continue;
                 }
-                Some(piece) if t < text.len() && (*piece == Piece::One || *piece == Piece::Char(text[t])) => {
+                Some(piece)
+                    if t < text.len()
+                        && (*piece == Piece::One || *piece == Piece::Char(text[t])) =>
+                {
                     p += 1;
                     t += 1;
                     continue;
@@ -391,14 +449,31 @@ mod tests {
 
     #[test]
     fn buildkit_expansion_table() {
-        let Some(table) = shared_data("dockerfile/buildkit_shell/envVarTest") else { return };
-        let env = [("PWD", "/home"), ("SHELL", "bash"), ("KOREAN", "한국어"), ("NULL", "")];
-        let lookup = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_string());
+        let Some(table) = shared_data("dockerfile/buildkit_shell/envVarTest") else {
+            return;
+        };
+        let env = [
+            ("PWD", "/home"),
+            ("SHELL", "bash"),
+            ("KOREAN", "한국어"),
+            ("NULL", ""),
+        ];
+        let lookup = |name: &str| {
+            env.iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, v)| v.to_string())
+        };
         let mut cases = 0;
         for (number, line) in table.lines().enumerate() {
-            let line = line.split('#').next().filter(|l| l.trim().is_empty()).map_or(line, |_| "");
+            let line = line
+                .split('#')
+                .next()
+                .filter(|l| l.trim().is_empty())
+                .map_or(line, |_| "");
             let fields: Vec<&str> = line.split('|').collect();
-            let [platform, source, expected] = fields[..] else { continue };
+            let [platform, source, expected] = fields[..] else {
+                continue;
+            };
             if platform == "W" {
                 continue;
             }
@@ -406,8 +481,17 @@ mod tests {
             let (source, expected) = (source.trim(), expected.trim());
             let result = expand(source, '\\', &lookup);
             match expected {
-                "error" => assert!(result.is_err(), "line {}: {source:?} gave {result:?}", number + 1),
-                _ => assert_eq!(result.as_deref(), Ok(expected), "line {}: {source:?}", number + 1),
+                "error" => assert!(
+                    result.is_err(),
+                    "line {}: {source:?} gave {result:?}",
+                    number + 1
+                ),
+                _ => assert_eq!(
+                    result.as_deref(),
+                    Ok(expected),
+                    "line {}: {source:?}",
+                    number + 1
+                ),
             }
         }
         assert!(cases > 200, "only {cases} cases were found");
@@ -415,10 +499,15 @@ mod tests {
 
     #[test]
     fn buildkit_words_table() {
-        let Some(table) = shared_data("dockerfile/buildkit_shell/wordsTest") else { return };
+        let Some(table) = shared_data("dockerfile/buildkit_shell/wordsTest") else {
+            return;
+        };
         let mut env: Vec<(String, String)> = Vec::new();
         let mut cases = 0;
-        for line in table.lines().filter(|l| !l.starts_with('#') && !l.trim().is_empty()) {
+        for line in table
+            .lines()
+            .filter(|l| !l.starts_with('#') && !l.trim().is_empty())
+        {
             if let Some(assignment) = line.strip_prefix("ENV ") {
                 let (name, value) = assignment.trim_start().split_once('=').unwrap();
                 env.retain(|(n, _)| n != name);
@@ -453,13 +542,20 @@ mod tests {
             ("${w-x}", "x"),
             ("${w+x}", ""),
         ] {
-            assert_eq!(expand(text, '\\', &lookup).as_deref(), Ok(expected), "{text}");
+            assert_eq!(
+                expand(text, '\\', &lookup).as_deref(),
+                Ok(expected),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn splitting_keeps_quotes_and_escapes() {
-        assert_eq!(split(r#"a="b c" d='e f' g\ h"#, '\\'), [r#"a="b c""#, "d='e f'", r"g\ h"]);
+        assert_eq!(
+            split(r#"a="b c" d='e f' g\ h"#, '\\'),
+            [r#"a="b c""#, "d='e f'", r"g\ h"]
+        );
     }
 
     proptest::proptest! {

@@ -27,7 +27,11 @@ impl Remote {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let plain = name.is_loopback() || store.options.plain_http.contains(&name.registry);
         let config = ClientConfig {
-            protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
+            protocol: if plain {
+                ClientProtocol::Http
+            } else {
+                ClientProtocol::Https
+            },
             connect_timeout: Some(Duration::from_secs(15)),
             read_timeout: Some(Duration::from_secs(60)),
             use_monolithic_push: true,
@@ -39,14 +43,20 @@ impl Remote {
             Some(Auth::Basic { username, password }) => RegistryAuth::Basic(username, password),
             Some(Auth::Bearer(token)) => RegistryAuth::Bearer(token),
         };
-        Remote { client: oci_client::Client::new(config), auth, name }
+        Remote {
+            client: oci_client::Client::new(config),
+            auth,
+            name,
+        }
     }
 
     /// The repository, at the given digest or at the name's own tag or digest.
     pub fn reference(&self, digest: Option<&str>) -> oci_client::Reference {
         let (registry, repository) = (self.name.registry.clone(), self.name.repository.clone());
         match digest.or(self.name.digest.as_deref()) {
-            Some(digest) => oci_client::Reference::with_digest(registry, repository, digest.to_owned()),
+            Some(digest) => {
+                oci_client::Reference::with_digest(registry, repository, digest.to_owned())
+            }
             None => {
                 let tag = self.name.tag.clone().unwrap_or_else(|| "latest".into());
                 oci_client::Reference::with_tag(registry, repository, tag)
@@ -62,28 +72,78 @@ impl Remote {
         match error {
             E::ImageManifestNotFoundError(_) => Error::RemoteNotFound(name),
             E::ServerError { code: 404, .. } => Error::RemoteNotFound(name),
-            E::UnauthorizedError { .. } => Error::Unauthorized { reference: name, reason: "the registry asks for credentials".into() },
-            E::AuthenticationFailure(reason) => Error::Unauthorized { reference: name, reason },
-            E::ServerError { code: 401 | 403, message, .. } => Error::Unauthorized { reference: name, reason: message },
+            E::UnauthorizedError { .. } => Error::Unauthorized {
+                reference: name,
+                reason: "the registry asks for credentials".into(),
+            },
+            E::AuthenticationFailure(reason) => Error::Unauthorized {
+                reference: name,
+                reason,
+            },
+            E::ServerError {
+                code: 401 | 403,
+                message,
+                ..
+            } => Error::Unauthorized {
+                reference: name,
+                reason: message,
+            },
             E::RegistryError { envelope, url } => {
-                let has = |codes: &[OciErrorCode]| envelope.errors.iter().any(|e| codes.contains(&e.code));
-                if has(&[OciErrorCode::ManifestUnknown, OciErrorCode::NameUnknown, OciErrorCode::BlobUnknown, OciErrorCode::NotFound]) {
+                let has = |codes: &[OciErrorCode]| {
+                    envelope.errors.iter().any(|e| codes.contains(&e.code))
+                };
+                if has(&[
+                    OciErrorCode::ManifestUnknown,
+                    OciErrorCode::NameUnknown,
+                    OciErrorCode::BlobUnknown,
+                    OciErrorCode::NotFound,
+                ]) {
                     Error::RemoteNotFound(name)
                 } else if has(&[OciErrorCode::Unauthorized, OciErrorCode::Denied]) {
-                    Error::Unauthorized { reference: name, reason: envelope.to_string() }
+                    Error::Unauthorized {
+                        reference: name,
+                        reason: envelope.to_string(),
+                    }
                 } else {
-                    Error::Registry { registry, action: action.into(), reason: format!("{envelope} ({url})") }
+                    Error::Registry {
+                        registry,
+                        action: action.into(),
+                        reason: format!("{envelope} ({url})"),
+                    }
                 }
             }
-            E::RequestError(e) if e.is_connect() || e.is_timeout() => Error::Unreachable { registry, reason: causes(&e) },
-            E::RequestError(e) => Error::Registry { registry, action: action.into(), reason: causes(&e) },
-            E::DigestError(oci_client::errors::DigestError::VerificationError { expected, actual }) => {
-                Error::DigestMismatch { what: action.into(), expected, actual }
+            E::RequestError(e) if e.is_connect() || e.is_timeout() => Error::Unreachable {
+                registry,
+                reason: causes(&e),
+            },
+            E::RequestError(e) => Error::Registry {
+                registry,
+                action: action.into(),
+                reason: causes(&e),
+            },
+            E::DigestError(oci_client::errors::DigestError::VerificationError {
+                expected,
+                actual,
+            }) => Error::DigestMismatch {
+                what: action.into(),
+                expected,
+                actual,
+            },
+            E::IoError(e)
+                if e.get_ref()
+                    .is_some_and(|inner| inner.to_string().contains("igest")) =>
+            {
+                Error::DigestMismatch {
+                    what: action.into(),
+                    expected: "its name".into(),
+                    actual: e.to_string(),
+                }
             }
-            E::IoError(e) if e.get_ref().is_some_and(|inner| inner.to_string().contains("igest")) => {
-                Error::DigestMismatch { what: action.into(), expected: "its name".into(), actual: e.to_string() }
-            }
-            other => Error::Registry { registry, action: action.into(), reason: other.to_string() },
+            other => Error::Registry {
+                registry,
+                action: action.into(),
+                reason: other.to_string(),
+            },
         }
     }
 }

@@ -40,31 +40,47 @@ pub(crate) async fn pull(
     let _busy = store.busy();
     let (bytes, digest) = manifest(&remote, None).await?;
     let tag = name.digest.clone().or(name.tag.clone()).unwrap_or_default();
-    let repository = if name.registry == "docker.io" { name.repository.clone() } else { name.familiar_name() };
+    let repository = if name.registry == "docker.io" {
+        name.repository.clone()
+    } else {
+        name.familiar_name()
+    };
     tell(&progress, PullEvent::Pulling { tag, repository }).await;
 
     let mut manifest_ = Manifest::parse(&bytes, &format!("manifest of {name}"))?;
     if manifest_.manifests.is_some() {
         let platform = platform.unwrap_or_else(Platform::host);
-        let selected = manifest_.select(&platform).ok_or_else(|| Error::NoPlatform {
-            reference: name.to_string(),
-            platform: platform.to_string(),
-        })?;
+        let selected = manifest_
+            .select(&platform)
+            .ok_or_else(|| Error::NoPlatform {
+                reference: name.to_string(),
+                platform: platform.to_string(),
+            })?;
         let (bytes, _) = manifest(&remote, Some(&selected.digest.clone())).await?;
         manifest_ = Manifest::parse(&bytes, &format!("manifest of {name}"))?;
     }
     let (config, layers) = manifest_.image(&format!("manifest of {name}"))?;
     let config_bytes = small_blob(&remote, config).await?;
-    let file: ConfigFile =
-        serde_json::from_slice(&config_bytes).map_err(|e| Error::malformed(format!("configuration of {name}"), e))?;
-    if file.rootfs.diff_ids.len() != layers.len() || layers.len() > crate::store::layers::LAYERS_MAX {
+    let file: ConfigFile = serde_json::from_slice(&config_bytes)
+        .map_err(|e| Error::malformed(format!("configuration of {name}"), e))?;
+    if file.rootfs.diff_ids.len() != layers.len() || layers.len() > crate::store::layers::LAYERS_MAX
+    {
         return Err(match layers.len() {
             n if n > crate::store::layers::LAYERS_MAX => Error::TooManyLayers(n),
-            n => Error::malformed(format!("configuration of {name}"), format!("{n} layers, {} diff ids", file.rootfs.diff_ids.len())),
+            n => Error::malformed(
+                format!("configuration of {name}"),
+                format!("{n} layers, {} diff ids", file.rootfs.diff_ids.len()),
+            ),
         });
     }
     for layer in layers {
-        tell(&progress, PullEvent::Waiting { id: short(&layer.digest) }).await;
+        tell(
+            &progress,
+            PullEvent::Waiting {
+                id: short(&layer.digest),
+            },
+        )
+        .await;
     }
     let fetches: Vec<_> = layers
         .iter()
@@ -72,26 +88,52 @@ pub(crate) async fn pull(
         .map(|(layer, diff_id)| fetch(store, &remote, layer, diff_id, &progress))
         .collect();
     let parallel = store.options.parallel_layers.max(1);
-    futures::stream::iter(fetches).buffer_unordered(parallel).try_collect::<Vec<()>>().await?;
+    futures::stream::iter(fetches)
+        .buffer_unordered(parallel)
+        .try_collect::<Vec<()>>()
+        .await?;
 
-    let tags: Vec<String> = if name.digest.is_some() { Vec::new() } else { name.familiar_tag().into_iter().collect() };
+    let tags: Vec<String> = if name.digest.is_some() {
+        Vec::new()
+    } else {
+        name.familiar_tag().into_iter().collect()
+    };
     let before = store.resolve(reference).ok().map(|i| i.id);
     let named = format!("{}@{digest}", name.familiar_name());
-    let image = blocking(|| store.add_image(&file, Some(&config_bytes), &tags, Some(named), false))?;
+    let image =
+        blocking(|| store.add_image(&file, Some(&config_bytes), &tags, Some(named), false))?;
     tell(&progress, PullEvent::Digest(digest)).await;
-    let status = if before.as_deref() == Some(&image.id) { "Image is up to date for" } else { "Downloaded newer image for" };
-    tell(&progress, PullEvent::Status(format!("Status: {status} {name}"))).await;
+    let status = if before.as_deref() == Some(&image.id) {
+        "Image is up to date for"
+    } else {
+        "Downloaded newer image for"
+    };
+    tell(
+        &progress,
+        PullEvent::Status(format!("Status: {status} {name}")),
+    )
+    .await;
     Ok(image)
 }
 
 /// Fetches a manifest and verifies it against the digest it was asked for by.
 async fn manifest(remote: &Remote, digest: Option<&str>) -> Result<(Vec<u8>, String), Error> {
     let reference = remote.reference(digest);
-    let result = remote.client.pull_manifest_raw(&reference, &remote.auth, &ACCEPTED).await;
+    let result = remote
+        .client
+        .pull_manifest_raw(&reference, &remote.auth, &ACCEPTED)
+        .await;
     let (bytes, _) = result.map_err(|e| remote.error("the manifest", e))?;
     let actual = digest_of(&bytes);
-    if let Some(expected) = digest.or(remote.name.digest.as_deref()).filter(|d| *d != actual) {
-        return Err(Error::DigestMismatch { what: "manifest".into(), expected: expected.into(), actual });
+    if let Some(expected) = digest
+        .or(remote.name.digest.as_deref())
+        .filter(|d| *d != actual)
+    {
+        return Err(Error::DigestMismatch {
+            what: "manifest".into(),
+            expected: expected.into(),
+            actual,
+        });
     }
     Ok((bytes.to_vec(), actual))
 }
@@ -107,10 +149,17 @@ fn descriptor(d: &Descriptor) -> OciDescriptor {
 
 async fn small_blob(remote: &Remote, d: &Descriptor) -> Result<Vec<u8>, Error> {
     if d.size > CONFIG_BYTES_MAX || !is_digest(&d.digest) {
-        return Err(Error::malformed("image configuration", "it is larger than 8 MiB or not named by sha256"));
+        return Err(Error::malformed(
+            "image configuration",
+            "it is larger than 8 MiB or not named by sha256",
+        ));
     }
     let fail = |e| remote.error("the configuration", e);
-    let mut stream = remote.client.pull_blob_stream(&remote.reference(None), &descriptor(d)).await.map_err(fail)?;
+    let mut stream = remote
+        .client
+        .pull_blob_stream(&remote.reference(None), &descriptor(d))
+        .await
+        .map_err(fail)?;
     let mut bytes = Vec::new();
     while let Some(chunk) = stream.stream.next().await {
         bytes.extend_from_slice(&chunk.map_err(|e| remote.error("the configuration", e.into()))?);
@@ -120,19 +169,35 @@ async fn small_blob(remote: &Remote, d: &Descriptor) -> Result<Vec<u8>, Error> {
     }
     let actual = digest_of(&bytes);
     if actual != d.digest {
-        return Err(Error::DigestMismatch { what: "configuration".into(), expected: d.digest.clone(), actual });
+        return Err(Error::DigestMismatch {
+            what: "configuration".into(),
+            expected: d.digest.clone(),
+            actual,
+        });
     }
     Ok(bytes)
 }
 
 /// Makes one layer be here. Whoever comes second waits and finds it.
-async fn fetch(store: &Arc<Store>, remote: &Remote, d: &Descriptor, diff_id: &str, progress: &ProgressSender) -> Result<(), Error> {
+async fn fetch(
+    store: &Arc<Store>,
+    remote: &Remote,
+    d: &Descriptor,
+    diff_id: &str,
+    progress: &ProgressSender,
+) -> Result<(), Error> {
     let id = short(&d.digest);
     if !is_digest(&d.digest) || !is_digest(diff_id) {
-        return Err(Error::malformed(format!("layer {}", d.digest), "only sha256 digests are supported"));
+        return Err(Error::malformed(
+            format!("layer {}", d.digest),
+            "only sha256 digests are supported",
+        ));
     }
     if !d.media_type.contains("tar") {
-        return Err(Error::malformed(format!("layer {}", d.digest), format!("unsupported media type {}", d.media_type)));
+        return Err(Error::malformed(
+            format!("layer {}", d.digest),
+            format!("unsupported media type {}", d.media_type),
+        ));
     }
     let _turn = store.fetching.lock(diff_id).await;
     if store.has_layer(diff_id) {
@@ -148,11 +213,22 @@ async fn fetch(store: &Arc<Store>, remote: &Remote, d: &Descriptor, diff_id: &st
     in_background(move || {
         let file = background.blobs.open_blob(&blob.digest)?;
         let total = blob.size;
-        let record = BlobRecord { digest: blob.digest, media_type: blob.media_type, size: total };
+        let record = BlobRecord {
+            digest: blob.digest,
+            media_type: blob.media_type,
+            size: total,
+        };
         let mut current = 0;
         layer::install(&background, &file, &diff_id, Some(record), |n| {
             current += n as u64;
-            tick(&events, PullEvent::Extracting { id: layer_id.clone(), current, total });
+            tick(
+                &events,
+                PullEvent::Extracting {
+                    id: layer_id.clone(),
+                    current,
+                    total,
+                },
+            );
         })
     })
     .await?;
@@ -160,20 +236,39 @@ async fn fetch(store: &Arc<Store>, remote: &Remote, d: &Descriptor, diff_id: &st
     Ok(())
 }
 
-async fn download(store: &Store, remote: &Remote, d: &Descriptor, id: &str, progress: &ProgressSender) -> Result<(), Error> {
+async fn download(
+    store: &Store,
+    remote: &Remote,
+    d: &Descriptor,
+    id: &str,
+    progress: &ProgressSender,
+) -> Result<(), Error> {
     let fail = |e| remote.error(&format!("layer {id}"), e);
-    let mut stream = remote.client.pull_blob_stream(&remote.reference(None), &descriptor(d)).await.map_err(fail)?;
+    let mut stream = remote
+        .client
+        .pull_blob_stream(&remote.reference(None), &descriptor(d))
+        .await
+        .map_err(fail)?;
     let mut writer = store.blobs.writer()?;
     let mut current = 0;
     while let Some(chunk) = stream.stream.next().await {
         let chunk = chunk.map_err(|e| remote.error(&format!("layer {id}"), e.into()))?;
-        writer.write_all(&chunk).map_err(Error::io("write", &store.root))?;
+        writer
+            .write_all(&chunk)
+            .map_err(Error::io("write", &store.root))?;
         current += chunk.len() as u64;
         if current > d.size {
             let reason = format!("more than the {} bytes of its manifest", d.size);
             return Err(Error::malformed(format!("layer {}", d.digest), reason));
         }
-        tick(progress, PullEvent::Downloading { id: id.to_owned(), current, total: d.size });
+        tick(
+            progress,
+            PullEvent::Downloading {
+                id: id.to_owned(),
+                current,
+                total: d.size,
+            },
+        );
     }
     blocking(|| store.blobs.commit(writer, Some(&d.digest)))?;
     Ok(())
@@ -181,5 +276,9 @@ async fn download(store: &Store, remote: &Remote, d: &Descriptor, id: &str, prog
 
 /// Twelve hex digits of a digest.
 pub(super) fn short(digest: &str) -> String {
-    digest.trim_start_matches("sha256:").chars().take(12).collect()
+    digest
+        .trim_start_matches("sha256:")
+        .chars()
+        .take(12)
+        .collect()
 }

@@ -43,18 +43,41 @@ pub(crate) async fn push(
     for diff_id in image.layers() {
         let (background, diff_id) = (store.clone(), diff_id.clone());
         let id = short(&diff_id);
-        tell(&progress, PullEvent::Push { id: id.clone(), status: "Preparing" }).await;
+        tell(
+            &progress,
+            PullEvent::Push {
+                id: id.clone(),
+                status: "Preparing",
+            },
+        )
+        .await;
         let (file, descriptor) = in_background(move || compressed(&background, &diff_id)).await?;
         let sent = blob(&remote, &target, file, &descriptor, &progress, &id).await?;
-        let status = if sent { "Pushed" } else { "Layer already exists" };
+        let status = if sent {
+            "Pushed"
+        } else {
+            "Layer already exists"
+        };
         tell(&progress, PullEvent::Push { id, status }).await;
         layers.push(descriptor);
     }
     let config_bytes = store.blobs.read(&image.id)?;
-    let config =
-        Descriptor { media_type: CONFIG.into(), digest: image.id.clone(), size: config_bytes.len() as u64, ..Descriptor::default() };
+    let config = Descriptor {
+        media_type: CONFIG.into(),
+        digest: image.id.clone(),
+        size: config_bytes.len() as u64,
+        ..Descriptor::default()
+    };
     let file = store.blobs.open_blob(&image.id)?;
-    blob(&remote, &target, file, &config, &progress, &short(&image.id)).await?;
+    blob(
+        &remote,
+        &target,
+        file,
+        &config,
+        &progress,
+        &short(&image.id),
+    )
+    .await?;
     let manifest = Manifest {
         schema_version: 2,
         media_type: MANIFEST.into(),
@@ -84,11 +107,24 @@ async fn blob(
     id: &str,
 ) -> Result<bool, Error> {
     // A registry that cannot say is one that does not have it.
-    if remote.client.blob_exists(target, &descriptor.digest).await.unwrap_or(false) {
+    if remote
+        .client
+        .blob_exists(target, &descriptor.digest)
+        .await
+        .unwrap_or(false)
+    {
         return Ok(false);
     }
-    tell(progress, PullEvent::Push { id: id.to_owned(), status: "Pushing" }).await;
-    let stream = ReaderStream::new(tokio::fs::File::from_std(file)).map_err(OciDistributionError::from);
+    tell(
+        progress,
+        PullEvent::Push {
+            id: id.to_owned(),
+            status: "Pushing",
+        },
+    )
+    .await;
+    let stream =
+        ReaderStream::new(tokio::fs::File::from_std(file)).map_err(OciDistributionError::from);
     remote
         .client
         .push_blob_stream(target, stream, &descriptor.digest, Some(descriptor.size))
@@ -106,9 +142,18 @@ fn compressed(store: &Store, diff_id: &str) -> Result<(File, Descriptor), Error>
         return Ok((plain, descriptor));
     }
     let file = tempfile::tempfile_in(store.root.join("tmp")).map_err(fail())?;
-    let mut gzip = flate2::write::GzEncoder::new(Hashing::new(file), flate2::Compression::default());
+    let mut gzip =
+        flate2::write::GzEncoder::new(Hashing::new(file), flate2::Compression::default());
     std::io::copy(&mut plain, &mut gzip).map_err(fail())?;
     let (mut file, digest, size) = gzip.finish().map_err(fail())?.finish();
     file.seek(SeekFrom::Start(0)).map_err(fail())?;
-    Ok((file, Descriptor { media_type: TAR_GZIP.into(), digest, size, ..Descriptor::default() }))
+    Ok((
+        file,
+        Descriptor {
+            media_type: TAR_GZIP.into(),
+            digest,
+            size,
+            ..Descriptor::default()
+        },
+    ))
 }

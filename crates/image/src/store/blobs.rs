@@ -34,7 +34,10 @@ impl Blobs {
     pub fn open(root: &Path, temporary: &Path) -> Result<Blobs, Error> {
         let directory = root.join("blobs/sha256");
         fs::create_dir_all(&directory).map_err(Error::io("create", &directory))?;
-        Ok(Blobs { directory, temporary: temporary.into() })
+        Ok(Blobs {
+            directory,
+            temporary: temporary.into(),
+        })
     }
 
     /// Where the blob is or would be.
@@ -43,7 +46,10 @@ impl Blobs {
     /// When the text is no sha256 digest: it must never become a path.
     pub fn path(&self, digest: &str) -> Result<PathBuf, Error> {
         if !is_digest(digest) {
-            return Err(Error::malformed(format!("digest {digest:?}"), "only sha256 is supported"));
+            return Err(Error::malformed(
+                format!("digest {digest:?}"),
+                "only sha256 is supported",
+            ));
         }
         Ok(self.directory.join(&digest["sha256:".len()..]))
     }
@@ -57,7 +63,9 @@ impl Blobs {
             .prefix("plimsoll-blob-")
             .tempfile_in(&self.temporary)
             .map_err(Error::io("create a file in", &self.temporary))?;
-        Ok(BlobWriter { file: Hashing::new(file) })
+        Ok(BlobWriter {
+            file: Hashing::new(file),
+        })
     }
 
     /// Puts a written blob in place, durable, and returns digest and size.
@@ -78,8 +86,11 @@ impl Blobs {
             });
         }
         let path = self.path(&digest)?;
-        file.as_file().sync_all().map_err(Error::io("write", &path))?;
-        file.persist(&path).map_err(|e| Error::io("store", &path)(e.error))?;
+        file.as_file()
+            .sync_all()
+            .map_err(Error::io("write", &path))?;
+        file.persist(&path)
+            .map_err(|e| Error::io("store", &path)(e.error))?;
         durable::sync_directory(&self.directory)?;
         Ok((digest, size))
     }
@@ -90,7 +101,9 @@ impl Blobs {
             return Ok(digest);
         }
         let mut writer = self.writer()?;
-        writer.write_all(bytes).map_err(Error::io("write", &self.temporary))?;
+        writer
+            .write_all(bytes)
+            .map_err(Error::io("write", &self.temporary))?;
         Ok(self.commit(writer, Some(&digest))?.0)
     }
 
@@ -109,7 +122,10 @@ impl Blobs {
             .read_to_end(&mut bytes)
             .map_err(Error::io("read", &path))?;
         if bytes.len() as u64 > LIMIT {
-            return Err(Error::malformed(format!("blob {digest}"), "larger than 16 MiB"));
+            return Err(Error::malformed(
+                format!("blob {digest}"),
+                "larger than 16 MiB",
+            ));
         }
         Ok(bytes)
     }
@@ -138,7 +154,10 @@ mod tests {
     use super::*;
 
     fn blobs() -> (tempfile::TempDir, Blobs) {
-        let dir = tempfile::Builder::new().prefix("plimsoll-blobs-").tempdir().unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("plimsoll-blobs-")
+            .tempdir()
+            .unwrap();
         let blobs = Blobs::open(dir.path(), dir.path()).unwrap();
         (dir, blobs)
     }
@@ -147,7 +166,10 @@ mod tests {
     fn content_is_found_by_its_digest() {
         let (_dir, blobs) = blobs();
         let digest = blobs.put(b"hello").unwrap();
-        assert_eq!(digest, "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
+        assert_eq!(
+            digest,
+            "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+        );
         assert_eq!(blobs.read(&digest).unwrap(), b"hello");
         assert_eq!(blobs.list().unwrap(), [(digest, 5)]);
     }
@@ -158,16 +180,28 @@ mod tests {
         let mut writer = blobs.writer().unwrap();
         writer.write_all(b"evil").unwrap();
         let expected = format!("sha256:{}", "0".repeat(64));
-        assert!(matches!(blobs.commit(writer, Some(&expected)), Err(Error::DigestMismatch { .. })));
+        assert!(matches!(
+            blobs.commit(writer, Some(&expected)),
+            Err(Error::DigestMismatch { .. })
+        ));
         assert!(blobs.list().unwrap().is_empty());
-        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let left: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
         assert_eq!(left, ["blobs"], "the temporary file is gone");
     }
 
     #[test]
     fn a_digest_never_becomes_another_path() {
         let (_dir, blobs) = blobs();
-        for text in ["sha256:../../etc/passwd", "sha512:00", "", "sha256:", "../x"] {
+        for text in [
+            "sha256:../../etc/passwd",
+            "sha512:00",
+            "",
+            "sha256:",
+            "../x",
+        ] {
             assert!(blobs.path(text).is_err(), "{text:?}");
         }
     }

@@ -18,7 +18,11 @@ pub(crate) struct CacheRecord {
 
 impl CacheRecord {
     pub fn new(layer: Option<String>, created: String) -> Self {
-        CacheRecord { layer, created, used: 0 }
+        CacheRecord {
+            layer,
+            created,
+            used: 0,
+        }
     }
 }
 
@@ -34,10 +38,17 @@ pub(crate) struct Cache {
 impl Cache {
     /// Reads the file. A damaged or missing one is an empty cache: it can only cost time.
     pub fn read(path: &Path, limit: usize) -> Cache {
-        let records: HashMap<String, CacheRecord> =
-            std::fs::read(path).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+        let records: HashMap<String, CacheRecord> = std::fs::read(path)
+            .ok()
+            .and_then(|b| serde_json::from_slice(&b).ok())
+            .unwrap_or_default();
         let clock = records.values().map(|r| r.used).max().unwrap_or(0);
-        Cache { records, limit, clock, dirty: false }
+        Cache {
+            records,
+            limit,
+            clock,
+            dirty: false,
+        }
     }
 
     /// Writes the file if something changed. Not synced, for the same reason.
@@ -66,9 +77,19 @@ impl Cache {
     pub fn put(&mut self, key: &str, record: CacheRecord) {
         self.clock += 1;
         self.dirty = true;
-        self.records.insert(key.to_owned(), CacheRecord { used: self.clock, ..record });
+        self.records.insert(
+            key.to_owned(),
+            CacheRecord {
+                used: self.clock,
+                ..record
+            },
+        );
         if self.records.len() > self.limit {
-            let oldest = self.records.iter().min_by_key(|(_, r)| r.used).map(|(k, _)| k.clone());
+            let oldest = self
+                .records
+                .iter()
+                .min_by_key(|(_, r)| r.used)
+                .map(|(k, _)| k.clone());
             oldest.map(|key| self.records.remove(&key));
         }
     }
@@ -79,7 +100,8 @@ impl Cache {
 
     /// Forgets the records of these layers.
     pub fn forget(&mut self, gone: impl Fn(&String) -> bool) {
-        self.records.retain(|_, r| !r.layer.as_ref().is_some_and(&gone));
+        self.records
+            .retain(|_, r| !r.layer.as_ref().is_some_and(&gone));
         self.dirty = true;
     }
 

@@ -16,14 +16,22 @@ pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> Result<(), Error> {
         .tempfile_in(directory)
         .map_err(Error::io("create a file in", directory))?;
     file.write_all(content).map_err(Error::io("write", path))?;
-    file.as_file().sync_all().map_err(Error::io("write", path))?;
-    file.persist(path).map_err(|e| Error::Io { action: "replace", path: path.into(), source: e.error })?;
+    file.as_file()
+        .sync_all()
+        .map_err(Error::io("write", path))?;
+    file.persist(path).map_err(|e| Error::Io {
+        action: "replace",
+        path: path.into(),
+        source: e.error,
+    })?;
     sync_directory(directory)
 }
 
 /// Makes renames in a directory durable.
 pub(crate) fn sync_directory(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|d| d.sync_all()).map_err(Error::io("sync", path))
+    File::open(path)
+        .and_then(|d| d.sync_all())
+        .map_err(Error::io("sync", path))
 }
 
 /// Makes everything on the file system of `path` durable; cheaper than a sync per file of an unpacked layer.
@@ -37,9 +45,7 @@ pub(crate) fn delete_tree(path: &Path) -> Result<(), Error> {
     match fs::symlink_metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(Error::io("examine", path)(e)),
-        Ok(meta) if meta.is_dir() => {
-            fs::remove_dir_all(path).map_err(Error::io("delete", path))
-        }
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path).map_err(Error::io("delete", path)),
         Ok(_) => fs::remove_file(path).map_err(Error::io("delete", path)),
     }
 }
@@ -51,10 +57,12 @@ pub(crate) fn digest_of(bytes: &[u8]) -> String {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, b| {
-        let _ = write!(text, "{b:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, b| {
+            let _ = write!(text, "{b:02x}");
+            text
+        })
 }
 
 /// Passes bytes through and remembers their digest and number.
@@ -66,12 +74,20 @@ pub(crate) struct Hashing<T> {
 
 impl<T> Hashing<T> {
     pub fn new(inner: T) -> Self {
-        Hashing { inner, hash: Sha256::new(), bytes: 0 }
+        Hashing {
+            inner,
+            hash: Sha256::new(),
+            bytes: 0,
+        }
     }
 
     /// What it wraps, digest and number of bytes.
     pub fn finish(self) -> (T, String, u64) {
-        (self.inner, format!("sha256:{}", hex(&self.hash.finalize())), self.bytes)
+        (
+            self.inner,
+            format!("sha256:{}", hex(&self.hash.finalize())),
+            self.bytes,
+        )
     }
 }
 

@@ -18,10 +18,18 @@ impl Store {
             state.garbage = true;
             return Ok((Vec::new(), 0));
         }
-        let mut layers: HashSet<String> =
-            state.image_layers().into_iter().map(str::to_owned).collect();
+        let mut layers: HashSet<String> = state
+            .image_layers()
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
         layers.extend(state.cache.layers().map(str::to_owned));
-        layers.extend(self.snapshots.records().into_values().flat_map(|r| r.layers));
+        layers.extend(
+            self.snapshots
+                .records()
+                .into_values()
+                .flat_map(|r| r.layers),
+        );
 
         let before = state.index.layers.len();
         let mut freed = 0;
@@ -43,7 +51,13 @@ impl Store {
             }
         }
         let mut blobs: HashSet<&str> = state.index.images.keys().map(String::as_str).collect();
-        blobs.extend(state.index.layers.values().filter_map(|l| Some(l.blob.as_ref()?.digest.as_str())));
+        blobs.extend(
+            state
+                .index
+                .layers
+                .values()
+                .filter_map(|l| Some(l.blob.as_ref()?.digest.as_str())),
+        );
         for (digest, size) in self.blobs.list()? {
             if !blobs.contains(digest.as_str()) {
                 self.blobs.delete(&digest)?;

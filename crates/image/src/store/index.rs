@@ -56,7 +56,10 @@ impl Index {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                return Ok(Index { format: FORMAT, ..Index::default() });
+                return Ok(Index {
+                    format: FORMAT,
+                    ..Index::default()
+                });
             }
             Err(e) => return Err(Error::io("read", path)(e)),
         };
@@ -68,7 +71,11 @@ impl Index {
         let stamp: Stamp =
             serde_json::from_slice(&bytes).map_err(|e| Error::malformed(what(), e))?;
         if stamp.format > FORMAT {
-            return Err(Error::NewerFormat { path: path.into(), found: stamp.format, known: FORMAT });
+            return Err(Error::NewerFormat {
+                path: path.into(),
+                found: stamp.format,
+                known: FORMAT,
+            });
         }
         serde_json::from_slice(&bytes).map_err(|e| Error::malformed(what(), e))
     }

@@ -33,7 +33,11 @@ impl Layers {
         for dir in [&directory, &links, &directory.join("empty")] {
             fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
         }
-        let layers = Layers { directory, links, names: Mutex::default() };
+        let layers = Layers {
+            directory,
+            links,
+            names: Mutex::default(),
+        };
         layers.read_links()?;
         Ok(layers)
     }
@@ -45,7 +49,11 @@ impl Layers {
             let entry = entry.map_err(Error::io("read", &self.links))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let target = fs::read_link(entry.path()).unwrap_or_default();
-            let hex = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let hex = target
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             match u64::from_str_radix(&name, 16) {
                 Ok(number) if self.directory.join(&hex).is_dir() => {
                     names.next = names.next.max(number + 1);
@@ -63,7 +71,10 @@ impl Layers {
     /// When the text is no digest.
     pub fn path(&self, diff_id: &str) -> Result<PathBuf, Error> {
         if !is_digest(diff_id) {
-            return Err(Error::malformed(format!("layer {diff_id:?}"), "only sha256 is supported"));
+            return Err(Error::malformed(
+                format!("layer {diff_id:?}"),
+                "only sha256 is supported",
+            ));
         }
         Ok(self.directory.join(&diff_id["sha256:".len()..]))
     }
@@ -117,7 +128,8 @@ impl Layers {
         }
         let name = format!("{:x}", names.next);
         let path = self.links.join(&name);
-        symlink(Path::new("../layers").join(hex), &path).map_err(Error::io("create link", &path))?;
+        symlink(Path::new("../layers").join(hex), &path)
+            .map_err(Error::io("create link", &path))?;
         names.next += 1;
         names.by_layer.insert(hex.to_owned(), name.clone());
         Ok(name)
@@ -163,7 +175,9 @@ pub(crate) fn tree_size(path: &Path) -> u64 {
     let mut pending = vec![path.to_path_buf()];
     let mut bytes = 0;
     while let Some(directory) = pending.pop() {
-        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        let Ok(entries) = fs::read_dir(&directory) else {
+            continue;
+        };
         for entry in entries.flatten() {
             let Ok(meta) = entry.metadata() else { continue };
             if meta.is_dir() {

@@ -65,17 +65,16 @@ impl Drop for Busy<'_> {
         let collect = {
             let mut state = self.0.state.lock();
             state.busy -= 1;
-            if state.busy == 0 && state.dirty {
-                if let Err(error) = self.0.write(&mut state) {
-                    tracing::warn!(%error, "image index not written");
-                }
+            if state.busy == 0
+                && state.dirty
+                && let Err(error) = self.0.write(&mut state)
+            {
+                tracing::warn!(%error, "image index not written");
             }
             state.busy == 0 && std::mem::take(&mut state.garbage)
         };
-        if collect {
-            if let Err(error) = self.0.collect_garbage() {
-                tracing::warn!(%error, "image garbage not collected");
-            }
+        if collect && let Err(error) = self.0.collect_garbage() {
+            tracing::warn!(%error, "image garbage not collected");
         }
     }
 }
@@ -102,7 +101,14 @@ impl Store {
         index.digests.retain(|_, id| known(id));
         index.layers.retain(|id, _| layers.has(id));
         let cache = Cache::read(&root.join("cache.json"), options.cache_entries);
-        let state = State { index, files, cache, busy: 0, garbage: false, dirty: false };
+        let state = State {
+            index,
+            files,
+            cache,
+            busy: 0,
+            garbage: false,
+            dirty: false,
+        };
         let store = Store {
             root,
             options,
@@ -194,15 +200,27 @@ impl Store {
         };
         durable::sync_filesystem(&self.root)?;
         let mut state = self.state.lock();
-        if let Some(missing) =
-            file.rootfs.diff_ids.iter().find(|l| !state.index.layers.contains_key(*l))
+        if let Some(missing) = file
+            .rootfs
+            .diff_ids
+            .iter()
+            .find(|l| !state.index.layers.contains_key(*l))
         {
-            return Err(Error::malformed(format!("image {id}"), format!("layer {missing} is missing")));
+            return Err(Error::malformed(
+                format!("image {id}"),
+                format!("layer {missing} is missing"),
+            ));
         }
         state.index.images.insert(id.clone(), ImageRecord {});
         state.files.insert(id.clone(), Arc::new(file.clone()));
         for tag in tags {
-            state.index.tags.insert(tag.clone(), TagRecord { id: id.clone(), local });
+            state.index.tags.insert(
+                tag.clone(),
+                TagRecord {
+                    id: id.clone(),
+                    local,
+                },
+            );
         }
         if let Some(digest) = digest {
             state.index.digests.insert(digest, id.clone());
@@ -218,8 +236,12 @@ impl Store {
     pub fn prepare(&self, image: &Image, snapshot_id: &str) -> Result<PathBuf, Error> {
         // Removal of the image meanwhile must wait until the snapshot is recorded.
         let _busy = self.busy();
-        let record = Record { image: image.id.clone(), layers: image.layers().to_vec() };
-        self.snapshots.prepare(snapshot_id, record, &self.layers, false)
+        let record = Record {
+            image: image.id.clone(),
+            layers: image.layers().to_vec(),
+        };
+        self.snapshots
+            .prepare(snapshot_id, record, &self.layers, false)
     }
 
     pub fn unmount_snapshot(&self, id: &str) -> Result<(), Error> {
@@ -232,7 +254,8 @@ impl Store {
         // Layers of an image that was removed under a running container go with the container.
         let orphaned = {
             let state = self.state.lock();
-            record.is_some_and(|r| !r.image.is_empty() && !state.index.images.contains_key(&r.image))
+            record
+                .is_some_and(|r| !r.image.is_empty() && !state.index.images.contains_key(&r.image))
         };
         if orphaned {
             self.collect_garbage()?;
@@ -269,11 +292,17 @@ impl Store {
             .keys()
             .map(|id| tree_size(&self.snapshots.path(id).join("upper")))
             .sum();
-        let blobs_bytes =
-            self.blobs.list().map_or(0, |list| list.iter().map(|(_, size)| size).sum());
+        let blobs_bytes = self
+            .blobs
+            .list()
+            .map_or(0, |list| list.iter().map(|(_, size)| size).sum());
         let state = self.state.lock();
         let used = state.image_layers();
-        let mut usage = Usage { snapshots_bytes, blobs_bytes, ..Usage::default() };
+        let mut usage = Usage {
+            snapshots_bytes,
+            blobs_bytes,
+            ..Usage::default()
+        };
         for (id, record) in &state.index.layers {
             if used.contains(id.as_str()) {
                 usage.layers_bytes += record.size;
@@ -288,7 +317,10 @@ impl Store {
     pub fn cached(&self, key: &str) -> Option<cache::CacheRecord> {
         let mut state = self.state.lock();
         let record = state.cache.get(key)?;
-        let here = record.layer.as_ref().is_none_or(|l| state.index.layers.contains_key(l));
+        let here = record
+            .layer
+            .as_ref()
+            .is_none_or(|l| state.index.layers.contains_key(l));
         here.then_some(record)
     }
 

@@ -23,13 +23,19 @@ pub(crate) fn mount_overlay(
     volatile: bool,
 ) -> Result<PathBuf, Error> {
     let open = |path: &Path| {
-        rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(Error::io("open", path))
+        rustix::fs::open(
+            path,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(Error::io("open", path))
     };
     // Both stay open until the mount is made.
     let (links_fd, upper_fd) = (open(links)?, open(directory)?);
-    let lower: Vec<String> =
-        stack.iter().map(|l| format!("/proc/self/fd/{}/{l}", links_fd.as_raw_fd())).collect();
+    let lower: Vec<String> = stack
+        .iter()
+        .map(|l| format!("/proc/self/fd/{}/{l}", links_fd.as_raw_fd()))
+        .collect();
     // Features whose marks other kernels or a copy of the directory would misread stay off.
     let options = format!(
         "lowerdir={},upperdir=/proc/self/fd/{u}/upper,workdir=/proc/self/fd/{u}/work,index=off,redirect_dir=off,metacopy=off",
@@ -39,7 +45,13 @@ pub(crate) fn mount_overlay(
     let merged = directory.join("merged");
     let mount = |options: &str| {
         let data = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
-        rustix::mount::mount("overlay", &merged, "overlay", MountFlags::empty(), data.as_c_str())
+        rustix::mount::mount(
+            "overlay",
+            &merged,
+            "overlay",
+            MountFlags::empty(),
+            data.as_c_str(),
+        )
     };
     let mut result = Err(Errno::INVAL);
     if volatile {
@@ -61,7 +73,9 @@ pub(crate) fn unmount(path: &Path) -> Result<(), Error> {
         }
         let result = match rustix::mount::unmount(path, UnmountFlags::NOFOLLOW) {
             // Someone still looks in: take it out of the tree now, the kernel frees it when they leave.
-            Err(Errno::BUSY) => rustix::mount::unmount(path, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH),
+            Err(Errno::BUSY) => {
+                rustix::mount::unmount(path, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)
+            }
             other => other,
         };
         match result {
@@ -92,10 +106,15 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut i = 0;
     while i < field.len() {
-        let octal = field.get(i + 1..i + 4).filter(|d| field[i] == b'\\' && d.iter().all(|b| (b'0'..=b'7').contains(b)));
+        let octal = field
+            .get(i + 1..i + 4)
+            .filter(|d| field[i] == b'\\' && d.iter().all(|b| (b'0'..=b'7').contains(b)));
         match octal {
             Some(d) => {
-                out.push(d.iter().fold(0u8, |n, b| n.wrapping_mul(8).wrapping_add(b - b'0')));
+                out.push(
+                    d.iter()
+                        .fold(0u8, |n, b| n.wrapping_mul(8).wrapping_add(b - b'0')),
+                );
                 i += 4;
             }
             None => {

@@ -19,13 +19,26 @@ impl State {
     }
 
     pub(super) fn image(&self, id: &str, file: &Arc<ConfigFile>, local: bool) -> Image {
-        let tags =
-            self.index.tags.iter().filter(|(_, t)| t.id == id).map(|(n, _)| n.clone()).collect();
-        let digests =
-            self.index.digests.iter().filter(|(_, i)| *i == id).map(|(n, _)| n.clone()).collect();
+        let tags = self
+            .index
+            .tags
+            .iter()
+            .filter(|(_, t)| t.id == id)
+            .map(|(n, _)| n.clone())
+            .collect();
+        let digests = self
+            .index
+            .digests
+            .iter()
+            .filter(|(_, i)| *i == id)
+            .map(|(n, _)| n.clone())
+            .collect();
         let sizes = file.rootfs.diff_ids.iter().collect::<HashSet<_>>();
-        let size_bytes =
-            sizes.iter().filter_map(|l| self.index.layers.get(*l)).map(|l| l.size).sum();
+        let size_bytes = sizes
+            .iter()
+            .filter_map(|l| self.index.layers.get(*l))
+            .map(|l| l.size)
+            .sum();
         let created = file.created.as_deref().and_then(|t| t.parse().ok());
         Image {
             id: id.to_owned(),
@@ -43,21 +56,30 @@ impl State {
 
     /// Layers that some image is made of.
     pub(super) fn image_layers(&self) -> HashSet<&str> {
-        self.files.values().flat_map(|f| &f.rootfs.diff_ids).map(String::as_str).collect()
+        self.files
+            .values()
+            .flat_map(|f| &f.rootfs.diff_ids)
+            .map(String::as_str)
+            .collect()
     }
 
     /// Id and whether the name that led to it was set here.
     pub(super) fn find(&self, reference: &str) -> Result<(String, bool), Error> {
         let missing = || Error::NotFound(reference.to_owned());
         if is_digest(reference) {
-            let id = self.index.images.get_key_value(reference).ok_or_else(missing)?.0;
+            let id = self
+                .index
+                .images
+                .get_key_value(reference)
+                .ok_or_else(missing)?
+                .0;
             return Ok((id.clone(), self.is_local(id)));
         }
         let parsed = Reference::parse(reference);
-        if let Ok(name) = &parsed {
-            if let Some(found) = self.find_name(name) {
-                return Ok(found);
-            }
+        if let Ok(name) = &parsed
+            && let Some(found) = self.find_name(name)
+        {
+            return Ok(found);
         }
         let hex = reference.strip_prefix("sha256:").unwrap_or(reference);
         let is_hex = !hex.is_empty() && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -65,7 +87,11 @@ impl State {
             return parsed.and_then(|_| Err(missing()));
         }
         let prefix = format!("sha256:{hex}");
-        let mut ids = self.index.images.keys().filter(|id| id.starts_with(&prefix));
+        let mut ids = self
+            .index
+            .images
+            .keys()
+            .filter(|id| id.starts_with(&prefix));
         match (ids.next(), ids.next()) {
             (Some(id), None) => Ok((id.clone(), self.is_local(id))),
             (Some(_), Some(_)) => Err(Error::Ambiguous(reference.to_owned())),
@@ -79,9 +105,17 @@ impl State {
             let known = self.index.digests.get(&key).cloned();
             // `name@sha256:…` with an image's own id is accepted as Docker does.
             let id = known.or_else(|| {
-                let id = self.index.images.contains_key(digest).then(|| digest.clone())?;
+                let id = self
+                    .index
+                    .images
+                    .contains_key(digest)
+                    .then(|| digest.clone())?;
                 let prefix = format!("{}:", name.familiar_name());
-                let named = self.index.tags.iter().any(|(t, r)| r.id == id && t.starts_with(&prefix));
+                let named = self
+                    .index
+                    .tags
+                    .iter()
+                    .any(|(t, r)| r.id == id && t.starts_with(&prefix));
                 named.then_some(id)
             })?;
             return Some((id, false));
@@ -95,14 +129,20 @@ impl Store {
     pub fn resolve(&self, reference: &str) -> Result<Image, Error> {
         let state = self.state.lock();
         let (id, local) = state.find(reference)?;
-        let file = state.files.get(&id).ok_or_else(|| Error::NotFound(reference.to_owned()))?;
+        let file = state
+            .files
+            .get(&id)
+            .ok_or_else(|| Error::NotFound(reference.to_owned()))?;
         Ok(state.image(&id, file, local))
     }
 
     pub fn list(&self) -> Vec<Image> {
         let state = self.state.lock();
-        let mut images: Vec<Image> =
-            state.files.iter().map(|(id, file)| state.image(id, file, state.is_local(id))).collect();
+        let mut images: Vec<Image> = state
+            .files
+            .iter()
+            .map(|(id, file)| state.image(id, file, state.is_local(id)))
+            .collect();
         images.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
         images
     }

@@ -7,7 +7,10 @@ use crate::reference::{Reference, is_digest};
 
 impl Store {
     pub fn remove(&self, reference: &str, force: bool) -> Result<Vec<Removed>, Error> {
-        let in_use = |reason: String| Error::InUse { reference: reference.to_owned(), reason };
+        let in_use = |reason: String| Error::InUse {
+            reference: reference.to_owned(),
+            reason,
+        };
         let mut removed = Vec::new();
         {
             let mut state = self.state.lock();
@@ -34,7 +37,9 @@ impl Store {
                 None => {}
             }
             if let Some(snapshot) = snapshot.filter(|_| !force) {
-                return Err(in_use(format!("container or snapshot {snapshot} is using it")));
+                return Err(in_use(format!(
+                    "container or snapshot {snapshot} is using it"
+                )));
             }
             state.drop_image(&id, &mut removed);
             self.write(&mut state)?;
@@ -62,15 +67,28 @@ impl Store {
 
     fn user_of(&self, id: &str) -> Option<String> {
         let records = self.snapshots.records();
-        records.into_iter().find(|(_, record)| record.image == id).map(|(name, _)| name)
+        records
+            .into_iter()
+            .find(|(_, record)| record.image == id)
+            .map(|(name, _)| name)
     }
 }
 
 impl State {
     /// Tags and digests of an image.
     fn names_of(&self, id: &str) -> Vec<String> {
-        let tags = self.index.tags.iter().filter(|(_, t)| t.id == id).map(|(n, _)| n);
-        let digests = self.index.digests.iter().filter(|(_, i)| *i == id).map(|(n, _)| n);
+        let tags = self
+            .index
+            .tags
+            .iter()
+            .filter(|(_, t)| t.id == id)
+            .map(|(n, _)| n);
+        let digests = self
+            .index
+            .digests
+            .iter()
+            .filter(|(_, i)| *i == id)
+            .map(|(n, _)| n);
         tags.chain(digests).cloned().collect()
     }
 
@@ -90,7 +108,8 @@ impl State {
         if let Some(file) = self.files.remove(id) {
             let kept: std::collections::HashSet<String> =
                 self.image_layers().into_iter().map(str::to_owned).collect();
-            self.cache.forget(|layer| file.rootfs.diff_ids.contains(layer) && !kept.contains(layer));
+            self.cache
+                .forget(|layer| file.rootfs.diff_ids.contains(layer) && !kept.contains(layer));
         }
     }
 }

@@ -55,7 +55,11 @@ impl Snapshots {
                 }
             }
         }
-        Ok(Snapshots { directory, trash: trash.into(), records: Mutex::new(records) })
+        Ok(Snapshots {
+            directory,
+            trash: trash.into(),
+            records: Mutex::new(records),
+        })
     }
 
     pub fn path(&self, id: &str) -> PathBuf {
@@ -76,7 +80,10 @@ impl Snapshots {
         let mut records = self.records.lock();
         match records.get(id) {
             Some(known) if known.layers != record.layers => {
-                return Err(Error::SnapshotExists { id: id.into(), image: known.image.clone() });
+                return Err(Error::SnapshotExists {
+                    id: id.into(),
+                    image: known.image.clone(),
+                });
             }
             Some(_) => {}
             None => {
@@ -126,7 +133,11 @@ impl Snapshots {
     }
 
     pub fn record(&self, id: &str) -> Result<Record, Error> {
-        self.records.lock().get(id).cloned().ok_or_else(|| Error::NoSnapshot(id.into()))
+        self.records
+            .lock()
+            .get(id)
+            .cloned()
+            .ok_or_else(|| Error::NoSnapshot(id.into()))
     }
 
     pub fn records(&self) -> BTreeMap<String, Record> {
@@ -165,7 +176,9 @@ impl Snapshots {
 pub(crate) const TEMPORARY: &str = "tmp-";
 
 fn check_name(id: &str) -> Result<(), Error> {
-    let plain = id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+    let plain = id
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
     if !plain || id.is_empty() || id.len() > 200 || id.starts_with('.') {
         return Err(Error::InvalidSnapshot(id.chars().take(250).collect()));
     }

@@ -25,7 +25,10 @@ pub(crate) fn digest(directory: &Path) -> Result<String, Error> {
 
 /// Writes the canonical archive.
 pub(crate) fn write(directory: &Path, out: &mut impl Write) -> Result<(), Error> {
-    let mut archiver = Archiver { out, inodes: HashMap::new() };
+    let mut archiver = Archiver {
+        out,
+        inodes: HashMap::new(),
+    };
     archiver.children(directory, Path::new(""))?;
     archiver.emit(&[0; 1024])
 }
@@ -61,7 +64,14 @@ impl<W: Write> Archiver<'_, W> {
         if is_whiteout(meta) {
             let mut name = b".wh.".to_vec();
             name.extend(relative.file_name().unwrap_or_default().as_bytes());
-            return self.header(&relative.with_file_name(OsStr::from_bytes(&name)), b'0', 0, b"", None, &[]);
+            return self.header(
+                &relative.with_file_name(OsStr::from_bytes(&name)),
+                b'0',
+                0,
+                b"",
+                None,
+                &[],
+            );
         }
         if kind.is_socket() {
             return Ok(());
@@ -81,11 +91,19 @@ impl<W: Write> Archiver<'_, W> {
                 let target = first.as_os_str().as_bytes().to_owned();
                 return self.header(relative, b'1', 0, &target, Some(meta), &[]);
             }
-            self.inodes.insert((meta.dev(), meta.ino()), relative.to_owned());
+            self.inodes
+                .insert((meta.dev(), meta.ino()), relative.to_owned());
         }
         if kind.is_symlink() {
             let target = fs::read_link(path).map_err(Error::io("read link", path))?;
-            return self.header(relative, b'2', 0, target.as_os_str().as_bytes(), Some(meta), &xattrs);
+            return self.header(
+                relative,
+                b'2',
+                0,
+                target.as_os_str().as_bytes(),
+                Some(meta),
+                &xattrs,
+            );
         }
         if !kind.is_file() {
             let kind = match (kind.is_char_device(), kind.is_block_device()) {
@@ -101,20 +119,29 @@ impl<W: Write> Archiver<'_, W> {
 
     fn content(&mut self, path: &Path, size: u64) -> Result<(), Error> {
         let file = File::open(path).map_err(Error::io("open", path))?;
-        let copied = io::copy(&mut file.take(size), self.out).map_err(Error::io("archive", path))?;
+        let copied =
+            io::copy(&mut file.take(size), self.out).map_err(Error::io("archive", path))?;
         if copied != size {
-            return Err(Error::io("archive", path)(io::Error::other("the file shrank meanwhile")));
+            return Err(Error::io("archive", path)(io::Error::other(
+                "the file shrank meanwhile",
+            )));
         }
         self.pad(size)
     }
 
     fn pad(&mut self, size: u64) -> Result<(), Error> {
         let rest = (size % 512) as usize;
-        if rest == 0 { Ok(()) } else { self.emit(&[0; 512][rest..]) }
+        if rest == 0 {
+            Ok(())
+        } else {
+            self.emit(&[0; 512][rest..])
+        }
     }
 
     fn emit(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.out.write_all(bytes).map_err(Error::io("write", "layer archive"))
+        self.out
+            .write_all(bytes)
+            .map_err(Error::io("write", "layer archive"))
     }
 
     fn header(
@@ -152,7 +179,13 @@ impl<W: Write> Archiver<'_, W> {
         }
         if !extended.is_empty() {
             let mut header = tar::Header::new_ustar();
-            fill(&mut header, b"PaxHeaders/entry", b'x', extended.len() as u64, b"");
+            fill(
+                &mut header,
+                b"PaxHeaders/entry",
+                b'x',
+                extended.len() as u64,
+                b"",
+            );
             header.set_mode(0o644);
             header.set_cksum();
             self.emit(header.as_bytes())?;
@@ -161,7 +194,13 @@ impl<W: Write> Archiver<'_, W> {
         }
         let mut header = tar::Header::new_ustar();
         fill(&mut header, name, kind, size.min(0o777_7777_7777), link);
-        header.set_mode(meta.map_or(0, |m| if kind == b'2' { 0o777 } else { m.mode() & 0o7777 }));
+        header.set_mode(meta.map_or(0, |m| {
+            if kind == b'2' {
+                0o777
+            } else {
+                m.mode() & 0o7777
+            }
+        }));
         header.set_uid(u64::from(uid.min(0o777_7777)));
         header.set_gid(u64::from(gid.min(0o777_7777)));
         header.set_mtime(u64::try_from(mtime).unwrap_or(0).min(0o777_7777_7777));
@@ -209,7 +248,8 @@ fn is_whiteout(meta: &Metadata) -> bool {
 
 pub(crate) fn is_opaque(path: &Path) -> bool {
     let mut value = [0; 4];
-    rustix::fs::lgetxattr(path, OPAQUE_XATTR, &mut value[..]).is_ok_and(|n| n == 1 && value[0] == b'y')
+    rustix::fs::lgetxattr(path, OPAQUE_XATTR, &mut value[..])
+        .is_ok_and(|n| n == 1 && value[0] == b'y')
 }
 
 /// Extended attributes that belong to the file, sorted; overlay's and the security modules' are not its own.
@@ -222,7 +262,9 @@ pub(crate) fn xattrs(path: &Path) -> Result<Vec<(String, Vec<u8>)>, Error> {
     };
     let mut found = Vec::new();
     for name in names[..length].split(|b| *b == 0) {
-        let Ok(name) = std::str::from_utf8(name) else { continue };
+        let Ok(name) = std::str::from_utf8(name) else {
+            continue;
+        };
         let own = name == "security.capability"
             || name.starts_with("user.") && !name.starts_with("user.overlay.")
             || name.starts_with("system.posix_acl_");
@@ -230,7 +272,8 @@ pub(crate) fn xattrs(path: &Path) -> Result<Vec<(String, Vec<u8>)>, Error> {
             continue;
         }
         let mut value = vec![0; 64 << 10];
-        let length = rustix::fs::lgetxattr(path, name, &mut value[..]).map_err(Error::io("read attributes of", path))?;
+        let length = rustix::fs::lgetxattr(path, name, &mut value[..])
+            .map_err(Error::io("read attributes of", path))?;
         value.truncate(length);
         found.push((name.to_owned(), value));
     }
@@ -247,8 +290,12 @@ pub(crate) fn changes(upper: &Path, lower: &[PathBuf]) -> Result<Vec<(char, Stri
         for entry in fs::read_dir(&directory).map_err(Error::io("read", &directory))? {
             let entry = entry.map_err(Error::io("read", &directory))?;
             let relative = relative.join(entry.file_name());
-            let meta = entry.metadata().map_err(Error::io("examine", entry.path()))?;
-            let below = lower.iter().find_map(|l| fs::symlink_metadata(l.join(&relative)).ok());
+            let meta = entry
+                .metadata()
+                .map_err(Error::io("examine", entry.path()))?;
+            let below = lower
+                .iter()
+                .find_map(|l| fs::symlink_metadata(l.join(&relative)).ok());
             let existed = below.is_some_and(|m| !is_whiteout(&m));
             let kind = match (is_whiteout(&meta), existed) {
                 (true, true) => 'D',

@@ -30,7 +30,8 @@ const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CL
 
 impl Root {
     pub fn open(path: &Path, links: Links) -> Result<Root, Error> {
-        let fd = rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(Error::io("open", path))?;
+        let fd =
+            rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(Error::io("open", path))?;
         Ok(Root { fd, links })
     }
 
@@ -40,14 +41,24 @@ impl Root {
 
     /// Opens anything beneath the root.
     pub fn open_at(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
         let resolve = ResolveFlags::NO_MAGICLINKS
             | match self.links {
                 Links::Beneath => ResolveFlags::BENEATH,
                 Links::InRoot => ResolveFlags::IN_ROOT,
             };
         for _ in 0..64 {
-            match rustix::fs::openat2(&self.fd, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            match rustix::fs::openat2(
+                &self.fd,
+                path,
+                flags | OFlags::CLOEXEC,
+                Mode::empty(),
+                resolve,
+            ) {
                 // Something was renamed on the machine meanwhile: the kernel asks to try again.
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 other => return other,
@@ -68,7 +79,11 @@ impl Root {
             so_far.push(component);
             parent = match self.open_at(&so_far, DIRECTORY) {
                 Err(Errno::NOENT) => {
-                    match rustix::fs::mkdirat(&parent, component.as_os_str(), Mode::from_raw_mode(0o755)) {
+                    match rustix::fs::mkdirat(
+                        &parent,
+                        component.as_os_str(),
+                        Mode::from_raw_mode(0o755),
+                    ) {
                         // EXIST: a link to nowhere is in the way; the next open tells.
                         Ok(()) | Err(Errno::EXIST) => {}
                         Err(e) => return Err(e),
@@ -137,7 +152,11 @@ mod tests {
             ("a/..", Err("path climbs with '..'")),
             ("a\0b", Err("path contains a NUL byte")),
         ] {
-            assert_eq!(clean(path.as_bytes()), expected.map(PathBuf::from), "{path:?}");
+            assert_eq!(
+                clean(path.as_bytes()),
+                expected.map(PathBuf::from),
+                "{path:?}"
+            );
         }
         assert!(clean(&[b'a'; 256]).is_err());
         assert!(clean("a/".repeat(3000).as_bytes()).is_err());

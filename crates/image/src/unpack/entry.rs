@@ -20,8 +20,16 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 pub(super) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 
 /// Character devices that a layer may bring along: the harmless ones that every container has anyway.
-const DEVICES: [(u32, u32); 8] =
-    [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)];
+const DEVICES: [(u32, u32); 8] = [
+    (1, 3),
+    (1, 5),
+    (1, 7),
+    (1, 8),
+    (1, 9),
+    (5, 0),
+    (5, 1),
+    (5, 2),
+];
 
 pub(super) struct Writer<'a> {
     options: &'a Unpack<'a>,
@@ -39,12 +47,19 @@ struct Meta {
 
 impl<'a> Writer<'a> {
     pub fn new(options: &'a Unpack<'a>, root: Root) -> Self {
-        Writer { options, root, directories: Vec::new() }
+        Writer {
+            options,
+            root,
+            directories: Vec::new(),
+        }
     }
 
     pub fn write<R: Read>(&mut self, entry: &mut Entry<'_, R>) -> Result<(), Error> {
         let shown = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        self.write_inner(entry).map_err(|reason| Error::Entry { entry: shown, reason })
+        self.write_inner(entry).map_err(|reason| Error::Entry {
+            entry: shown,
+            reason,
+        })
     }
 
     /// Sets the times of directories, deepest last written first.
@@ -72,7 +87,11 @@ impl<'a> Writer<'a> {
         let meta = self.meta(entry)?;
         let path = self.options.beneath.join(&relative);
         let Some(name) = relative.file_name().map(OsStr::to_owned) else {
-            return if kind.is_dir() { self.root_directory(&path, meta) } else { Err("it would replace the root".into()) };
+            return if kind.is_dir() {
+                self.root_directory(&path, meta)
+            } else {
+                Err("it would replace the root".into())
+            };
         };
         let parent_path = path.parent().unwrap_or(Path::new("")).to_owned();
         let parent = self.root.directory(&parent_path).map_err(explain)?;
@@ -86,7 +105,9 @@ impl<'a> Writer<'a> {
                 regular(&parent, &name, entry, &meta)
             }
             EntryType::Symlink => {
-                let target = entry.link_name_bytes().ok_or("a symbolic link without target")?;
+                let target = entry
+                    .link_name_bytes()
+                    .ok_or("a symbolic link without target")?;
                 if target.is_empty() || target.contains(&0) {
                     return Err("a symbolic link without valid target".into());
                 }
@@ -95,7 +116,9 @@ impl<'a> Writer<'a> {
                 set_meta_of_name(&parent, &name, &meta, false)
             }
             EntryType::Link => {
-                let target = entry.link_name_bytes().ok_or("a hard link without target")?;
+                let target = entry
+                    .link_name_bytes()
+                    .ok_or("a hard link without target")?;
                 self.hard_link(&parent, &name, &target)
             }
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
@@ -103,7 +126,8 @@ impl<'a> Writer<'a> {
                 let file_type = file_type_of(kind, device)?;
                 self.make_room(&parent, &name)?;
                 let dev = rustix::fs::makedev(device.0, device.1);
-                rustix::fs::mknodat(&parent, &name, file_type, Mode::from_raw_mode(0o600), dev).map_err(words)?;
+                rustix::fs::mknodat(&parent, &name, file_type, Mode::from_raw_mode(0o600), dev)
+                    .map_err(words)?;
                 set_meta_of_name(&parent, &name, &meta, true)
             }
             other => Err(format!("unknown type {:?}", char::from(other.as_byte()))),
@@ -118,7 +142,8 @@ impl<'a> Writer<'a> {
                 let extension = extension.map_err(|e| format!("bad extended header: {e}"))?;
                 let key = extension.key_bytes();
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    let name = std::str::from_utf8(name).map_err(|_| "an attribute name is not UTF-8")?;
+                    let name =
+                        std::str::from_utf8(name).map_err(|_| "an attribute name is not UTF-8")?;
                     xattrs.push((name.to_owned(), extension.value_bytes().to_owned()));
                 } else if key == b"mtime" {
                     mtime = extension.value().ok().and_then(parse_time);
@@ -129,23 +154,48 @@ impl<'a> Writer<'a> {
         xattrs.retain(|(name, _)| {
             !name.starts_with("trusted.overlay.")
                 && !name.starts_with("user.overlay.")
-                && ["security.capability", "user.", "trusted.", "system.posix_acl_"].iter().any(|p| name.starts_with(p))
+                && [
+                    "security.capability",
+                    "user.",
+                    "trusted.",
+                    "system.posix_acl_",
+                ]
+                .iter()
+                .any(|p| name.starts_with(p))
         });
         let header = entry.header();
         let mode = header.mode().map_err(|e| e.to_string())? & 0o7777;
         let id = |number: io::Result<u64>| {
             let number = number.map_err(|e| e.to_string())?;
-            u32::try_from(number).ok().filter(|n| *n != u32::MAX).ok_or(format!("owner {number} is no valid id"))
+            u32::try_from(number)
+                .ok()
+                .filter(|n| *n != u32::MAX)
+                .ok_or(format!("owner {number} is no valid id"))
         };
         let owner = match self.options.owner {
             Some(owner) => owner,
             None => (id(header.uid())?, id(header.gid())?),
         };
         let mtime = mtime.unwrap_or_else(|| {
-            let seconds = header.mtime().ok().and_then(|s| i64::try_from(s).ok()).unwrap_or(0);
-            Timespec { tv_sec: seconds.min(TIME_MAX), tv_nsec: 0 }
+            let seconds = header
+                .mtime()
+                .ok()
+                .and_then(|s| i64::try_from(s).ok())
+                .unwrap_or(0);
+            Timespec {
+                tv_sec: seconds.min(TIME_MAX),
+                tv_nsec: 0,
+            }
         });
-        Ok(Meta { mode, owner, times: Timestamps { last_access: mtime, last_modification: mtime }, xattrs })
+        Ok(Meta {
+            mode,
+            owner,
+            times: Timestamps {
+                last_access: mtime,
+                last_modification: mtime,
+            },
+            xattrs,
+        })
     }
 
     fn root_directory(&mut self, path: &Path, meta: Meta) -> Result<(), String> {
@@ -153,19 +203,31 @@ impl<'a> Writer<'a> {
         if self.options.links == Links::InRoot {
             return Ok(());
         }
-        let fd = self.root.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(explain)?;
+        let fd = self
+            .root
+            .open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)
+            .map_err(explain)?;
         set_meta(&fd, &meta)?;
         self.directories.push((path.to_owned(), meta.times));
         Ok(())
     }
 
-    fn directory(&mut self, parent: &OwnedFd, name: &OsStr, path: &Path, meta: Meta) -> Result<(), String> {
+    fn directory(
+        &mut self,
+        parent: &OwnedFd,
+        name: &OsStr,
+        path: &Path,
+        meta: Meta,
+    ) -> Result<(), String> {
         match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => {}
             Ok(stat) => {
                 let keeps = self.root.links() == Links::InRoot
                     && FileType::from_raw_mode(stat.st_mode).is_symlink()
-                    && self.root.open_at(path, OFlags::PATH | OFlags::DIRECTORY).is_ok();
+                    && self
+                        .root
+                        .open_at(path, OFlags::PATH | OFlags::DIRECTORY)
+                        .is_ok();
                 // A root's /lib -> usr/lib stays what it is when an archive has a directory of that name.
                 if keeps {
                     return Ok(());
@@ -186,30 +248,49 @@ impl<'a> Writer<'a> {
     }
 
     fn hard_link(&mut self, parent: &OwnedFd, name: &OsStr, target: &[u8]) -> Result<(), String> {
-        let refuse = |reason: &str| format!("hard link to {:?}: {reason}", String::from_utf8_lossy(target));
+        let refuse = |reason: &str| {
+            format!(
+                "hard link to {:?}: {reason}",
+                String::from_utf8_lossy(target)
+            )
+        };
         let cleaned = clean(target).map_err(refuse)?;
-        let target_name = cleaned.file_name().ok_or_else(|| refuse("it is the root"))?;
-        let target_path = self.options.beneath.join(cleaned.parent().unwrap_or(Path::new("")));
+        let target_name = cleaned
+            .file_name()
+            .ok_or_else(|| refuse("it is the root"))?;
+        let target_path = self
+            .options
+            .beneath
+            .join(cleaned.parent().unwrap_or(Path::new("")));
         let target_parent = self
             .root
             .open_at(&target_path, OFlags::PATH | OFlags::DIRECTORY)
             .map_err(|e| refuse(&explain(e)))?;
         let stat = rustix::fs::statat(&target_parent, target_name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|e| refuse(&explain(e)))?;
-        if let Ok(own) = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            if (own.st_dev, own.st_ino) == (stat.st_dev, stat.st_ino) {
-                return Ok(());
-            }
+        if let Ok(own) = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+            && (own.st_dev, own.st_ino) == (stat.st_dev, stat.st_ino)
+        {
+            return Ok(());
         }
         self.make_room(parent, name)?;
         rustix::fs::linkat(&target_parent, target_name, parent, name, AtFlags::empty())
             .map_err(|e| refuse(&explain(e)))
     }
 
-    fn whiteout(&mut self, parent: &OwnedFd, parent_path: &Path, name: &[u8]) -> Result<(), String> {
+    fn whiteout(
+        &mut self,
+        parent: &OwnedFd,
+        parent_path: &Path,
+        name: &[u8],
+    ) -> Result<(), String> {
         if name == OPAQUE {
-            let fd = self.root.open_at(parent_path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(explain)?;
-            return rustix::fs::fsetxattr(&fd, OPAQUE_XATTR, b"y", XattrFlags::empty()).map_err(words);
+            let fd = self
+                .root
+                .open_at(parent_path, OFlags::RDONLY | OFlags::DIRECTORY)
+                .map_err(explain)?;
+            return rustix::fs::fsetxattr(&fd, OPAQUE_XATTR, b"y", XattrFlags::empty())
+                .map_err(words);
         }
         let hidden = &name[WHITEOUT.len()..];
         // Other `.wh..wh.` names are bookkeeping of aufs.
@@ -221,7 +302,13 @@ impl<'a> Writer<'a> {
         }
         let hidden = OsStr::from_bytes(hidden);
         let mode = Mode::from_raw_mode(0);
-        match rustix::fs::mknodat(parent, hidden, FileType::CharacterDevice, mode, rustix::fs::makedev(0, 0)) {
+        match rustix::fs::mknodat(
+            parent,
+            hidden,
+            FileType::CharacterDevice,
+            mode,
+            rustix::fs::makedev(0, 0),
+        ) {
             // A whiteout hides what lower layers have, not what this one brings.
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             Err(e) => Err(words(e)),
@@ -233,7 +320,9 @@ impl<'a> Writer<'a> {
         match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::ISDIR | Errno::PERM) => {
-                let path = Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name);
+                let path = Path::new("/proc/self/fd")
+                    .join(parent.as_raw_fd().to_string())
+                    .join(name);
                 std::fs::remove_dir_all(path).map_err(|e| e.to_string())
             }
             Err(e) => Err(words(e)),
@@ -241,7 +330,12 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn regular<R: Read>(parent: &OwnedFd, name: &OsStr, entry: &mut Entry<'_, R>, meta: &Meta) -> Result<(), String> {
+fn regular<R: Read>(
+    parent: &OwnedFd,
+    name: &OsStr,
+    entry: &mut Entry<'_, R>,
+    meta: &Meta,
+) -> Result<(), String> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600)).map_err(words)?;
     let mut file = File::from(fd);
@@ -268,9 +362,22 @@ fn set_meta(fd: &impl AsFd, meta: &Meta) -> Result<(), String> {
 /// For what cannot be opened: symbolic links, devices.
 fn set_meta_of_name(parent: &OwnedFd, name: &OsStr, meta: &Meta, mode: bool) -> Result<(), String> {
     let (uid, gid) = ids(meta);
-    rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(words)?;
+    rustix::fs::chownat(
+        parent,
+        name,
+        Some(uid),
+        Some(gid),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )
+    .map_err(words)?;
     if mode {
-        rustix::fs::chmodat(parent, name, Mode::from_raw_mode(meta.mode), AtFlags::empty()).map_err(words)?;
+        rustix::fs::chmodat(
+            parent,
+            name,
+            Mode::from_raw_mode(meta.mode),
+            AtFlags::empty(),
+        )
+        .map_err(words)?;
     }
     rustix::fs::utimensat(parent, name, &meta.times, AtFlags::SYMLINK_NOFOLLOW).map_err(words)
 }
@@ -281,8 +388,14 @@ fn ids(meta: &Meta) -> (Uid, Gid) {
 
 fn device_of<R: Read>(entry: &Entry<'_, R>) -> Result<(u32, u32), String> {
     let header = entry.header();
-    let major = header.device_major().map_err(|e| e.to_string())?.unwrap_or(0);
-    let minor = header.device_minor().map_err(|e| e.to_string())?.unwrap_or(0);
+    let major = header
+        .device_major()
+        .map_err(|e| e.to_string())?
+        .unwrap_or(0);
+    let minor = header
+        .device_minor()
+        .map_err(|e| e.to_string())?
+        .unwrap_or(0);
     Ok((major, minor))
 }
 
@@ -290,7 +403,10 @@ fn file_type_of(kind: EntryType, device: (u32, u32)) -> Result<FileType, String>
     match kind {
         EntryType::Fifo => Ok(FileType::Fifo),
         EntryType::Char if DEVICES.contains(&device) => Ok(FileType::CharacterDevice),
-        _ => Err(format!("device {}:{} is not allowed in an image", device.0, device.1)),
+        _ => Err(format!(
+            "device {}:{} is not allowed in an image",
+            device.0, device.1
+        )),
     }
 }
 
@@ -300,9 +416,20 @@ const TIME_MAX: i64 = 0x3_ffff_ffff;
 fn parse_time(text: &str) -> Option<Timespec> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
     let tv_sec: i64 = seconds.parse().ok()?;
-    let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
-    let tv_nsec = if tv_sec < 0 { 0 } else { digits.parse::<u32>().ok()? };
-    Some(Timespec { tv_sec: tv_sec.clamp(-(1 << 31), TIME_MAX), tv_nsec: tv_nsec.into() })
+    let digits: String = fraction
+        .chars()
+        .chain("000000000".chars())
+        .take(9)
+        .collect();
+    let tv_nsec = if tv_sec < 0 {
+        0
+    } else {
+        digits.parse::<u32>().ok()?
+    };
+    Some(Timespec {
+        tv_sec: tv_sec.clamp(-(1 << 31), TIME_MAX),
+        tv_nsec: tv_nsec.into(),
+    })
 }
 
 fn words(errno: Errno) -> String {

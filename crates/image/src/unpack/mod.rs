@@ -26,7 +26,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { entries: 2_000_000, bytes: 64 << 30 }
+        Limits {
+            entries: 2_000_000,
+            bytes: 64 << 30,
+        }
     }
 }
 
@@ -63,7 +66,11 @@ impl<'a> Unpack<'a> {
     /// [`Error::Entry`] for what is refused; what was unpacked before stays for the caller to delete.
     pub fn run(&self, input: impl Read) -> Result<(), Error> {
         let allowed = Rc::new(Cell::new(0));
-        let meter = Meter { input, allowed: allowed.clone(), left: self.limits.bytes };
+        let meter = Meter {
+            input,
+            allowed: allowed.clone(),
+            left: self.limits.bytes,
+        };
         let mut archive = tar::Archive::new(meter);
         let root = Root::open(self.root, self.links)?;
         let mut writer = entry::Writer::new(self, root);
@@ -114,9 +121,9 @@ impl<R: Read> Read for Meter<R> {
             .ok_or_else(|| io::Error::other("the archive is larger than the limit"))?;
         let allowed = self.allowed.get();
         if allowed != u64::MAX {
-            let rest = allowed
-                .checked_sub(read)
-                .ok_or_else(|| io::Error::other("names and extended headers of an entry exceed 4 MiB"))?;
+            let rest = allowed.checked_sub(read).ok_or_else(|| {
+                io::Error::other("names and extended headers of an entry exceed 4 MiB")
+            })?;
             self.allowed.set(rest);
         }
         Ok(n)

@@ -14,7 +14,9 @@ use tokio::sync::mpsc;
 
 /// Root, or the test cannot mount.
 pub fn is_root() -> bool {
-    let root = std::fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m)).is_ok_and(|uid| uid == 0);
+    let root = std::fs::metadata("/proc/self")
+        .map(|m| std::os::unix::fs::MetadataExt::uid(&m))
+        .is_ok_and(|uid| uid == 0);
     if !root {
         eprintln!("SKIPPED: needs root");
     }
@@ -22,7 +24,10 @@ pub fn is_root() -> bool {
 }
 
 pub fn busybox() -> PathBuf {
-    let found = ["/bin/busybox", "/usr/bin/busybox"].iter().map(PathBuf::from).find(|p| p.exists());
+    let found = ["/bin/busybox", "/usr/bin/busybox"]
+        .iter()
+        .map(PathBuf::from)
+        .find(|p| p.exists());
     found.expect("busybox-static is needed")
 }
 
@@ -38,7 +43,10 @@ impl Home {
     }
 
     pub fn with(options: Options) -> Home {
-        let dir = tempfile::Builder::new().prefix("plimsoll-image-").tempdir().unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("plimsoll-image-")
+            .tempdir()
+            .unwrap();
         let images = Images::open(dir.path().join("images"), options).unwrap();
         Home { images, dir }
     }
@@ -49,7 +57,11 @@ impl Home {
 
     /// Writes files of a build context; a name that ends with '/' is a directory.
     pub fn context(&self, files: &[(&str, &str)]) -> PathBuf {
-        let context = tempfile::Builder::new().prefix("plimsoll-context-").tempdir_in(self.dir.path()).unwrap().keep();
+        let context = tempfile::Builder::new()
+            .prefix("plimsoll-context-")
+            .tempdir_in(self.dir.path())
+            .unwrap()
+            .keep();
         for (name, content) in files {
             let path = context.join(name);
             if name.ends_with('/') {
@@ -66,19 +78,34 @@ impl Home {
     pub fn leftovers(&self) -> Vec<String> {
         let snapshots = std::fs::read_dir(self.path("images/snapshots")).unwrap();
         let temporary = std::fs::read_dir(self.path("images/tmp")).unwrap();
-        let mut left: Vec<String> = snapshots.chain(temporary).map(|e| e.unwrap().path().display().to_string()).collect();
+        let mut left: Vec<String> = snapshots
+            .chain(temporary)
+            .map(|e| e.unwrap().path().display().to_string())
+            .collect();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let root = self.dir.path().display().to_string();
-        left.extend(mounts.lines().filter(|l| l.contains(&root)).map(str::to_owned));
+        left.extend(
+            mounts
+                .lines()
+                .filter(|l| l.contains(&root))
+                .map(str::to_owned),
+        );
         left
     }
 
     pub async fn base(&self) -> Image {
-        self.images.base_from_busybox(&busybox(), "plim-base").await.unwrap()
+        self.images
+            .base_from_busybox(&busybox(), "plim-base")
+            .await
+            .unwrap()
     }
 
     pub async fn build(&self, files: &[(&str, &str)]) -> Built {
-        self.request(BuildRequest { context: self.context(files), ..BuildRequest::default() }).await
+        self.request(BuildRequest {
+            context: self.context(files),
+            ..BuildRequest::default()
+        })
+        .await
     }
 
     pub async fn request(&self, request: BuildRequest) -> Built {
@@ -133,7 +160,10 @@ impl Built {
     }
 
     pub fn cached(&self) -> usize {
-        self.events.iter().filter(|e| **e == BuildEvent::Cached).count()
+        self.events
+            .iter()
+            .filter(|e| **e == BuildEvent::Cached)
+            .count()
     }
 
     pub fn output(&self) -> String {
@@ -155,10 +185,21 @@ impl Runner for Chroot {
         if !step.user.is_empty() {
             command.arg(format!("--userspec={}", step.user));
         }
-        command.arg(&step.rootfs).args(["/bin/busybox", "sh", "-c", "cd \"$0\" && exec 2>&1 && exec \"$@\"", &step.cwd]);
+        command.arg(&step.rootfs).args([
+            "/bin/busybox",
+            "sh",
+            "-c",
+            "cd \"$0\" && exec 2>&1 && exec \"$@\"",
+            &step.cwd,
+        ]);
         command.args(&step.argv).env_clear();
         command.envs(step.env.iter().filter_map(|e| e.split_once('=')));
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
         let mut stdout = child.stdout.take().unwrap();
         let mut buffer = vec![0; 4096];
         while let Ok(n @ 1..) = stdout.read(&mut buffer).await {
@@ -194,15 +235,27 @@ pub fn file<'a>(path: &'a str, content: &'a str) -> Entry<'a> {
 }
 
 pub fn dir(path: &str) -> Entry<'_> {
-    Entry { kind: tar::EntryType::Directory, mode: 0o755, ..file(path, "") }
+    Entry {
+        kind: tar::EntryType::Directory,
+        mode: 0o755,
+        ..file(path, "")
+    }
 }
 
 pub fn link<'a>(path: &'a str, target: &'a str) -> Entry<'a> {
-    Entry { kind: tar::EntryType::Symlink, link: target, ..file(path, "") }
+    Entry {
+        kind: tar::EntryType::Symlink,
+        link: target,
+        ..file(path, "")
+    }
 }
 
 pub fn hard<'a>(path: &'a str, target: &'a str) -> Entry<'a> {
-    Entry { kind: tar::EntryType::Link, link: target, ..file(path, "") }
+    Entry {
+        kind: tar::EntryType::Link,
+        link: target,
+        ..file(path, "")
+    }
 }
 
 /// An archive exactly as told: paths are not checked.
@@ -210,8 +263,15 @@ pub fn archive(entries: &[Entry<'_>]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for entry in entries {
         if !entry.xattrs.is_empty() {
-            let names: Vec<String> = entry.xattrs.keys().map(|k| format!("SCHILY.xattr.{k}")).collect();
-            let pairs = names.iter().map(String::as_str).zip(entry.xattrs.values().copied());
+            let names: Vec<String> = entry
+                .xattrs
+                .keys()
+                .map(|k| format!("SCHILY.xattr.{k}"))
+                .collect();
+            let pairs = names
+                .iter()
+                .map(String::as_str)
+                .zip(entry.xattrs.values().copied());
             builder.append_pax_extensions(pairs).unwrap();
         }
         let mut header = tar::Header::new_ustar();
@@ -232,7 +292,13 @@ pub fn archive(entries: &[Entry<'_>]) -> Vec<u8> {
 }
 
 pub async fn import(images: &Images, name: &str, archive: Vec<u8>) -> Result<Image, image::Error> {
-    images.import(std::io::Cursor::new(archive), Some(name), ImageConfig::default()).await
+    images
+        .import(
+            std::io::Cursor::new(archive),
+            Some(name),
+            ImageConfig::default(),
+        )
+        .await
 }
 
 pub fn exists(path: &Path) -> bool {

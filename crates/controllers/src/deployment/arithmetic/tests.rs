@@ -103,6 +103,14 @@ fn old_sets_shrink_unhealthy_first_then_oldest() {
         sizes(&shrink_old(&g, &new, &[set("old", 10, 8, 9)])),
         [("old", 8)]
     );
+    // More are not available, but the new ones are not there yet: no more than two may go.
+    assert_eq!(
+        sizes(&shrink_old(&g, &new, &[set("old", 10, 5, 9)])),
+        [("old", 8)]
+    );
+    // Without surge, what the new set still lacks is all that may be missing.
+    let tight = goal(10, 0, 2);
+    assert!(shrink_old(&tight, &set("new", 2, 0, 0), &[set("old", 8, 6, 9)]).is_empty());
     // The unhealthy set first, although younger.
     let old = [set("older", 5, 5, 9), set("sick", 5, 3, 5)];
     assert_eq!(sizes(&shrink_old(&g, &new, &old)), [("sick", 3)]);

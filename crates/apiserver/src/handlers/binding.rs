@@ -1,0 +1,95 @@
+//! POST of `pods/binding`: the scheduler's decision becomes the pod's node.
+
+use serde_json::json;
+
+use super::body::{self, Decoded};
+use super::respond::{self, Response};
+use super::write::{CONFLICT_ATTEMPTS, bump_generation, write};
+use super::{Context, list};
+use crate::object::{self, text};
+use crate::registry::Problems;
+use crate::status::ApiError;
+
+/// Binds a pod that has no node yet; a second binding is 409.
+pub(super) async fn bind(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
+    let gvk = crate::schema::Gvk::gvk("", "v1", "Binding");
+    let Decoded {
+        value: binding,
+        warnings,
+    } = body::decode(context, body, &gvk)?;
+    let dry_run = context.dry_run()?;
+    let node = text(&binding, &["target", "name"]).to_owned();
+    let kind = text(&binding, &["target", "kind"]);
+    if node.is_empty() || !matches!(kind, "" | "Node" | "Minion") {
+        let mut problems = Problems::default();
+        if node.is_empty() {
+            problems.required("target.name", "");
+        } else {
+            problems.not_supported("target.kind", &kind.into(), &["Node", "<empty>"]);
+        }
+        return Err(ApiError::invalid(
+            "",
+            "Binding",
+            text(&binding, &["metadata", "name"]),
+            problems.0,
+        ));
+    }
+    let name = &context.info.name;
+    let conflict = |why: String| ApiError::conflict("", "pods/binding", name, &why);
+    let key = context.kind.key(&context.info.namespace, name);
+    for _ in 0..CONFLICT_ATTEMPTS {
+        let (found, _) = context
+            .state
+            .store
+            .get(&key)
+            .await
+            .map_err(|e| list::store_error(context, e))?;
+        let current = found.ok_or_else(|| context.not_found(name))?;
+        let mut pod = object::parse(&current.value, current.mod_revision);
+        let uid = text(&binding, &["metadata", "uid"]);
+        let actual = text(&pod, &["metadata", "uid"]);
+        if !uid.is_empty() && uid != actual {
+            return Err(conflict(format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {actual}"
+            )));
+        }
+        if !text(&pod, &["metadata", "deletionTimestamp"]).is_empty() {
+            return Err(conflict(format!(
+                "pod {name} is being deleted, cannot be assigned to a host"
+            )));
+        }
+        let bound = text(&pod, &["spec", "nodeName"]);
+        if !bound.is_empty() {
+            return Err(conflict(format!(
+                "pod {name} is already assigned to node {bound:?}"
+            )));
+        }
+        pod["spec"]["nodeName"] = node.as_str().into();
+        if let Some(annotations) = binding["metadata"]["annotations"].as_object() {
+            for (key, value) in annotations {
+                pod["metadata"]["annotations"][key] = value.clone();
+            }
+        }
+        let transition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
+            "lastTransitionTime": crate::time::now()});
+        let mut conditions = object::items(&pod, &["status", "conditions"]).to_vec();
+        conditions.retain(|c| c["type"] != "PodScheduled");
+        conditions.push(transition);
+        pod["status"]["conditions"] = conditions.into();
+        bump_generation(&mut pod);
+        if dry_run {
+            break;
+        }
+        match write(context, &current, &pod).await {
+            Ok(_) => break,
+            Err(store::Error::Conflict { .. }) => {}
+            Err(other) => return Err(list::store_error(context, other)),
+        }
+    }
+    let mut response = respond::value(
+        201,
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+    );
+    respond::warn(&mut response, &warnings);
+    Ok(response)
+}

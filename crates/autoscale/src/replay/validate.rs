@@ -1,0 +1,138 @@
+//! Tables of validation and of quantities, and recorded decisions.
+
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerSpec;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::common::{Differences, check, check_error, parse};
+use crate::hpa::{self, Inputs};
+use crate::quantity::{Quantity, status_text};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct QuantityCase {
+    resource_name: String,
+    raw_proposal_milli: i64,
+    expected: QuantityExpected,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct QuantityExpected {
+    milli_value: i64,
+    format: String,
+}
+
+pub fn build_quantity(case: &Value) -> Differences {
+    let case: QuantityCase = parse(case)?;
+    let text = status_text(&case.resource_name, case.raw_proposal_milli);
+    let read = Quantity::parse(&text).map_err(|error| error.to_string())?;
+    let format = if text.ends_with('i') {
+        "BinarySI"
+    } else {
+        "DecimalSI"
+    };
+    let mut differences = Vec::new();
+    check(
+        &mut differences,
+        "milliValue",
+        Some(case.expected.milli_value),
+        &read.milli_value(),
+    );
+    check(
+        &mut differences,
+        "format",
+        Some(case.expected.format),
+        &format.to_owned(),
+    );
+    Ok(differences)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ValidateCase<T> {
+    object: T,
+    min_replicas_lower_bound: i32,
+    expected: ValidateExpected,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ValidateExpected {
+    valid: bool,
+    #[serde(default)]
+    first_error_contains: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct SpecObject {
+    spec: HorizontalPodAutoscalerSpec,
+}
+
+#[derive(Deserialize)]
+struct ScaleObject {
+    spec: ScaleSpec,
+}
+
+#[derive(Deserialize)]
+struct ScaleSpec {
+    replicas: i32,
+}
+
+pub fn validate(case: &Value) -> Differences {
+    let case: ValidateCase<SpecObject> = parse(case)?;
+    let errors = hpa::validate_autoscaler(&case.object.spec, case.min_replicas_lower_bound);
+    Ok(compare_errors(&case.expected, &errors))
+}
+
+pub fn validate_scale(case: &Value) -> Differences {
+    let case: ValidateCase<ScaleObject> = parse(case)?;
+    Ok(compare_errors(
+        &case.expected,
+        &hpa::validate_scale(case.object.spec.replicas),
+    ))
+}
+
+fn compare_errors(expected: &ValidateExpected, errors: &[hpa::FieldError]) -> Vec<String> {
+    let mut differences = Vec::new();
+    check(
+        &mut differences,
+        "valid",
+        Some(expected.valid),
+        &errors.is_empty(),
+    );
+    let first = errors.first().map(ToString::to_string);
+    check_error(
+        &mut differences,
+        expected.first_error_contains.as_deref(),
+        first.as_deref(),
+    );
+    differences
+}
+
+#[derive(Deserialize)]
+struct DecisionCase {
+    inputs: Inputs,
+    #[serde(default)]
+    expected: Option<DecisionExpected>,
+}
+
+#[derive(Deserialize)]
+struct DecisionExpected {
+    #[serde(default)]
+    desired: Option<i32>,
+}
+
+pub fn decision(case: &Value) -> Differences {
+    let case: DecisionCase = parse(case)?;
+    let decision = hpa::decide(&case.inputs);
+    let mut differences = Vec::new();
+    let expected = case.expected.and_then(|expected| expected.desired);
+    check(
+        &mut differences,
+        "desired",
+        expected.map(Some),
+        &decision.desired,
+    );
+    Ok(differences)
+}

@@ -1,0 +1,96 @@
+//! End-to-end tests: the program as its users have it, with real kubectl, docker and curl, and real containers.
+//!
+//! Tests that can share an instance do; those about its life have their own. Everything is removed at the end, also after a
+//! failure, and what is left is a failure too.
+#![forbid(unsafe_code)]
+
+mod access;
+mod autoscaling;
+mod bad_input;
+mod builds;
+mod deployments;
+mod docker;
+mod failures;
+mod life;
+mod objects;
+mod probes;
+mod scheduling;
+mod services;
+mod support;
+mod verbs;
+
+use libtest_mimic::{Arguments, Trial};
+
+/// Most of the time of a test is waiting.
+const THREADS: usize = 4;
+
+macro_rules! trials {
+    ($($module:ident: $($name:ident)*;)*) => {
+        vec![$($(Trial::test(concat!(stringify!($module), "::", stringify!($name)), || {
+            $module::$name();
+            Ok(())
+        }),)*)*]
+    };
+}
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // the long ones first
+    let trials = trials! {
+        autoscaling: replicas_follow_the_load_up_and_down;
+        life: containers_survive_a_killed_daemon
+            down_stops_everything_and_up_brings_the_pods_back
+            purge_leaves_no_trace
+            two_instances_live_side_by_side
+            a_second_up_changes_nothing
+            a_taken_port_is_told_and_nothing_is_lost;
+        scheduling: pods_that_do_not_fit_stay_pending_and_say_why;
+        failures: a_crashing_container_is_restarted_with_backoff
+            a_container_over_its_memory_limit_is_oom_killed
+            an_image_that_does_not_exist_is_told
+            a_command_that_does_not_exist_is_told;
+        probes: a_failing_liveness_probe_restarts_the_container
+            readiness_decides_who_gets_traffic;
+        deployments: the_walkthrough_with_kubectl
+            a_new_version_rolls_out_and_back
+            create_scale_and_autoscale_by_command
+            watching_shows_changes_as_they_come
+            logs_follow_to_the_end_and_keep_the_previous
+            exec_hands_through_input_output_and_exit_code
+            top_shows_what_pods_and_nodes_use;
+        services: a_service_answers_by_address_and_by_name;
+        objects: deleting_a_namespace_removes_everything_in_it
+            deleting_a_deployment_removes_or_orphans_its_pods
+            unknown_patches_and_edits_survive;
+        docker: an_app_is_run_asked_stopped_and_removed
+            run_hands_through_the_exit_code
+            refusals_come_at_once_and_leave_nothing
+            limits_bind;
+        builds: an_image_is_built_once_and_then_from_cache
+            a_failing_step_keeps_its_output_and_makes_no_image
+            a_mistake_in_the_dockerfile_is_shown_by_line_and_column
+            a_step_can_ask_a_service_of_the_cluster;
+        verbs: the_walkthrough_with_our_own_verbs
+            cluster_verbs_do_what_kubectl_does
+            status_and_env_tell_where_everything_is;
+        access: nobody_gets_in_without_a_credential
+            other_users_are_told_to_become_root;
+        bad_input: malformed_text_is_refused
+            a_wrong_object_is_refused_with_upstreams_words
+            a_stale_version_is_refused
+            an_oversized_body_is_refused;
+    };
+    arguments.test_threads.get_or_insert(THREADS);
+    if arguments.list {
+        libtest_mimic::run(&arguments, trials).exit();
+    }
+    let root = support::Root::make();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let removed = std::panic::catch_unwind(support::remove_shared);
+    let left = root.clean();
+    assert!(left.is_empty(), "instances that were not removed by their tests: {left:?}");
+    if removed.is_err() {
+        std::process::exit(1);
+    }
+    conclusion.exit();
+}

@@ -1,0 +1,134 @@
+//! One `plimsoll up` and the clients that talk to it; `down --purge` and a search for traces when it is dropped.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::root::Root;
+use super::traces::Traces;
+use super::{Run, eventually, repository};
+
+/// An instance with a data directory of its own.
+pub struct Instance {
+    pub data_dir: PathBuf,
+    /// `plim-XXXXXX`
+    pub name: String,
+    /// Port of the Kubernetes API.
+    pub api_port: u64,
+    /// The bridge's own address.
+    pub gateway: String,
+    purged: bool,
+}
+
+impl Instance {
+    /// Starts one; there is nothing in it.
+    #[track_caller]
+    pub fn up() -> Self {
+        let data_dir = Root::data_dir();
+        let up = Run::new(Root::plimsoll(), &format!("up --data-dir {}", data_dir.display())).ran();
+        if up.code != 0 {
+            let down = Run::new(Root::plimsoll(), &format!("down --purge --data-dir {}", data_dir.display())).ran();
+            panic!("the instance did not start: {up}\nand was removed: {down}");
+        }
+        let file = std::fs::read_to_string(data_dir.join("instance.json")).expect("instance.json");
+        let file: Value = serde_json::from_str(&file).expect("JSON");
+        let range = file["pod_cidr"].as_str().expect("pod_cidr");
+        let range: ipnet::Ipv4Net = range.parse().expect("a range");
+        Self {
+            data_dir,
+            name: file["name"].as_str().expect("name").to_owned(),
+            api_port: file["api_port"].as_u64().expect("api_port"),
+            gateway: range.hosts().next().expect("an address").to_string(),
+            purged: false,
+        }
+    }
+
+    /// `plimsoll ...` with this instance in its environment.
+    pub fn plimsoll(&self, arguments: &str) -> Run {
+        Run::new(Root::plimsoll(), arguments).env("PLIMSOLL_DATA_DIR", &self.data_dir)
+    }
+
+    /// The real kubectl.
+    pub fn kubectl(&self, arguments: &str) -> Run {
+        Run::new(repository("target/clients/kubectl"), arguments)
+            .env("KUBECONFIG", self.data_dir.join("kubeconfig"))
+            .env("KUBECACHEDIR", Root::home().join(&self.name))
+            .env("HOME", Root::home())
+    }
+
+    /// The real docker command, with its classic builder.
+    pub fn docker(&self, arguments: &str) -> Run {
+        Run::new("docker", arguments)
+            .env("DOCKER_HOST", format!("unix://{}", self.run_dir().join("docker.sock").display()))
+            .env("DOCKER_BUILDKIT", "0")
+            .env("HOME", Root::home())
+    }
+
+    /// The body at a URL, as soon as somebody answers.
+    #[track_caller]
+    pub fn fetch(&self, url: &str) -> String {
+        eventually(&format!("an answer from {url}"), || {
+            let ran = Run::new("curl", &format!("-sS -f -m 5 -g {url}")).ran();
+            if ran.code == 0 { Ok(ran.stdout) } else { Err(ran) }
+        })
+    }
+
+    pub fn run_dir(&self) -> PathBuf {
+        Path::new("/run").join(&self.name)
+    }
+
+    /// `plimsoll status` as data.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        serde_json::from_str(&self.plimsoll("status -o json").ran().stdout).expect("JSON")
+    }
+
+    /// The daemon's process.
+    #[track_caller]
+    pub fn daemon_pid(&self) -> u32 {
+        let pid = self.status()["pid"].as_u64().expect("the daemon runs");
+        u32::try_from(pid).expect("a pid")
+    }
+
+    /// What there is of this instance on the machine.
+    pub fn traces(&self) -> Traces {
+        Traces::of(&self.name, &self.data_dir)
+    }
+
+    /// Ends it and removes everything, which must leave no trace.
+    #[track_caller]
+    pub fn purge(mut self) {
+        let failure = self.remove();
+        assert!(failure.is_none(), "{}", failure.unwrap_or_default());
+    }
+
+    fn remove(&mut self) -> Option<String> {
+        self.purged = true;
+        let down = self.plimsoll("down --purge").ran();
+        if down.code != 0 {
+            return Some(format!("the instance was not removed: {down}"));
+        }
+        let left = self.traces();
+        (!left.is_empty()).then(|| format!("`plimsoll down --purge` left behind:\n{left}"))
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if self.purged {
+            return;
+        }
+        let failing = std::thread::panicking();
+        if failing && let Ok(log) = std::fs::read_to_string(self.data_dir.join("daemon.log")) {
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("--- end of the daemon's log\n{}", lines[lines.len().saturating_sub(30)..].join("\n"));
+        }
+        if let Some(failure) = self.remove() {
+            if failing {
+                eprintln!("{failure}");
+            } else {
+                panic!("{failure}");
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What every test uses: instances, commands with their whole story, polling with a deadline, a search for traces.
+
+mod command;
+mod images;
+mod instance;
+mod poll;
+mod root;
+mod space;
+mod traces;
+
+pub use command::{Background, Ran, Run, words};
+pub use images::{remove_shared, shared, with_images};
+pub use instance::Instance;
+pub use poll::eventually;
+pub use root::Root;
+pub use space::Space;
+pub use traces::Traces;
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+/// A file of the repository.
+pub fn repository(path: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+        .canonicalize()
+        .expect("the repository")
+        .join(path)
+}
+
+/// A port that was free a moment ago, on every address.
+pub fn free_port() -> u16 {
+    let socket = TcpListener::bind("0.0.0.0:0").expect("a free port");
+    socket.local_addr().expect("an address").port()
+}
+
+/// Asserts that `text` holds `part`, and shows both if not.
+#[track_caller]
+pub fn holds(text: &str, part: &str) {
+    assert!(text.contains(part), "{part:?} is not in:\n{text}");
+}
+
+/// Asserts that `text` does not hold `part`.
+#[track_caller]
+pub fn lacks(text: &str, part: &str) {
+    assert!(!text.contains(part), "{part:?} is in:\n{text}");
+}
