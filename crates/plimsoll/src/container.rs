@@ -22,6 +22,8 @@ use crate::cluster::block_on;
 use crate::instance::Instance;
 
 /// What docker users know; the docker command itself works just as well.
+// one of these is made in a run; boxing its fields would buy nothing
+#[allow(clippy::large_enum_variant)]
 #[derive(Subcommand)]
 pub enum Verb {
     /// Build an image from a Dockerfile

@@ -124,7 +124,12 @@ async fn serve(instance: &Instance) -> Result<()> {
             tracing::error!(%error, "the node role could not start");
         }
     });
-    let controllers_config = controllers::Config { cluster_ca_pem: pki.ca_certificate().to_owned(), ..controllers::Config::default() };
+    let controllers_config = controllers::Config {
+        cluster_ca_pem: pki.ca_certificate().to_owned(),
+        // decisions follow the load within a second; what upstream ties to its 15 s stays tied to the clock
+        hpa_sync: Duration::from_secs(1),
+        ..controllers::Config::default()
+    };
     roles.spawn(controllers::run(server.in_process_client(masters("system:kube-controller-manager")), controllers_config, shutdown.clone()));
     roles.spawn(scheduler::run(server.in_process_client(masters("system:kube-scheduler")), scheduler::Config::default(), shutdown.clone()));
     let stop = shutdown.clone();

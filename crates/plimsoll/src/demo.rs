@@ -38,15 +38,17 @@ pub struct Options {
     /// A statically linked busybox, from which the base image is made
     #[arg(long, default_value = "/bin/busybox", value_name = "FILE")]
     busybox: PathBuf,
+    /// Directory of the demo's instance, which must not exist yet (default: a temporary one)
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
 }
 
 /// Exit code 0 only if every stage happened.
-pub fn run(options: Options, data_dir: Option<&Path>) -> Result<ExitCode> {
+pub fn run(options: Options) -> Result<ExitCode> {
     let temporary = tempfile::Builder::new().prefix("plimsoll-demo-").tempdir()?;
-    let data_dir = data_dir.map_or_else(|| temporary.path().join("data"), Path::to_owned);
-    let fresh = Instance::find(&data_dir)?.is_none();
-    if !fresh {
-        bail!("{} holds an instance already; the demo makes and removes its own, so name a new directory", data_dir.display());
+    let data_dir = options.dir.clone().unwrap_or_else(|| temporary.path().join("data"));
+    if data_dir.exists() {
+        bail!("{} is there already; the demo makes and removes its own directory, so name a new one", data_dir.display());
     }
     let files = temporary.path().join("web-app");
     files::write(&files)?;

@@ -58,7 +58,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Status { output } => return status::show(&data_dir, output),
         Verb::Demo(options) => {
             need_root("demo")?;
-            return demo::run(options, cli.data_dir.as_deref());
+            return demo::run(options);
         }
         Verb::LoadTest(options) => return load::run(&options),
         Verb::Cluster(verb) => return cluster::run(&Instance::existing(&data_dir)?, verb),

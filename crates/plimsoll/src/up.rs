@@ -108,7 +108,7 @@ pub fn down(data_dir: &Path, purge: bool) -> Result<()> {
         return Ok(());
     };
     stop_daemon(&instance)?;
-    let lock = daemon::lock(&instance)?;
+    let lock = lock_soon(&instance)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(stop_everything(&instance, purge))?;
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -119,6 +119,17 @@ pub fn down(data_dir: &Path, purge: bool) -> Result<()> {
     drop(lock);
     println!("{}", if purge { "plimsoll is down and has left nothing behind" } else { "plimsoll is down; `plimsoll up` starts everything again" });
     Ok(())
+}
+
+/// The daemon's last act is to let the lock go; that may be a moment after its PID file has gone.
+fn lock_soon(instance: &Instance) -> Result<fs::File> {
+    let deadline = Instant::now() + STOP;
+    loop {
+        match daemon::lock(instance) {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+            outcome => return outcome,
+        }
+    }
 }
 
 fn stop_daemon(instance: &Instance) -> Result<()> {

@@ -145,10 +145,10 @@ impl<'a> Run<'a> {
                 reason: "Current number of replicas below Spec.MinReplicas".to_owned(),
             };
         }
-        self.from_metrics(scale, zeroed)
+        self.by_metrics(scale, zeroed)
     }
 
-    fn from_metrics(&mut self, scale: &Scale, zeroed: bool) -> Verdict {
+    fn by_metrics(&mut self, scale: &Scale, zeroed: bool) -> Verdict {
         let current = scale.spec_replicas;
         let (proposed, metric) = match self.highest_proposal(scale) {
             Ok(found) => found,

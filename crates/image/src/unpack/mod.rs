@@ -76,9 +76,9 @@ impl<'a> Unpack<'a> {
         let mut writer = entry::Writer::new(self, root);
         let broken = |e: io::Error| Error::malformed("tar archive", e);
         allowed.set(BETWEEN_ENTRIES_BYTES);
-        let mut entries = archive.entries().map_err(broken)?;
+        let entries = archive.entries().map_err(broken)?;
         let mut count = 0;
-        while let Some(entry) = entries.next() {
+        for entry in entries {
             let mut entry = entry.map_err(broken)?;
             count += 1;
             if count > self.limits.entries {

@@ -135,7 +135,7 @@ fn pack(context: &Path, dockerfile: &str, extra: Option<&[u8]>) -> Result<Vec<u8
                 // something inside may be excepted from the rule that ignores the directory
                 stack.push(path.clone());
             }
-            if ignored || kind.is_dir() && ignored {
+            if ignored {
                 continue;
             }
             let full = entry.path();

@@ -8,7 +8,7 @@ mod root;
 mod space;
 mod traces;
 
-pub use command::{Background, Ran, Run, words};
+pub use command::Run;
 pub use images::{remove_shared, shared, with_images};
 pub use instance::Instance;
 pub use poll::eventually;
