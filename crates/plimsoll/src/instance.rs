@@ -167,7 +167,12 @@ impl Instance {
 pub fn start_time(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // the command's name may hold spaces and parentheses
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19).map(str::to_owned)
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    // a dead process that nobody has waited for runs no more, and may stay so for ever
+    if fields.next().is_none_or(|state| state == "Z" || state == "X") {
+        return None;
+    }
+    fields.nth(18).map(str::to_owned)
 }
 
 fn seed(data_dir: &Path) -> u32 {
@@ -230,7 +235,15 @@ mod tests {
 
     #[test]
     fn processes_are_named_by_pid_and_start() {
-        assert!(start_time(std::process::id()).is_some());
+        let own = start_time(std::process::id()).expect("it runs");
+        assert!(own.parse::<u64>().is_ok_and(|ticks| ticks > 0), "{own}");
         assert_eq!(start_time(u32::MAX), None);
+        let mut ended = std::process::Command::new("true").spawn().expect("spawned");
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while start_time(ended.id()).is_some() {
+            assert!(std::time::Instant::now() < deadline, "a process that has ended still counts");
+            std::thread::yield_now();
+        }
+        ended.wait().expect("waited for");
     }
 }

@@ -73,9 +73,19 @@ pub async fn run(client: &Client, options: &Options) -> Result<ExitCode> {
         Err(error) => {
             eprintln!("plimsoll: {error:#}");
             let text = format!("{error:#}");
-            let not_found = text.contains("executable file not found") || text.contains("no such file or directory");
-            Ok(ExitCode::from(if not_found { 127 } else { 125 }))
+            Ok(ExitCode::from(start_failure(&text)))
         }
+    }
+}
+
+/// The shell's codes for a command that could not be started, as docker has them; 125 for everything else.
+fn start_failure(text: &str) -> u8 {
+    if text.contains("executable file not found") || text.contains("no such file or directory") {
+        127
+    } else if text.contains("permission denied") || text.contains("is a directory") {
+        126
+    } else {
+        125
     }
 }
 
@@ -207,6 +217,17 @@ fn bytes_of(text: &str) -> Result<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_to_start() {
+        for (text, code) in [
+            ("exec: \"x\": executable file not found in $PATH", 127),
+            ("exec: \"/etc/passwd\": permission denied", 126),
+            ("driver failed programming external connectivity: port is already allocated", 125),
+        ] {
+            assert_eq!(start_failure(text), code, "{text}");
+        }
+    }
 
     #[test]
     fn ports() {

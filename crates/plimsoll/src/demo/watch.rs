@@ -51,12 +51,8 @@ async fn look(client: &Client, shared: &Mutex<Sample>, seen: &mut BTreeSet<Strin
     let autoscalers: Api<HorizontalPodAutoscaler> = Api::default_namespaced(client.clone());
     let deployment = deployments.get("web-app-deployment").await?;
     let autoscaler = autoscalers.get("web-app-hpa").await?;
-    let status = autoscaler.status.clone().unwrap_or_default();
-    let cpu = status
-        .current_metrics
-        .iter()
-        .flatten()
-        .find_map(|metric| metric.resource.as_ref()?.current.average_utilization);
+    // fresher than the autoscaler's status, which is written at most every 15 s while only measured values change
+    let cpu = utilization(client, &deployment).await;
     let mut fresh = Vec::new();
     if let Some(text) = autoscaler.annotations().get("plimsoll.dev/last-decision")
         && seen.insert(text.clone())
@@ -91,6 +87,28 @@ async fn look(client: &Client, shared: &Mutex<Sample>, seen: &mut BTreeSet<Strin
     Ok(())
 }
 
+/// CPU of the measured pods in percent of what they request.
+async fn utilization(client: &Client, deployment: &Deployment) -> Option<i32> {
+    let request = http::Request::get("/apis/metrics.k8s.io/v1beta1/namespaces/default/pods?labelSelector=app%3Dweb-app").body(Vec::new()).ok()?;
+    let measured: serde_json::Value = client.request(request).await.ok()?;
+    let pods = measured["items"].as_array().filter(|pods| !pods.is_empty())?;
+    let used: f64 = pods.iter().flat_map(|pod| pod["containers"].as_array().into_iter().flatten()).filter_map(|c| cores(c["usage"]["cpu"].as_str()?)).sum();
+    let spec = deployment.spec.template.spec.as_ref()?;
+    let requested: f64 = spec.containers.iter().filter_map(|c| cores(&c.resources.as_ref()?.requests.as_ref()?.get("cpu")?.0)).sum();
+    (requested > 0.0).then(|| (used / (requested * pods.len() as f64) * 100.0).round() as i32)
+}
+
+/// Cores from a quantity as metrics and manifests write CPU.
+fn cores(quantity: &str) -> Option<f64> {
+    let (digits, unit) = match quantity.char_indices().last()? {
+        (at, 'n') => (&quantity[..at], 1e-9),
+        (at, 'u') => (&quantity[..at], 1e-6),
+        (at, 'm') => (&quantity[..at], 1e-3),
+        _ => (quantity, 1.0),
+    };
+    digits.parse::<f64>().ok().map(|number| number * unit)
+}
+
 /// The annotation's sentence, or the annotation itself.
 fn sentence(text: &str) -> String {
     let value: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
@@ -98,5 +116,23 @@ fn sentence(text: &str) -> String {
     match (field("from"), field("to"), field("reason")) {
         (Some(from), Some(to), Some(reason)) => format!("{from} → {to}: {reason}"),
         _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_of_cpu() {
+        for (text, want) in [("100m", Some(0.1)), ("1", Some(1.0)), ("23456789n", Some(0.023_456_789)), ("", None), ("x", None)] {
+            assert_eq!(cores(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn decisions_in_a_sentence() {
+        assert_eq!(sentence(r#"{"time":"t","from":3,"to":5,"reason":"because"}"#), "3 → 5: because");
+        assert_eq!(sentence("not JSON"), "not JSON");
     }
 }

@@ -19,7 +19,7 @@ pub fn replicas_follow_the_load_up_and_down() {
         });
 
         let address = space.field("service/web-app", ".spec.clusterIP");
-        let load = space.instance.plimsoll(&format!("load http://{address}/cgi-bin/work --rate 24 --seconds 90")).background();
+        let load = space.instance.plimsoll(&format!("load-test http://{address}/cgi-bin/work --rate 24 --seconds 90")).background();
         load.line_with("answered");
         let replicas = |path: &str| space.field("deployment/web-app-deployment", path).parse::<u32>().unwrap_or(0);
         eventually("more than three replicas are ready", || {

@@ -121,8 +121,8 @@ pub fn create_scale_and_autoscale_by_command() {
     for part in ["REFERENCE", "Deployment/web", "TARGETS", "MINPODS"] {
         holds(&autoscaler, part);
     }
-    assert_eq!(space.get("hpa.v1.autoscaling/web")["spec"]["targetCPUUtilizationPercentage"], 80);
-    assert_eq!(space.get("hpa.v2.autoscaling/web")["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 80);
+    assert_eq!(space.get("horizontalpodautoscalers.v1.autoscaling/web")["spec"]["targetCPUUtilizationPercentage"], 80);
+    assert_eq!(space.get("horizontalpodautoscalers.v2.autoscaling/web")["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 80);
     holds(&space.kubectl("create deployment web --image=x").fails(1), "deployments.apps \"web\" already exists");
     holds(&space.instance.kubectl("create namespace commands").fails(1), "namespaces \"commands\" already exists");
 }

@@ -37,10 +37,10 @@ pub fn an_image_that_does_not_exist_is_told() {
     // nobody listens there
     space.apply(&pod("lost", "true").replace("busybox:static", "127.0.0.1:1/none:1"));
     space.apply(&(pod("never", "true").replace("busybox:static", "none-such:1") + "    imagePullPolicy: Never\n"));
-    space.until_says("get pod lost --no-headers", "ErrImagePull");
     space.until_says("get pod lost --no-headers", "ImagePullBackOff");
     space.until_says("get pod never --no-headers", "ErrImageNeverPull");
     let described = space.kubectl("describe pod lost").ok();
+    holds(&described, "Error: ErrImagePull");
     holds(&described, "Failed to pull image \"127.0.0.1:1/none:1\"");
     holds(&described, "Back-off pulling image \"127.0.0.1:1/none:1\"");
     holds(&space.kubectl("logs lost").fails(1), "is waiting to start");

@@ -84,6 +84,12 @@ fn main() {
     if arguments.list {
         libtest_mimic::run(&arguments, trials).exit();
     }
+    // the summary at the end has the message; this says where
+    std::panic::set_hook(Box::new(|info| {
+        if let Some(place) = info.location() {
+            eprintln!("--- failed at {place}");
+        }
+    }));
     let root = support::Root::make();
     let conclusion = libtest_mimic::run(&arguments, trials);
     let removed = std::panic::catch_unwind(support::remove_shared);

@@ -19,7 +19,7 @@ pub fn a_service_answers_by_address_and_by_name() {
     assert_eq!(space.instance.fetch(&format!("http://{}:{node_port}/healthz", space.instance.gateway)), "ok\n");
     let asks = |url: &str| {
         eventually(&format!("a pod gets {url}"), || {
-            let ran = space.kubectl(&format!("exec client -- wget -q -T 3 -O - http://{url}/healthz")).ran();
+            let ran = space.kubectl(&format!("exec client -- timeout 5 wget -q -O - http://{url}/healthz")).ran();
             if ran.code == 0 && ran.stdout == "ok\n" { Ok(()) } else { Err(ran) }
         });
     };
@@ -27,7 +27,7 @@ pub fn a_service_answers_by_address_and_by_name() {
         asks(url);
     }
     // a pod of the service reaches itself and its sisters through it
-    let own = space.kubectl("exec deploy/web -- sh -c 'for i in 1 2 3 4 5 6 7 8; do wget -q -T 3 -O - http://web/healthz; done'").ok();
+    let own = space.kubectl("exec deploy/web -- sh -c 'for i in 1 2 3 4 5 6 7 8; do timeout 5 wget -q -O - http://web/healthz; done'").ok();
     assert_eq!(own, "ok\n".repeat(8));
     let found = space.kubectl("exec client -- nslookup headless.services.svc.cluster.local").ok();
     let pods = space.field("pods -l app=web", ".items[*].status.podIP");
@@ -40,7 +40,7 @@ pub fn a_service_answers_by_address_and_by_name() {
     pods.split(' ').for_each(|ip| holds(&described, &format!("{ip}:8080")));
     space.kubectl("delete service web").ok();
     eventually("nobody answers any more", || {
-        let ran = space.kubectl(&format!("exec client -- wget -q -T 1 -O - http://{address}/healthz")).ran();
+        let ran = space.kubectl(&format!("exec client -- timeout 2 wget -q -O - http://{address}/healthz")).ran();
         if ran.code == 0 { Err(ran) } else { Ok(()) }
     });
 }
