@@ -1,5 +1,8 @@
 //! The watch cache: one store watch per resource, every current object, and a window of recent changes that
 //! all watchers read. A watcher is a cursor into the window, so watchers cost no memory and cannot pile up work.
+//!
+//! The window begins where the server started. The first watcher that resumes from before that (every client does
+//! after a restart) makes it reach back through all that the store retains; until then, nothing is read for it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
@@ -68,6 +71,8 @@ struct Window {
     revision: Revision,
     /// Goes up when the window is made anew; watchers of an earlier one end.
     generation: u64,
+    /// The store's past has been put before `events`, or there was no room for it.
+    reached_back: bool,
 }
 
 /// What a watcher gets when it asks for more.
@@ -79,9 +84,12 @@ pub(crate) enum Next {
 
 /// The cache of one resource.
 pub(crate) struct Cache {
+    kind: &'static Kind,
     window: RwLock<Window>,
     capacity: usize,
     changed: watch::Sender<u64>,
+    /// Held while the past is read, so that it is read once.
+    reaching: tokio::sync::Mutex<()>,
 }
 
 /// Where a watcher is.
@@ -106,15 +114,18 @@ impl Cache {
         let prefix = format!("{}/", kind.storage);
         let page = store.range(&prefix, None, 0, None).await.map_err(fail)?;
         let cache = Arc::new(Self {
+            kind,
             window: RwLock::new(Window {
                 objects: load(kind, &page.items),
                 events: VecDeque::new(),
                 oldest: page.revision,
                 revision: page.revision,
                 generation: 0,
+                reached_back: false,
             }),
             capacity: capacity.max(1),
             changed: watch::Sender::new(0),
+            reaching: tokio::sync::Mutex::new(()),
         });
         let stream = store.watch(&prefix, page.revision).await.map_err(fail)?;
         let follower = cache.clone();
@@ -163,6 +174,7 @@ impl Cache {
                 window.oldest = page.revision;
                 window.revision = page.revision;
                 window.generation += 1;
+                window.reached_back = false;
                 stream = again;
                 break;
             }
@@ -262,8 +274,93 @@ impl Cache {
         })
     }
 
-    /// Everything after the cursor, which moves on. Does not wait.
-    pub fn poll(&self, cursor: &mut Cursor) -> Next {
+    /// A cursor after `revision`, as [`cursor`](Self::cursor), also when the change after it is older than this
+    /// process and the store still has it.
+    pub async fn resume(&self, store: &dyn Store, revision: Revision) -> Result<Cursor, Revision> {
+        if let Ok(cursor) = self.cursor(revision) {
+            return Ok(cursor);
+        }
+        let _once = self.reaching.lock().await;
+        if !self.window.read().reached_back
+            && let Err(error) = self.reach_back(store).await
+        {
+            let prefix = self.kind.storage;
+            tracing::warn!(%error, prefix, "could not read the retained changes");
+        }
+        self.cursor(revision)
+    }
+
+    /// Puts what the store retains of the time before the window in front of it.
+    async fn reach_back(&self, store: &dyn Store) -> Result<(), store::Error> {
+        let (until, generation) = {
+            let window = self.window.read();
+            (window.oldest, window.generation)
+        };
+        let prefix = format!("{}/", self.kind.storage);
+        let mut oldest = match store.watch(&prefix, 0).await {
+            Ok(_) => 0,
+            Err(store::Error::Compacted { oldest }) => oldest,
+            Err(error) => return Err(error),
+        };
+        let mut past = VecDeque::new();
+        let mut stream = store.watch(&prefix, oldest).await?;
+        'read: while let Some(item) = stream.next().await {
+            let WatchItem::Changes(changes) = item? else {
+                break;
+            };
+            for change in &changes {
+                if change.revision() > until {
+                    break 'read;
+                }
+                if let Some(event) = self.past_event(change) {
+                    past.push_back(Arc::new(event));
+                }
+                if past.len() > self.capacity
+                    && let Some(dropped) = past.pop_front()
+                {
+                    oldest = dropped.revision;
+                }
+            }
+        }
+        let mut window = self.window.write();
+        if window.generation != generation {
+            return Ok(());
+        }
+        window.reached_back = true;
+        // A window that has dropped events meanwhile is full; then nothing is missing that it would keep.
+        if window.oldest != until {
+            return Ok(());
+        }
+        while window.events.len() + past.len() > self.capacity {
+            let Some(dropped) = past.pop_front() else {
+                break;
+            };
+            oldest = dropped.revision;
+        }
+        window.oldest = window.oldest.min(oldest);
+        past.append(&mut window.events);
+        window.events = past;
+        Ok(())
+    }
+
+    fn past_event(&self, change: &Change) -> Option<Event> {
+        let object = |kv: &KeyValue| self.object(kv).or_else(|| Object::new(self.kind, kv));
+        let (current, previous) = match change {
+            Change::Put { current, previous } => {
+                (object(current), previous.as_ref().and_then(object))
+            }
+            Change::Delete { previous, .. } => (None, object(previous)),
+        };
+        (current.is_some() || previous.is_some()).then(|| Event {
+            revision: change.revision(),
+            current,
+            previous,
+            frame: OnceLock::new(),
+        })
+    }
+
+    /// The next events after the cursor, at most `limit`; the cursor moves on. Does not wait.
+    pub fn poll(&self, cursor: &mut Cursor, limit: usize) -> Next {
         let window = self.window.read();
         if cursor.generation != window.generation || cursor.revision < window.oldest {
             return Next::Gone;
@@ -271,7 +368,7 @@ impl Cache {
         let start = window
             .events
             .partition_point(|e| e.revision <= cursor.revision);
-        let events: Vec<_> = window.events.range(start..).cloned().collect();
+        let events: Vec<_> = window.events.range(start..).take(limit).cloned().collect();
         if let Some(last) = events.last() {
             cursor.revision = last.revision;
         }

@@ -24,6 +24,44 @@ pub struct Config {
     pub watch_window: usize,
     /// How long an event is kept after it was last heard of.
     pub event_ttl: Duration,
+    /// What clients may take.
+    pub limits: Limits,
+}
+
+/// Bounds on what clients can hold of the server, however slow or many they are.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Most connections at one time; more are closed at once.
+    pub connections_max: usize,
+    /// Most open watches; more get 429.
+    pub watches_max: usize,
+    /// Most requests at one time on one HTTP/2 connection.
+    pub streams_max: u32,
+    /// Largest head of a request, in bytes.
+    pub head_bytes_max: u32,
+    /// Longest path, in bytes, without the query; more gets 414.
+    pub path_bytes_max: usize,
+    /// How long the TLS handshake may take.
+    pub handshake_timeout: Duration,
+    /// How long an HTTP/1.1 connection may take to send a request's head, idling included.
+    pub head_timeout: Duration,
+    /// How long a request's body may take; more gets 408.
+    pub body_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 8192,
+            watches_max: 16384,
+            streams_max: 250,
+            head_bytes_max: 128 * 1024,
+            path_bytes_max: 4096,
+            handshake_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(90),
+            body_timeout: Duration::from_secs(60),
+        }
+    }
 }
 
 impl Config {
@@ -38,6 +76,7 @@ impl Config {
             advertise_address: None,
             watch_window: 4096,
             event_ttl: Duration::from_secs(3600),
+            limits: Limits::default(),
         }
     }
 }

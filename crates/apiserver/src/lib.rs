@@ -35,7 +35,7 @@ mod time;
 
 pub use aggregate::{AggregatedResource, AggregatedService};
 pub use auth::{Authorizer, Decision, Identity};
-pub use config::Config;
+pub use config::{Config, Limits};
 pub use error::Error;
 pub use kubelet::{NodeDialer, NodeStream, TlsDialer};
 pub use server::{ApiServer, BoxError, ClientService, ResponseBody};

@@ -12,9 +12,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::server::State;
 
-/// Most connections at one time.
-const CONNECTIONS_MAX: usize = 8192;
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often an HTTP/2 client is asked whether it is still there, and how long it may take to say so.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long open requests may go on after shutdown.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -27,7 +27,8 @@ pub(crate) async fn run(
 ) {
     let acceptor = tokio_rustls::TlsAcceptor::from(tls);
     let tracker = TaskTracker::new();
-    let slots = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    let most = state.config.limits.connections_max;
+    let slots = Arc::new(tokio::sync::Semaphore::new(most));
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -43,7 +44,7 @@ pub(crate) async fn run(
             }
         };
         let Ok(slot) = slots.clone().try_acquire_owned() else {
-            tracing::warn!("refused a connection: {CONNECTIONS_MAX} are open");
+            tracing::warn!("refused a connection: {most} are open");
             continue;
         };
         let connection = connection(state.clone(), acceptor.clone(), tcp, shutdown.clone());
@@ -63,7 +64,8 @@ async fn connection(
     shutdown: CancellationToken,
 ) {
     let _ = tcp.set_nodelay(true);
-    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await {
+    let limits = state.config.limits.clone();
+    let stream = match tokio::time::timeout(limits.handshake_timeout, acceptor.accept(tcp)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::debug!(%error, "TLS handshake failed");
@@ -77,6 +79,7 @@ async fn connection(
         .peer_certificates()
         .and_then(|chain| chain.first())
         .and_then(crate::pki::identity_of);
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let ending = shutdown.clone();
     let service =
         hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
@@ -89,15 +92,24 @@ async fn connection(
                 Ok::<_, Infallible>(crate::handlers::handle(state, identity, request).await)
             }
         });
-    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    // The protocol is what the handshake agreed on: a connection that says nothing is not waited for to guess it.
+    let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    let mut builder = match http2 {
+        true => builder.http2_only(),
+        false => builder.http1_only(),
+    };
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(30));
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(limits.head_bytes_max as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(Some(1000));
+        .max_concurrent_streams(limits.streams_max)
+        .max_header_list_size(limits.head_bytes_max)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let result = tokio::select! {

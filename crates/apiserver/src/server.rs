@@ -41,6 +41,8 @@ pub(crate) struct State {
     pub authorizer: RwLock<Arc<dyn Authorizer>>,
     pub dialer: RwLock<Option<Arc<dyn NodeDialer>>>,
     pub addresses: Addresses,
+    /// Places for open watches.
+    pub watches: Arc<tokio::sync::Semaphore>,
     /// Ends the watch caches and every open watch.
     pub shutdown: CancellationToken,
 }
@@ -74,6 +76,7 @@ impl ApiServer {
                 Cache::start(kind, store.clone(), config.watch_window, shutdown.clone()).await?;
             caches.insert(kind.storage, cache);
         }
+        let watches = Arc::new(tokio::sync::Semaphore::new(config.limits.watches_max));
         let server = Self {
             state: Arc::new(State {
                 config,
@@ -83,6 +86,7 @@ impl ApiServer {
                 authorizer: RwLock::new(Arc::new(BuiltinAuthorizer)),
                 dialer: RwLock::new(None),
                 addresses,
+                watches,
                 shutdown,
             }),
         };

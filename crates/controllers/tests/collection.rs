@@ -258,7 +258,7 @@ async fn what_does_not_fit_waits_and_is_told_why() {
     let _: Pod = cluster.create(asking("first", "1500m")).await;
     running(&cluster, 1).await;
     let _: Pod = cluster.create(asking("second", "1")).await;
-    let expected = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.";
+    let expected = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.";
     cluster
         .until("the condition", || async {
             let pod: Pod = cluster.api().get("second").await.unwrap();

@@ -86,6 +86,14 @@ impl Layout {
     pub fn network_namespace(&self, sandbox: &str) -> PathBuf {
         self.network_namespaces().join(sandbox)
     }
+    /// A directory that stays empty: a layer of the overlay over the program.
+    pub fn empty(&self) -> PathBuf {
+        self.run.join("empty")
+    }
+    /// What the containers of a sandbox share as `/dev/shm`.
+    pub fn shared_memory(&self, sandbox: &str) -> PathBuf {
+        self.run.join("shm").join(sandbox)
+    }
     /// State directories of the OCI runtime, one per container.
     pub fn runtime(&self) -> PathBuf {
         self.run.join("runtime")

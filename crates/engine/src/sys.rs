@@ -345,3 +345,33 @@ pub fn trim_heap() {
 /// Other allocators do so by themselves.
 #[cfg(not(target_env = "gnu"))]
 pub fn trim_heap() {}
+
+/// Unmaps the pages of the program and its libraries that are just as they are in their files. They stay in the page cache and
+/// come back one by one when they are needed again.
+pub fn forget_clean_pages() {
+    unsafe extern "C" fn forget(
+        info: *mut libc::dl_phdr_info,
+        _: libc::size_t,
+        _: *mut libc::c_void,
+    ) -> libc::c_int {
+        // SAFETY: the C library passes a valid structure; the headers that it points to are mapped while the object is. A segment
+        // that is not writable was never written to (there are no text relocations), so its pages can be had from the file again.
+        unsafe {
+            let info = &*info;
+            let page = libc::sysconf(libc::_SC_PAGESIZE) as usize;
+            let headers = std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into());
+            for header in headers {
+                if header.p_type != libc::PT_LOAD || header.p_flags & libc::PF_W != 0 {
+                    continue;
+                }
+                let start = (info.dlpi_addr as usize).wrapping_add(header.p_vaddr as usize);
+                let end = (start + header.p_memsz as usize).next_multiple_of(page);
+                let start = start / page * page;
+                libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED);
+            }
+        }
+        0
+    }
+    // SAFETY: the callback keeps nothing and takes no data.
+    unsafe { libc::dl_iterate_phdr(Some(forget), std::ptr::null_mut()) };
+}

@@ -30,7 +30,7 @@ pub async fn run(client: Client, shared: Arc<Shared>, pods: Pods, shutdown: Canc
             () = shutdown.cancelled() => return,
             Some(change) = changes.next() => dispatch.change(change).await,
             event = news.recv() => dispatch.news(event),
-            Some(uid) = done.recv() => dispatch.done(&uid),
+            Some(ended) = done.recv() => dispatch.done(&ended),
         }
     }
 }
@@ -39,7 +39,7 @@ struct Dispatch {
     shared: Arc<Shared>,
     pods: Pods,
     workers: HashMap<String, Handle>,
-    done: mpsc::UnboundedSender<String>,
+    done: mpsc::UnboundedSender<worker::Done>,
     listed: Option<HashMap<String, Arc<Pod>>>,
 }
 
@@ -74,7 +74,7 @@ impl Dispatch {
                 let _ = handle.wanted.send(Wanted::Present(pod));
             }
             None => {
-                let handle = worker::spawn(self.shared.clone(), pod, self.done.clone());
+                let handle = worker::spawn(self.shared.clone(), pod, false, self.done.clone());
                 self.workers.insert(uid, handle);
             }
         }
@@ -88,7 +88,7 @@ impl Dispatch {
     }
 
     /// Sandboxes of pods that were deleted while the daemon was away.
-    async fn remove_strangers(&self, listed: &HashMap<String, Arc<Pod>>) {
+    async fn remove_strangers(&mut self, listed: &HashMap<String, Arc<Pod>>) {
         for sandbox in self.shared.engine.sandboxes().await {
             let ours = sandbox.spec.labels.get(label::OWNER).is_some_and(|owner| owner == label::OWNER_NODE);
             if !ours || listed.contains_key(&sandbox.id) || self.workers.contains_key(&sandbox.id) {
@@ -105,8 +105,8 @@ impl Dispatch {
                 },
                 ..Pod::default()
             };
-            let handle = worker::spawn(self.shared.clone(), Arc::new(pod), self.done.clone());
-            let _ = handle.wanted.send(Wanted::Gone);
+            let handle = worker::spawn(self.shared.clone(), Arc::new(pod), true, self.done.clone());
+            self.workers.insert(sandbox.id, handle);
         }
     }
 
@@ -130,12 +130,20 @@ impl Dispatch {
         }
     }
 
-    fn done(&mut self, uid: &str) {
-        self.workers.remove(uid);
-        // a worker that panicked leaves its pod behind: it gets a new one
-        let pod = self.pods.read().get(uid).cloned();
-        if let Some(pod) = pod.filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
-            self.present(pod);
+    fn done(&mut self, ended: &worker::Done) {
+        self.workers.remove(&ended.uid);
+        if !ended.panicked {
+            return;
+        }
+        let pod = self.pods.read().get(&ended.uid).cloned();
+        match pod {
+            Some(pod) => self.present(pod),
+            None => {
+                // it was deleted meanwhile: what is left of it still has to go
+                let pod = Pod { metadata: kube::api::ObjectMeta { uid: Some(ended.uid.clone()), ..Default::default() }, ..Pod::default() };
+                let handle = worker::spawn(self.shared.clone(), Arc::new(pod), true, self.done.clone());
+                self.workers.insert(ended.uid.clone(), handle);
+            }
         }
     }
 }

@@ -46,6 +46,8 @@ pub struct Verdict {
     pub turned: Option<bool>,
     /// Why this attempt failed.
     pub failure: Option<String>,
+    /// The probe's own terminationGracePeriodSeconds.
+    pub grace: Option<Duration>,
 }
 
 /// Counts results in a row against a probe's thresholds.
@@ -119,7 +121,8 @@ pub async fn run(target: Target, verdicts: mpsc::Sender<Verdict>, stop: Cancella
             continue;
         }
         if turned.is_some() || outcome.is_err() {
-            let verdict = Verdict { container_id: target.container_id.clone(), kind: target.kind, turned, failure: outcome.err() };
+            let grace = target.probe.termination_grace_period_seconds.map(|seconds| Duration::from_secs(seconds.max(0) as u64));
+            let verdict = Verdict { container_id: target.container_id.clone(), kind: target.kind, turned, failure: outcome.err(), grace };
             if verdicts.send(verdict).await.is_err() {
                 return;
             }

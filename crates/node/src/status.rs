@@ -16,7 +16,7 @@ use crate::resources::qos_class;
 pub enum Doing {
     Waiting { reason: String, message: String },
     Running { since: Timestamp },
-    Terminated { code: i32, signal: Option<i32>, oom_killed: bool, started: Option<Timestamp>, finished: Timestamp, message: Option<String> },
+    Terminated { code: i32, reason: String, message: Option<String>, started: Option<Timestamp>, finished: Timestamp },
 }
 
 impl Doing {
@@ -36,11 +36,11 @@ impl Doing {
                 running: Some(ContainerStateRunning { started_at: Some(whole_seconds(*since)) }),
                 ..ContainerState::default()
             },
-            Self::Terminated { code, signal: _, oom_killed, started, finished, message } => ContainerState {
+            Self::Terminated { code, reason, message, started, finished } => ContainerState {
                 terminated: Some(ContainerStateTerminated {
                     container_id: container_id.map(str::to_owned),
                     exit_code: *code,
-                    reason: Some(if *oom_killed { "OOMKilled" } else if *code == 0 { "Completed" } else { "Error" }.to_owned()),
+                    reason: Some(reason.clone()),
                     message: message.clone(),
                     started_at: started.map(whole_seconds),
                     finished_at: Some(whole_seconds(*finished)),
@@ -68,6 +68,8 @@ pub struct View {
     pub ready: bool,
     /// Startup probe passed (or none), and running.
     pub started: bool,
+    /// An init container that keeps running beside the others (`restartPolicy: Always`).
+    pub sidecar: bool,
 }
 
 /// Everything that the status is made of.
@@ -80,6 +82,10 @@ pub struct Observed<'a> {
     pub host_ip: &'a str,
     pub start_time: Timestamp,
     pub now: Timestamp,
+    /// Nothing of the pod starts again, because it is being deleted.
+    pub ending: bool,
+    /// Reason and message when the pod failed as a whole.
+    pub failure: Option<(&'a str, &'a str)>,
 }
 
 /// The API's times have whole seconds.
@@ -87,35 +93,65 @@ fn whole_seconds(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
 }
 
-/// `Pending`, `Running`, `Succeeded` or `Failed`.
-pub fn phase(restart_policy: &str, init: &[View], containers: &[View]) -> &'static str {
-    for view in init {
-        match &view.doing {
-            Doing::Terminated { code: 0, .. } => {}
-            Doing::Terminated { .. } if restart_policy == "Never" => return "Failed",
-            _ => return "Pending",
+/// `Pending`, `Running`, `Succeeded` or `Failed`. `ending`: nothing starts again, whatever the policy.
+pub fn phase(restart_policy: &str, init: &[View], containers: &[View], ending: bool) -> &'static str {
+    let (mut waiting, mut running, mut stopped, mut failed) = (0, 0, 0, 0);
+    let (mut init_pending, mut init_failed, mut sidecars_pending) = (false, false, false);
+    for view in init.iter().filter(|view| !view.sidecar) {
+        match (&view.doing, &view.last) {
+            (Doing::Terminated { code, .. }, _) | (Doing::Waiting { .. }, Some((_, Doing::Terminated { code, .. }))) => {
+                init_failed |= *code != 0;
+                init_pending |= *code != 0 && restart_policy != "Never";
+            }
+            _ => init_pending = true,
         }
     }
-    let (mut waiting, mut running, mut succeeded, mut failed) = (0, 0, 0, 0);
+    for view in init.iter().filter(|view| view.sidecar) {
+        match (&view.doing, &view.last) {
+            (Doing::Running { .. }, _) => {
+                running += 1;
+                sidecars_pending |= !view.started;
+            }
+            (Doing::Waiting { .. }, None) => {
+                waiting += 1;
+                sidecars_pending = true;
+            }
+            // one that stopped does not decide over the pod
+            _ => {}
+        }
+    }
     for view in containers {
         match (&view.doing, &view.last) {
             (Doing::Running { .. }, _) => running += 1,
-            (Doing::Terminated { code: 0, .. }, _) => succeeded += 1,
-            (Doing::Terminated { .. }, _) => failed += 1,
-            (Doing::Waiting { .. }, Some((_, Doing::Terminated { code, .. }))) => {
-                if *code == 0 { succeeded += 1 } else { failed += 1 }
+            (Doing::Terminated { code, .. }, _) => {
+                stopped += 1;
+                failed += usize::from(*code != 0);
             }
-            (Doing::Waiting { .. }, _) => waiting += 1,
+            (Doing::Waiting { .. }, Some(_)) => {
+                stopped += 1;
+                failed += 1;
+            }
+            (Doing::Waiting { .. }, None) => waiting += 1,
         }
     }
-    match (waiting, running, succeeded, failed) {
-        (1.., _, _, _) => "Pending",
-        (_, 1.., _, _) => "Running",
-        (_, _, 1.., 0) | (_, _, _, 1..) if restart_policy == "Always" => "Running",
-        (_, _, 1.., 0) => "Succeeded",
-        (_, _, _, 1..) if restart_policy == "Never" => "Failed",
-        (_, _, _, 1..) => "Running",
-        _ => "Pending",
+    if init_failed && restart_policy == "Never" {
+        return "Failed";
+    }
+    let initialized = containers.iter().any(|view| !matches!(view.doing, Doing::Waiting { .. }) || view.last.is_some());
+    if init_pending || sidecars_pending && !initialized || waiting > 0 {
+        return "Pending";
+    }
+    if running > 0 {
+        return "Running";
+    }
+    match (stopped, failed) {
+        (0, _) => "Pending",
+        (_, 0) if ending => "Succeeded",
+        _ if ending => "Failed",
+        _ if restart_policy == "Always" => "Running",
+        (_, 0) => "Succeeded",
+        _ if restart_policy == "Never" => "Failed",
+        _ => "Running",
     }
 }
 
@@ -125,12 +161,26 @@ pub fn pod_status(observed: &Observed) -> PodStatus {
     let before = observed.pod.status.as_ref().unwrap_or(&empty);
     let spec = observed.pod.spec.clone().unwrap_or_default();
     let policy = spec.restart_policy.as_deref().unwrap_or("Always");
-    let phase = phase(policy, observed.init, observed.containers);
+    // what has ended stays ended
+    let over = before.phase.as_deref().filter(|phase| matches!(*phase, "Succeeded" | "Failed"));
+    let phase = match over {
+        Some(phase) => phase,
+        None if observed.failure.is_some() => "Failed",
+        None => phase(policy, observed.init, observed.containers, observed.ending),
+    };
     let done = matches!(phase, "Succeeded" | "Failed");
 
-    let unready: Vec<&str> = observed.containers.iter().filter(|view| !view.ready).map(|view| view.name.as_str()).collect();
+    let unready: Vec<&str> = observed
+        .init
+        .iter()
+        .filter(|view| view.sidecar)
+        .chain(observed.containers)
+        .filter(|view| !view.ready)
+       .map(|view| view.name.as_str()).collect();
     let containers_ready = if phase == "Succeeded" {
         (false, "PodCompleted", String::new())
+    } else if phase == "Failed" {
+        (false, "PodFailed", String::new())
     } else if unready.is_empty() {
         (true, "", String::new())
     } else {
@@ -139,7 +189,7 @@ pub fn pod_status(observed: &Observed) -> PodStatus {
     let uninitialized: Vec<&str> = observed
         .init
         .iter()
-        .filter(|view| !matches!(view.doing, Doing::Terminated { code: 0, .. }))
+        .filter(|view| if view.sidecar { !view.started } else { !matches!(view.doing, Doing::Terminated { code: 0, .. }) })
         .map(|view| view.name.as_str())
         .collect();
     let initialized = if phase == "Succeeded" {
@@ -181,8 +231,11 @@ pub fn pod_status(observed: &Observed) -> PodStatus {
     }
 
     let statuses = |views: &[View]| views.iter().map(container_status).collect::<Vec<_>>();
+    let kept = |text: &Option<String>| over.and(text.clone());
     PodStatus {
         phase: Some(phase.to_owned()),
+        reason: kept(&before.reason).or_else(|| observed.failure.map(|(reason, _)| reason.to_owned())),
+        message: kept(&before.message).or_else(|| observed.failure.map(|(_, message)| message.to_owned())),
         conditions: Some(conditions),
         container_statuses: Some(statuses(observed.containers)),
         init_container_statuses: (!observed.init.is_empty()).then(|| statuses(observed.init)),
@@ -244,19 +297,36 @@ mod tests {
             doing,
             last: None,
             restarts: 0,
+            sidecar: false,
         }
     }
 
     fn ended(code: i32) -> Doing {
-        Doing::Terminated { code, signal: None, oom_killed: false, started: None, finished: Timestamp::UNIX_EPOCH, message: None }
+        Doing::Terminated { code, reason: "Error".into(), started: None, finished: Timestamp::UNIX_EPOCH, message: None }
     }
 
     fn running() -> Doing {
         Doing::Running { since: Timestamp::UNIX_EPOCH }
     }
 
+    fn observed<'a>(pod: &'a Pod, containers: &'a [View]) -> Observed<'a> {
+        Observed {
+            pod,
+            init: &[],
+            containers,
+            sandbox_ready: true,
+            pod_ip: Some("10.0.0.2"),
+            host_ip: "10.0.0.1",
+            start_time: Timestamp::UNIX_EPOCH,
+            now: "2025-01-01T00:00:00.7Z".parse().expect("time"),
+            ending: false,
+            failure: None,
+        }
+    }
+
     #[test]
     fn phases() {
+        let sidecar = |doing| View { sidecar: true, ..view(doing) };
         let crashed = View { last: Some(("1".into(), ended(1))), ..view(Doing::waiting("CrashLoopBackOff")) };
         for (policy, init, containers, want) in [
             ("Always", vec![], vec![view(Doing::waiting("ContainerCreating"))], "Pending"),
@@ -271,9 +341,34 @@ mod tests {
             ("Always", vec![view(running())], vec![view(Doing::waiting("PodInitializing"))], "Pending"),
             ("Never", vec![view(ended(3))], vec![view(Doing::waiting("PodInitializing"))], "Failed"),
             ("Always", vec![view(ended(0))], vec![view(running())], "Running"),
+            ("Always", vec![crashed.clone()], vec![view(Doing::waiting("PodInitializing"))], "Pending"),
+            ("Always", vec![sidecar(running())], vec![view(Doing::waiting("PodInitializing"))], "Pending"),
+            ("Never", vec![sidecar(running())], vec![view(ended(0))], "Running"),
+            ("Never", vec![sidecar(ended(143))], vec![view(ended(0))], "Succeeded"),
+            ("Always", vec![sidecar(ended(1))], vec![view(running())], "Running"),
         ] {
-            assert_eq!(phase(policy, &init, &containers), want, "{policy} {init:?} {containers:?}");
+            assert_eq!(phase(policy, &init, &containers, false), want, "{policy} {init:?} {containers:?}");
         }
+    }
+
+    #[test]
+    fn a_deleted_pod_ends_whatever_its_policy() {
+        assert_eq!(phase("Always", &[], &[view(ended(143))], true), "Failed");
+        assert_eq!(phase("Always", &[], &[view(ended(0))], true), "Succeeded");
+        assert_eq!(phase("Always", &[], &[view(Doing::waiting("ContainerCreating"))], true), "Pending");
+    }
+
+    #[test]
+    fn what_has_failed_stays_failed() {
+        let status = |before: serde_json::Value, failure| {
+            let pod: Pod = serde_json::from_value(json!({ "spec": { "containers": [] }, "status": before })).expect("fixture");
+            pod_status(&Observed { failure, ..observed(&pod, &[view(running())]) })
+        };
+        let failed = status(json!({ "phase": "Running" }), Some(("DeadlineExceeded", "too long")));
+        assert_eq!((failed.phase.as_deref(), failed.reason.as_deref()), (Some("Failed"), Some("DeadlineExceeded")));
+        let kept = status(json!({ "phase": "Failed", "reason": "DeadlineExceeded", "message": "too long" }), None);
+        assert_eq!((kept.phase.as_deref(), kept.reason.as_deref(), kept.message.as_deref()), (Some("Failed"), Some("DeadlineExceeded"), Some("too long")));
+        assert_eq!(kept.conditions.iter().flatten().find(|c| c.type_ == "Ready").and_then(|c| c.reason.as_deref()), Some("PodFailed"));
     }
 
     #[test]
@@ -284,16 +379,7 @@ mod tests {
                 { "type": "PodScheduled", "status": "True", "lastTransitionTime": "2023-01-01T00:00:00Z" } ] } }))
         .expect("fixture");
         let status = |views: &[View]| {
-            pod_status(&Observed {
-                pod: &pod,
-                init: &[],
-                containers: views,
-                sandbox_ready: true,
-                pod_ip: Some("10.0.0.2"),
-                host_ip: "10.0.0.1",
-                start_time: Timestamp::UNIX_EPOCH,
-                now: "2025-01-01T00:00:00.7Z".parse().expect("time"),
-            })
+            pod_status(&observed(&pod, views))
         };
         let find = |status: &PodStatus, kind: &str| {
             status.conditions.iter().flatten().find(|c| c.type_ == kind).cloned().expect("condition")
@@ -306,13 +392,5 @@ mod tests {
         assert_eq!(find(&lost, "Ready").message.as_deref(), Some("containers with unready status: [web]"));
         assert_eq!(time(&find(&lost, "PodScheduled")), "2023-01-01T00:00:00Z");
         assert_eq!(lost.pod_ips.expect("ips")[0].ip, "10.0.0.2");
-    }
-
-    #[test]
-    fn a_kill_for_memory_is_named() {
-        let killed = Doing::Terminated {
-            code: 137, signal: Some(9), oom_killed: true, started: None, finished: Timestamp::UNIX_EPOCH, message: None };
-        let state = killed.state(Some("plimsoll://1")).terminated.expect("terminated");
-        assert_eq!((state.reason.as_deref(), state.exit_code), (Some("OOMKilled"), 137));
     }
 }

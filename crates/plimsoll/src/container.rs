@@ -16,6 +16,7 @@ use clap::Subcommand;
 
 pub use client::Client;
 pub use images::{busybox_root, import_tar};
+pub use streams::terminal_size;
 
 use crate::cli::Output;
 use crate::cluster::block_on;

@@ -93,7 +93,7 @@ fn stages(options: &Options, data_dir: &Path, files: &Path) -> Result<()> {
     heading(4, "Load it, and see it scale");
     let address = cluster::block_on(service_address(&instance))??;
     let mut screen = Screen::new(std::io::stdout().is_terminal());
-    let peak = loaded(&instance, &address, &latest, &mut screen)?;
+    let mut peak = loaded(&address, &latest, &mut screen)?;
     if peak <= REPLICAS_MIN {
         bail!("the load did not raise the number of ready replicas above {REPLICAS_MIN}");
     }
@@ -101,6 +101,7 @@ fn stages(options: &Options, data_dir: &Path, files: &Path) -> Result<()> {
     loop {
         std::thread::sleep(Duration::from_secs(1));
         let sample = latest.lock().clone();
+        peak = peak.max(sample.ready);
         screen.show(&sample, None);
         if sample.wanted == REPLICAS_MIN && sample.ready == REPLICAS_MIN {
             break;
@@ -159,8 +160,7 @@ async fn service_address(instance: &Instance) -> Result<String> {
 }
 
 /// Runs the load from a process of its own; returns the highest number of ready replicas.
-fn loaded(instance: &Instance, address: &str, latest: &Mutex<Sample>, screen: &mut Screen) -> Result<i32> {
-    let _ = instance;
+fn loaded(address: &str, latest: &Mutex<Sample>, screen: &mut Screen) -> Result<i32> {
     let child = Command::new(std::env::current_exe()?)
         .arg("load-test")
         .arg(format!("http://{address}/cgi-bin/work"))

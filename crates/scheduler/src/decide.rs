@@ -1,6 +1,7 @@
 //! One scheduling decision: the node for a pod, or the sentence that says why there is none.
 //!
-//! Pure. The sentence is that of kube-scheduler's `FitError`, with what its preemption adds when it finds no victims.
+//! Pure. The sentence is that of kube-scheduler's `FitError`, with what its post-filter plugins add: since dynamic
+//! resource allocation is always on (1.34), first that one's words for a pod without claims, then preemption's.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +45,7 @@ fn explain(nodes: usize, rejections: &[Rejection]) -> String {
         }
     }));
     format!(
-        "0/{nodes} nodes are available: {filters}. preemption: 0/{nodes} nodes are available: {preemption}."
+        "0/{nodes} nodes are available: {filters}. no new claims to deallocate, preemption: 0/{nodes} nodes are available: {preemption}."
     )
 }
 
@@ -103,18 +104,18 @@ mod tests {
         one.place("x", "node-0", Footprint::of(&pod("1500m")));
         assert_eq!(
             answer("1", &one).unwrap_err(),
-            "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+            "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
         );
         assert_eq!(
             answer("8", &one).unwrap_err(),
-            "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+            "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
         );
         let cordoned = json!({"unschedulable": true});
         let mut several = cluster(&[json!({}), cordoned.clone(), cordoned]);
         several.place("x", "node-0", Footprint::of(&pod("2")));
         assert_eq!(
             answer("1", &several).unwrap_err(),
-            "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable. preemption: 0/3 nodes are available: 1 No preemption victims found for incoming pod, 2 Preemption is not helpful for scheduling."
+            "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable. no new claims to deallocate, preemption: 0/3 nodes are available: 1 No preemption victims found for incoming pod, 2 Preemption is not helpful for scheduling."
         );
         assert_eq!(
             answer("1", &Cluster::default()).unwrap_err(),

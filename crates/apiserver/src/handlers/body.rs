@@ -5,14 +5,31 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 
 use super::Context;
+use crate::Config;
 use crate::codec::{self, DecodeError};
 use crate::object;
 use crate::schema::{self, Gvk, Schemas};
 use crate::server::RequestBody;
 use crate::status::{ApiError, Cause};
 
-/// Reads a whole body of at most `limit` bytes.
+/// Reads a whole body, within the limits on its size and on the time it may take.
 pub(super) async fn collect(
+    headers: &http::HeaderMap,
+    body: RequestBody,
+    config: &Config,
+) -> Result<Bytes, ApiError> {
+    let whole = read(headers, body, config.max_body_bytes);
+    match tokio::time::timeout(config.limits.body_timeout, whole).await {
+        Ok(result) => result,
+        Err(_) => Err(ApiError::new(
+            408,
+            "Timeout",
+            "the request's body did not arrive in the allotted time",
+        )),
+    }
+}
+
+async fn read(
     headers: &http::HeaderMap,
     mut body: RequestBody,
     limit: usize,
@@ -24,7 +41,8 @@ pub(super) async fn collect(
     if announced.is_some_and(|length| length > limit) {
         return Err(ApiError::too_large(limit));
     }
-    let mut whole = Vec::with_capacity(announced.unwrap_or(0));
+    // What is announced need not come.
+    let mut whole = Vec::with_capacity(announced.unwrap_or(0).min(64 * 1024));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             ApiError::bad_request(format!("the request's body could not be read: {error}"))

@@ -103,6 +103,13 @@ async fn route(
     ) {
         return Ok(respond::text("ok"));
     }
+    if path.len() > state.config.limits.path_bytes_max {
+        return Err(ApiError::new(
+            414,
+            "RequestURITooLong",
+            "the path of the request is too long",
+        ));
+    }
     let identity = identity.ok_or_else(ApiError::unauthorized)?;
     let identity = impersonated(&state, identity, request.headers())?;
     let query = Query::parse(request.uri().query())?;
@@ -114,7 +121,7 @@ async fn route(
     }
     let (parts, body) = request.into_parts();
     if let Some(aggregated) = aggregated(&state, &info) {
-        let body = body::collect(&parts.headers, body, state.config.max_body_bytes).await?;
+        let body = body::collect(&parts.headers, body, &state.config).await?;
         return respond::aggregated(aggregated, parts, body).await;
     }
     match info.resource {
@@ -212,7 +219,7 @@ async fn dispatch(context: Context, parts: Parts, body: RequestBody) -> Result<R
     if !known || !info.rest.is_empty() {
         return Err(ApiError::no_such_path());
     }
-    let body = body::collect(&parts.headers, body, context.state.config.max_body_bytes).await?;
+    let body = body::collect(&parts.headers, body, &context.state.config).await?;
     match info.subresource.as_str() {
         "" if kind.storage.is_empty() => match parts.method {
             Method::POST => reviews::answer(&context, &body),

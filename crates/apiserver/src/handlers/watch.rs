@@ -24,6 +24,8 @@ use crate::status::ApiError;
 
 /// How long a watch lasts when the client does not say (upstream: between 30 and 60 minutes).
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(45 * 60);
+/// How many events a watcher holds at a time; the rest waits in the window that all share.
+const EVENTS_MAX: usize = 64;
 /// How often an idle watch that wants bookmarks gets one.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -33,7 +35,8 @@ struct Watcher {
     selection: Selection,
     cursor: Cursor,
     writer: Writer,
-    pending: VecDeque<Bytes>,
+    /// Objects and events become bytes one at a time, when the client takes them.
+    pending: VecDeque<Pending>,
     changed: tokio::sync::watch::Receiver<u64>,
     deadline: Instant,
     /// `None` when the client wants none.
@@ -41,6 +44,15 @@ struct Watcher {
     shutdown: CancellationToken,
     ending: CancellationToken,
     ended: bool,
+    /// One of the server's places for watches.
+    _slot: tokio::sync::OwnedSemaphorePermit,
+}
+
+enum Pending {
+    Line(Bytes),
+    /// An object that was there when the watch began.
+    Initial(Arc<Object>),
+    Event(Arc<Event>),
 }
 
 /// Answers a watch. A resource version that is too old gives 410 before the stream starts.
@@ -52,6 +64,12 @@ pub(super) async fn watch(context: Context, options: &ListOptions) -> Result<Res
         .cache(context.kind)
         .ok_or_else(ApiError::no_such_path)?
         .clone();
+    let slot = context
+        .state
+        .watches
+        .clone()
+        .try_acquire_owned()
+        .map_err(|_| too_many())?;
     let writer = Writer {
         form,
         include: respond::include_object(&context),
@@ -82,6 +100,7 @@ pub(super) async fn watch(context: Context, options: &ListOptions) -> Result<Res
         shutdown: context.state.shutdown.clone(),
         ending: context.ending.clone(),
         ended: false,
+        _slot: slot,
         cache,
     };
     let initial = options.send_initial_events.unwrap_or(version == 0);
@@ -101,7 +120,8 @@ pub(super) async fn watch(context: Context, options: &ListOptions) -> Result<Res
         };
         watcher.cursor = watcher
             .cache
-            .cursor(from)
+            .resume(context.state.store.as_ref(), from)
+            .await
             .map_err(|oldest| too_old(from, oldest))?;
     }
     let stream = futures::stream::unfold(watcher, |mut watcher| async move {
@@ -111,6 +131,16 @@ pub(super) async fn watch(context: Context, options: &ListOptions) -> Result<Res
     let mut response = respond::json(200, Bytes::new());
     *response.body_mut() = StreamBody::new(stream).boxed_unsync();
     Ok(response)
+}
+
+fn too_many() -> ApiError {
+    let mut error = ApiError::new(
+        429,
+        "TooManyRequests",
+        "too many watches are open, please try again later",
+    );
+    error.retry_after_seconds = Some(1);
+    error
 }
 
 fn too_old(asked: u64, oldest: u64) -> ApiError {
@@ -137,15 +167,11 @@ impl Watcher {
                 continue;
             };
             self.cursor = cursor;
-            for object in &found.objects {
-                let line = self
-                    .writer
-                    .line(self.kind, "ADDED", object, object.revision);
-                self.pending.push_back(line);
-            }
+            self.pending
+                .extend(found.objects.into_iter().map(Pending::Initial));
             if options.send_initial_events == Some(true) && options.bookmarks {
                 let line = self.writer.bookmark(self.kind, found.revision, true);
-                self.pending.push_back(line);
+                self.pending.push_back(Pending::Line(line));
             }
             return Ok(());
         }
@@ -156,19 +182,28 @@ impl Watcher {
 
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(line) = self.pending.pop_front() {
-                return Some(line);
+            match self.pending.pop_front() {
+                Some(Pending::Line(line)) => return Some(line),
+                Some(Pending::Initial(object)) => {
+                    let line = self
+                        .writer
+                        .line(self.kind, "ADDED", &object, object.revision);
+                    return Some(line);
+                }
+                Some(Pending::Event(event)) => match self.line(&event) {
+                    Some(line) => return Some(line),
+                    None => continue,
+                },
+                None => {}
             }
             if self.ended {
                 return None;
             }
             // Marked as seen before the poll: a change in between wakes the wait below.
             self.changed.mark_unchanged();
-            match self.cache.poll(&mut self.cursor) {
+            match self.cache.poll(&mut self.cursor, EVENTS_MAX) {
                 Next::Events(events) if !events.is_empty() => {
-                    for event in events {
-                        self.queue(&event);
-                    }
+                    self.pending.extend(events.into_iter().map(Pending::Event));
                     continue;
                 }
                 Next::Events(_) => {}
@@ -201,16 +236,16 @@ impl Watcher {
                         *at = now + BOOKMARK_INTERVAL;
                         let revision = self.cache.revision().max(self.cursor.revision);
                         let line = self.writer.bookmark(self.kind, revision, false);
-                        self.pending.push_back(line);
+                        self.pending.push_back(Pending::Line(line));
                     }
                 }
             }
         }
     }
 
-    /// Queues what an event means to this watcher: an object that begins to match is added, one that ceases
-    /// to match is deleted.
-    fn queue(&mut self, event: &Event) {
+    /// What an event means to this watcher: an object that begins to match is added, one that ceases to match is
+    /// deleted.
+    fn line(&mut self, event: &Event) -> Option<Bytes> {
         let matches = |object: &Option<Arc<Object>>| {
             object
                 .as_ref()
@@ -221,15 +256,14 @@ impl Watcher {
             (Some(now), Some(_)) => ("MODIFIED", now),
             (Some(now), None) => ("ADDED", now),
             (None, Some(before)) => ("DELETED", before),
-            (None, None) => return,
+            (None, None) => return None,
         };
         let plain = self.writer.form == Form::Object && self.kind.conversion.is_none();
-        let line = if plain && kind == event.kind() {
+        Some(if plain && kind == event.kind() {
             event.frame()
         } else {
             self.writer.line(self.kind, kind, &object, event.revision)
-        };
-        self.pending.push_back(line);
+        })
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) async fn create_value(
         (kind.validate)(&value, &mut problems);
         refuse(context, &value, problems)?;
         if kind.namespaced {
-            admit_namespace(context, &text(&value, &["metadata", "name"]).to_owned()).await?;
+            admit_namespace(context, text(&value, &["metadata", "name"])).await?;
         }
         let addresses = is_service(context).then_some(&context.state.addresses);
         let claim = match addresses {
@@ -224,10 +224,10 @@ fn prepare(context: &Context, new: &mut Value, old: &Value) -> Result<(), ApiErr
                     None => drop(object::metadata(&mut kept).remove(key)),
                 }
             }
-            if kind.plural == "nodes" || kind.plural == "pods" {
-                if let Some(labels) = given.get("labels") {
-                    kept["metadata"]["labels"] = labels.clone();
-                }
+            if (kind.plural == "nodes" || kind.plural == "pods")
+                && let Some(labels) = given.get("labels")
+            {
+                kept["metadata"]["labels"] = labels.clone();
             }
             match status {
                 Some(status) => kept["status"] = status,

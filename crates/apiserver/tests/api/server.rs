@@ -49,13 +49,18 @@ impl Server {
     }
 
     pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::over(EmbeddedStore::in_memory().expect("a store"), change).await
+    }
+
+    /// A server over a store that may hold something already.
+    pub async fn over(store: EmbeddedStore, change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("plimsoll-apiserver-")
             .tempdir()
             .expect("a directory");
         let mut config = Config::new(dir.path());
         change(&mut config);
-        let store = Arc::new(EmbeddedStore::in_memory().expect("a store"));
+        let store = Arc::new(store);
         let api = ApiServer::open(config, store).await.expect("a server");
         Self {
             api,

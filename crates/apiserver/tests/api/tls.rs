@@ -10,17 +10,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::server::{PODS, Server, pod};
 
-struct Listening {
-    server: Server,
-    keys: pki::Pki,
-    address: std::net::SocketAddr,
-    shutdown: CancellationToken,
+pub struct Listening {
+    pub server: Server,
+    pub keys: pki::Pki,
+    pub address: std::net::SocketAddr,
+    pub shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
     dir: tempfile::TempDir,
 }
 
 async fn listen() -> Listening {
-    let server = Server::new().await;
+    listen_with(|_| {}).await
+}
+
+pub async fn listen_with(change: impl FnOnce(&mut apiserver::Config)) -> Listening {
+    let server = Server::with(change).await;
     let dir = tempfile::Builder::new()
         .prefix("plimsoll-pki-")
         .tempdir()

@@ -236,15 +236,19 @@ impl Cgroups {
         }
     }
 
+    /// Kills what is in the group and removes it with all beneath, unless what was killed is still on its way out.
+    pub fn try_remove(&self, path: &str) -> io::Result<()> {
+        self.kill(path);
+        self.hierarchies
+            .iter()
+            .try_for_each(|hierarchy| remove_tree(&hierarchy.dir(path)))
+    }
+
     /// Kills what is in the group and removes it with all beneath. Blocks up to two seconds; fine when there is none.
     pub fn remove(&self, path: &str) -> Result<(), Error> {
         let mut last = Ok(());
         for round in 0..ROUNDS_MAX {
-            self.kill(path);
-            last = self
-                .hierarchies
-                .iter()
-                .try_for_each(|hierarchy| remove_tree(&hierarchy.dir(path)));
+            last = self.try_remove(path);
             if last.is_ok() {
                 return Ok(());
             }

@@ -106,7 +106,7 @@ impl Engine {
         ] {
             records::make_dir(&dir)?;
         }
-        let program = Program::seal(Path::new(&config.supervisor[0]));
+        let program = Program::seal(Path::new(&config.supervisor[0]), &layout.empty());
         let events = broadcast::channel(EVENTS_MAX).0;
         let inner = Inner {
             config,

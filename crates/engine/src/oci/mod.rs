@@ -46,6 +46,8 @@ pub struct Inputs<'a> {
     pub user: &'a User,
     /// Directory with the sandbox's `hosts`, `hostname` and `resolv.conf`.
     pub sandbox_dir: &'a Path,
+    /// What its containers share as `/dev/shm`.
+    pub shared_memory: &'a Path,
     /// Its network namespace, unless it has the host's.
     pub network_namespace: Option<&'a Path>,
     /// Process that holds the sandbox's ipc and uts namespaces.
@@ -195,6 +197,7 @@ mod tests {
             sandbox: &sandbox,
             user: &user,
             sandbox_dir: Path::new("/s"),
+            shared_memory: Path::new("/run/shm/s"),
             network_namespace: Some(Path::new("/run/netns/x")),
             holder: 4,
             cgroup: "/plim/pods/a/b",

@@ -36,10 +36,10 @@ pub(super) fn of(inputs: &Inputs) -> Value {
             &["nosuid", "noexec", "nodev"],
         ),
         mount(
-            "tmpfs",
-            "shm",
+            "bind",
+            &inputs.shared_memory.to_string_lossy(),
             "/dev/shm",
-            &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
+            &["bind", "rprivate", "nosuid", "noexec", "nodev"],
         ),
         mount(
             "sysfs",

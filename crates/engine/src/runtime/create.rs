@@ -89,6 +89,7 @@ pub fn run(task: &Task) -> Result<(u32, Option<OwnedFd>), Failure> {
         sandbox: &sandbox.spec,
         user: &user,
         sandbox_dir: &layout.sandbox(&task.sandbox),
+        shared_memory: &layout.shared_memory(&task.sandbox),
         network_namespace: (sandbox.spec.network != SandboxNetwork::Host)
             .then_some(network_namespace.as_path()),
         holder,

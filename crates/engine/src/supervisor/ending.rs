@@ -6,13 +6,23 @@ use super::container::Source;
 use super::setup::release;
 use crate::records;
 use crate::status::ExitStatus;
-use crate::sys::{self, WaitStatus};
+use crate::sys::WaitStatus;
 use crate::wire::Reply;
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
 
 /// How long ending waits for killed containers.
 const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// Longest pause between two tries to remove a cgroup.
+const REMOVAL_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// A cgroup that is to go.
+pub struct Removal {
+    cgroup: String,
+    pause: Duration,
+    pub at: Instant,
+}
 
 impl Supervisor {
     pub(super) fn container_ended(&mut self, key: u64, status: WaitStatus) {
@@ -43,11 +53,8 @@ impl Supervisor {
             state.exit = Some(exit.clone());
             let _ = records::save(&self.layout.container_state(&self.id, &id), state);
         }
-        let _ = self.cgroups.remove(&cgroup);
-        let _ = records::remove_dir(&self.layout.bundles().join(&id));
-        let _ = records::remove_dir(&self.layout.runtime().join(&id));
         let told = Reply::Exited {
-            container: id,
+            container: id.clone(),
             status: exit,
         };
         for client in self.clients.values_mut() {
@@ -60,7 +67,43 @@ impl Supervisor {
                 _ => {}
             }
         }
-        sys::trim_heap();
+        self.clean_up_after(&id);
+    }
+
+    /// Removes what the runtime made for a container: after everyone has been told, because nobody waits for it.
+    pub(super) fn clean_up_after(&mut self, id: &str) {
+        let _ = records::remove_dir(&self.layout.bundles().join(id));
+        let _ = records::remove_dir(&self.layout.runtime().join(id));
+        self.removals.push(Removal {
+            cgroup: format!("{}/{id}", self.cgroup),
+            pause: Duration::from_millis(1),
+            at: Instant::now(),
+        });
+        self.remove_cgroups(Instant::now());
+    }
+
+    /// Tries to remove the cgroups that are due; those whose last processes are not gone yet are tried again later.
+    pub(super) fn remove_cgroups(&mut self, now: Instant) {
+        let cgroups = &self.cgroups;
+        self.removals.retain_mut(|removal| {
+            if removal.at > now {
+                return true;
+            }
+            if cgroups.try_remove(&removal.cgroup).is_ok() {
+                return false;
+            }
+            removal.at = now + removal.pause;
+            removal.pause = (removal.pause * 2).min(REMOVAL_PAUSE_MAX);
+            true
+        });
+    }
+
+    /// A container starts again in a cgroup that could not be removed yet.
+    pub(super) fn keep_cgroup(&mut self, cgroup: &str) {
+        if self.removals.iter().any(|removal| removal.cgroup == cgroup) {
+            self.removals.retain(|removal| removal.cgroup != cgroup);
+            let _ = self.cgroups.try_remove(cgroup);
+        }
     }
 
     /// Kills everything and makes the loop end.

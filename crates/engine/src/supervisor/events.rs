@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 const CLIENTS_MAX: usize = 256;
 /// Longest sleep while something has a deadline.
 const TICK: Duration = Duration::from_millis(500);
+/// How long after something happened memory that is not needed for waiting is given back.
+const TIDY_AFTER: Duration = Duration::from_secs(1);
 /// Reads of one output in a row, so that one noisy container does not starve the others.
 const READS_IN_A_ROW: usize = 8;
 
@@ -95,17 +97,45 @@ impl Supervisor {
             || !self.jobs.is_empty()
             || self.ports.timed()
             || self.clients.values().any(|c| c.unsent() > 0);
-        let timeout = timed.then_some(Timespec {
-            tv_sec: 0,
-            tv_nsec: TICK.as_nanos() as i64,
-        });
-        match rustix::event::poll(&mut fds, timeout.as_ref()) {
-            Ok(_) => tokens
-                .into_iter()
-                .zip(fds.iter().map(PollFd::revents))
-                .filter(|(_, flags)| !flags.is_empty())
-                .collect(),
-            Err(_) => Vec::new(),
+        let tick = timed.then(|| Instant::now() + TICK);
+        let removals = self.removals.iter().map(|removal| removal.at);
+        let due = tick.into_iter().chain(removals).min();
+        loop {
+            self.tidy();
+            let tidy_in = self
+                .tidy_at
+                .get()
+                .map(|at| at.saturating_duration_since(Instant::now()));
+            let due_in = due.map(|at| at.saturating_duration_since(Instant::now()));
+            let timeout = tidy_in.into_iter().chain(due_in).min();
+            let timespec = timeout.map(|time| Timespec {
+                tv_sec: time.as_secs() as i64,
+                tv_nsec: i64::from(time.subsec_nanos()),
+            });
+            match rustix::event::poll(&mut fds, timespec.as_ref()) {
+                // Here again at once, so that what was given back stays so.
+                Ok(0) if due.is_none() => continue,
+                Ok(0) | Err(_) => return Vec::new(),
+                Ok(_) => break,
+            }
+        }
+        if self.tidy_at.get().is_none() {
+            self.tidy_at.set(Some(Instant::now() + TIDY_AFTER));
+        }
+        tokens
+            .into_iter()
+            .zip(fds.iter().map(PollFd::revents))
+            .filter(|(_, flags)| !flags.is_empty())
+            .collect()
+    }
+
+    /// Gives memory back a while after something happened, just before waiting: there is one such process per pod, and most wait
+    /// most of the time.
+    fn tidy(&self) {
+        if self.tidy_at.get().is_some_and(|at| at <= Instant::now()) && self.jobs.is_empty() {
+            self.tidy_at.set(None);
+            sys::trim_heap();
+            sys::forget_clean_pages();
         }
     }
 
@@ -323,6 +353,7 @@ impl Supervisor {
             self.drop_client(key);
         }
         self.expire_jobs(now);
+        self.remove_cgroups(now);
         self.ports.expire(now);
         if self.jobs.is_empty() {
             self.ended.clear();

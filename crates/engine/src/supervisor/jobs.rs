@@ -176,19 +176,16 @@ impl Supervisor {
     }
 
     fn not_created(&mut self, job: &Job, key: u64, failure: Failure) {
-        if let Some(container) = self.containers.remove(&key) {
-            let _ = self
-                .cgroups
-                .remove(&format!("{}/{}", self.cgroup, container.id));
-            let _ = records::remove_dir(&self.layout.bundles().join(&container.id));
-            let _ = records::remove_dir(&self.layout.runtime().join(&container.id));
-        }
+        let container = self.containers.remove(&key);
         for client in self.attached_mut(key) {
             client.tell(0, Reply::Failed(failure.clone()));
             client.ending = true;
         }
         if let Some(client) = self.clients.get_mut(&job.client) {
             client.tell(job.seq, Reply::Failed(failure));
+        }
+        if let Some(container) = container {
+            self.clean_up_after(&container.id);
         }
     }
 

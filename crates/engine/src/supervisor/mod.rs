@@ -19,9 +19,11 @@ use crate::records::Layout;
 use crate::sys::WaitStatus;
 use client::Client;
 use container::Container;
+use ending::Removal;
 use jobs::Job;
 use ports::Ports;
 pub use setup::{PODS, release, short_socket_path};
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -41,7 +43,6 @@ pub fn supervise_main(args: impl Iterator<Item = OsString>) -> ! {
     match setup::set_up(&args) {
         Ok(mut supervisor) => {
             setup::tell_ready(None);
-            crate::sys::trim_heap();
             supervisor.run()
         }
         Err(failure) => {
@@ -67,9 +68,13 @@ struct Supervisor {
     execs: BTreeMap<u32, u64>,
     ended: VecDeque<(u32, WaitStatus)>,
     ports: Ports,
+    /// cgroups of ended containers that could not be removed yet.
+    removals: Vec<Removal>,
     /// Who asked it to end, and until when it waits for its containers.
     stopping: Option<(Option<(u64, u64)>, Instant)>,
     next_key: u64,
+    /// When to give memory back; none when nothing has happened since the last time.
+    tidy_at: Cell<Option<Instant>>,
     scratch: Vec<u8>,
 }
 

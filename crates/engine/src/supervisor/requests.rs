@@ -170,6 +170,8 @@ impl Supervisor {
             .map_err(|error| fail("cannot read the container's record", &error))?
             .ok_or_else(|| Failure::new(FailureKind::State, "not known"))?;
         let spec = record.spec;
+        let cgroup = format!("{}/{id}", self.cgroup);
+        self.keep_cgroup(&cgroup);
         let key = self.find_or_make(id);
         let container = self
             .containers
@@ -185,7 +187,6 @@ impl Supervisor {
                 &error,
             )
         })?;
-        let cgroup = format!("{}/{id}", self.cgroup);
         // What a killed predecessor left would make the runtime refuse.
         let _ = records::remove_dir(&self.layout.runtime().join(id));
         self.cgroups

@@ -10,6 +10,8 @@ use crate::records::{self, Layout, SandboxRecord, SupervisorRecord};
 use crate::spec::SandboxNetwork;
 use crate::sys;
 use crate::wire::{Failure, FailureKind};
+use rustix::mount::MountFlags;
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -18,6 +20,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Name of the cgroup of all supervising processes, beneath the instance's.
 pub const SUPERVISORS: &str = "supervisors";
@@ -66,6 +69,7 @@ pub fn set_up(args: &[OsString]) -> Result<Supervisor, Failure> {
         .map_err(text)?;
 
     make_namespaces(&layout, id, &record)
+        .and_then(|()| make_shared_memory(&layout, id))
         .map_err(|(what, error)| other(format!("cannot {what}: {error}")))?;
     let mut ports = Ports::default();
     let bound = ports.publish(&record.spec.published);
@@ -98,8 +102,10 @@ pub fn set_up(args: &[OsString]) -> Result<Supervisor, Failure> {
         execs: BTreeMap::new(),
         ended: VecDeque::new(),
         ports,
+        removals: Vec::new(),
         stopping: None,
         next_key: 0,
+        tidy_at: Cell::new(Some(Instant::now())),
         scratch: vec![0; SCRATCH_LENGTH],
     })
 }
@@ -120,6 +126,9 @@ pub fn release(layout: &Layout, cgroups: &Cgroups, cgroup: &str, id: &str) -> bo
     let namespace = layout.network_namespace(id);
     let mut clean = sys::unmount(&namespace).is_ok();
     let _ = fs::remove_file(&namespace);
+    let shared_memory = layout.shared_memory(id);
+    clean &= sys::unmount(&shared_memory).is_ok();
+    let _ = fs::remove_dir(&shared_memory);
     let _ = fs::remove_file(socket_path(layout, id));
     let _ = fs::remove_file(layout.supervisor_record(id));
     for container in records::ids_in(&layout.containers(id)) {
@@ -187,4 +196,16 @@ fn make_namespaces(layout: &Layout, id: &str, record: &SandboxRecord) -> Result<
     sys::set_namespace(&host, libc::CLONE_NEWNET)
         .map_err(|error| ("return to the host's network namespace", error))?;
     kept
+}
+
+/// What its containers share as `/dev/shm`: as long as the sandbox lives, and of a size that Docker and containerd give it.
+fn make_shared_memory(layout: &Layout, id: &str) -> Result<(), Step> {
+    let path = layout.shared_memory(id);
+    // Left by a process that was killed.
+    let _ = sys::unmount(&path);
+    records::make_dir(&path)
+        .map_err(|error| ("make shared memory", std::io::Error::other(error)))?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("shm", &path, "tmpfs", flags, c"mode=1777,size=65536k")
+        .map_err(|error| ("mount shared memory", error.into()))
 }

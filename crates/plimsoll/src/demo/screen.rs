@@ -40,6 +40,8 @@ impl Screen {
             );
             return;
         }
+        // a line that the terminal wraps would spoil the count of lines to go back
+        let width = crate::container::terminal_size().map_or(80, |(columns, _)| usize::from(columns));
         if self.drawn {
             let _ = write!(out, "\x1b[{HEIGHT}A");
         }
@@ -58,7 +60,7 @@ impl Screen {
             format!("  {}", sample.decisions.last().cloned().unwrap_or_default()),
             String::new(),
         ] {
-            let _ = writeln!(out, "\x1b[2K{line}");
+            let _ = writeln!(out, "\x1b[2K{}", cut(&line, width));
         }
         let _ = out.flush();
     }
@@ -69,6 +71,14 @@ impl Screen {
             println!("\n  load      {}\n  replicas  {}", chart(&self.requests), chart(&self.replicas));
         }
     }
+}
+
+/// The line, ending in … where it is longer than the terminal is wide.
+fn cut(line: &str, width: usize) -> String {
+    if line.chars().count() <= width {
+        return line.to_owned();
+    }
+    line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// The last values as blocks between zero and their maximum.
@@ -85,6 +95,12 @@ fn chart(values: &[f64]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_lines_are_cut() {
+        assert_eq!(cut("replicas", 8), "replicas");
+        assert_eq!(cut("→→→→", 3), "→→…");
+    }
 
     #[test]
     fn charts() {

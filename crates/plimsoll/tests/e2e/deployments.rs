@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Space, eventually, holds, repository};
+use crate::support::{Root, Space, eventually, holds, repository};
 
 /// One pod that runs a command of busybox for good.
 pub fn pod(name: &str, script: &str) -> String {
@@ -176,6 +176,11 @@ pub fn exec_hands_through_input_output_and_exit_code() {
     let input: String = (0..20_000).map(|i| format!("{i}\n")).collect();
     assert_eq!(space.kubectl("exec -i shell -- sh -c 'wc -c; echo done'").stdin(input.clone()).ok(), format!("{}\ndone\n", input.len()));
     assert!(space.kubectl("exec -i shell -- cat").stdin(input.clone()).ok() == input, "what goes in comes out");
+    let copy = Root::scratch().join("passwd");
+    space.kubectl(&format!("cp shell:/etc/passwd {}", copy.display())).ok();
+    holds(&std::fs::read_to_string(copy).expect("copied"), "root:x:0:0");
+    let ran = space.kubectl("run brief --rm -i --restart=Never --image=busybox:static --quiet -- sh -c 'cat; exit 0'").stdin("attached\n").ran();
+    assert_eq!((ran.stdout.as_str(), ran.code), ("attached\n", 0), "{ran}");
     holds(&space.kubectl("exec shell -- no-such-program").ran().stderr, "no-such-program");
     holds(&space.kubectl("exec nobody -- true").fails(1), "pods \"nobody\" not found");
 }

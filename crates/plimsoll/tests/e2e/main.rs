@@ -27,7 +27,9 @@ const THREADS: usize = 4;
 macro_rules! trials {
     ($($module:ident: $($name:ident)*;)*) => {
         vec![$($(Trial::test(concat!(stringify!($module), "::", stringify!($name)), || {
+            let began = std::time::Instant::now();
             $module::$name();
+            eprintln!("TIME {} {:?}", stringify!($name), began.elapsed());
             Ok(())
         }),)*)*]
     };

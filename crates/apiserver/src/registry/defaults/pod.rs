@@ -10,7 +10,7 @@ pub fn pod(object: &mut Value) {
     // Only pods themselves, not templates.
     set(spec, "enableServiceLinks", true);
     for list in ["initContainers", "containers"] {
-        each(spec, list, |container| requests_from_limits(container));
+        each(spec, list, requests_from_limits);
     }
     pod_spec(spec);
     if spec["hostNetwork"] == true {

@@ -1,0 +1,111 @@
+//! The pod's status as the worker sees it, written when it differs from what the API has.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::{ContainerStatus, State};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use kube::api::{Api, Patch, PatchParams};
+use kube::ResourceExt;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{Worker, restarts};
+use crate::container::{self, label};
+use crate::ending;
+use crate::status::{Doing, Observed, View, pod_status};
+
+impl Worker {
+    /// Computes the status and writes it if it differs from what was written last.
+    pub(super) async fn report(&mut self) {
+        let status = self.status(false).await;
+        if self.written.as_ref() == Some(&status) {
+            return;
+        }
+        match self.patch_status(&status).await {
+            Ok(pod) => {
+                // the next comparison must see the conditions that others wrote
+                self.pod = Arc::new(pod);
+                self.written = Some(status);
+            }
+            Err(kube::Error::Api(error)) if error.code == 404 => {}
+            Err(error) => {
+                tracing::warn!(%error, pod = self.pod.name_any(), "the pod's status could not be written; trying again in 1 s");
+                self.retry_at(Instant::now() + Duration::from_secs(1));
+            }
+        }
+    }
+
+    /// The status of now. `ending`: nothing is ready, and nothing starts again.
+    pub(super) async fn status(&self, ending: bool) -> PodStatus {
+        let records = self.records().await;
+        let spec = self.pod.spec.clone().unwrap_or_default();
+        let init_containers = spec.init_containers.unwrap_or_default();
+        let idle = if init_containers.is_empty() { "ContainerCreating" } else { "PodInitializing" };
+        let mut init: Vec<View> = init_containers.iter().map(|c| self.view(c, &records, true, "PodInitializing")).collect();
+        let mut containers: Vec<View> = spec.containers.iter().map(|c| self.view(c, &records, false, idle)).collect();
+        if ending {
+            for view in init.iter_mut().chain(&mut containers) {
+                (view.ready, view.started) = (false, false);
+            }
+        }
+        pod_status(&Observed {
+            pod: &self.pod,
+            init: &init,
+            containers: &containers,
+            sandbox_ready: self.sandbox_ready && !ending,
+            pod_ip: self.address.as_deref(),
+            host_ip: &self.shared.config.address.to_string(),
+            start_time: self.start_time,
+            now: Timestamp::now(),
+            ending,
+            failure: self.failure.as_ref().map(|(reason, message)| (reason.as_str(), message.as_str())),
+        })
+    }
+
+    fn view(&self, container: &Container, records: &HashMap<String, Vec<ContainerStatus>>, init: bool, idle: &str) -> View {
+        let attempts = records.get(&container.name).map(Vec::as_slice).unwrap_or_default();
+        let own = self.attempts.get(&container.name);
+        let current = attempts.last();
+        let previous = attempts.len().checked_sub(2).and_then(|index| attempts.get(index));
+        let waiting = own.and_then(|attempt| attempt.waiting.clone());
+        let (doing, last) = match (current, waiting) {
+            (Some(status), Some((reason, message))) if status.state != State::Running => {
+                let over = ending::code(status).is_some();
+                (Doing::Waiting { reason, message }, if over { Some(status) } else { previous })
+            }
+            (Some(status), _) => (ending::doing(status), previous),
+            (None, Some((reason, message))) => (Doing::Waiting { reason, message }, None),
+            (None, None) => (Doing::waiting(idle), None),
+        };
+        let running = matches!(doing, Doing::Running { .. });
+        let probes = current.and_then(|status| self.probes.get(&status.id));
+        let sidecar = init && container::is_sidecar(container);
+        let completed_init = init && !sidecar && matches!(doing, Doing::Terminated { code: 0, .. });
+        let counts = !init || sidecar;
+        View {
+            name: container.name.clone(),
+            image: container.image.clone().unwrap_or_default(),
+            image_id: own
+                .map(|attempt| attempt.image_id.clone())
+                .filter(|id| !id.is_empty())
+                .or_else(|| current.and_then(|status| status.spec.labels.get(label::IMAGE_ID).cloned()))
+                .unwrap_or_default(),
+            container_id: current.map(|status| format!("plimsoll://{}", status.id)),
+            last: last.map(|status| (format!("plimsoll://{}", status.id), ending::doing(status))),
+            restarts: current.map(restarts).unwrap_or(0),
+            ready: completed_init || running && counts && probes.is_some_and(|p| p.ready && p.started),
+            started: running && probes.is_some_and(|p| p.started),
+            doing,
+            sidecar,
+        }
+    }
+
+    pub(super) async fn patch_status(&self, status: &PodStatus) -> Result<Pod, kube::Error> {
+        let pods: Api<Pod> = Api::namespaced(self.shared.client.clone(), &self.pod.namespace().unwrap_or_default());
+        let patch = json!({ "metadata": { "uid": self.uid }, "status": status });
+        pods.patch_status(&self.pod.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await
+    }
+}
