@@ -132,6 +132,8 @@ async fn ensure(
         query: Query::default(),
         accept: None,
         content_type: String::new(),
+        applying: false,
+        manager: "plimsoll".into(),
         ending: tokio_util::sync::CancellationToken::new(),
     };
     match create_value(&context, object, false).await {

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod aggregate;
+mod apply;
 pub mod auth;
 mod bootstrap;
 mod cache;
@@ -20,8 +21,8 @@ mod kubelet;
 pub mod negotiate;
 mod object;
 mod openapi;
-pub mod path;
 pub mod patch;
+pub mod path;
 pub mod pki;
 pub mod quantity;
 pub mod query;

@@ -96,7 +96,6 @@ pub(crate) fn encode(value: &Value) -> Bytes {
         if key == "metadata" {
             let mut metadata = value.as_object().cloned().unwrap_or_default();
             metadata.remove("resourceVersion");
-            metadata.remove("managedFields");
             member(&mut out, key, &Value::Object(metadata));
         } else {
             member(&mut out, key, value);
@@ -202,7 +201,7 @@ mod tests {
     #[test]
     fn revision_goes_in_without_parsing() {
         let object = json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"metadata": "{"},
-            "metadata": {"name": "a", "resourceVersion": "3", "managedFields": []}});
+            "metadata": {"name": "a", "resourceVersion": "3"}});
         let stored = encode(&object);
         assert_eq!(&stored[..], br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"metadata":"{"}}"#);
         let read: Value = serde_json::from_slice(&with_revision(&stored, 7)).expect("JSON");

@@ -57,6 +57,21 @@ pub(crate) async fn run(
     let _ = tokio::time::timeout(DRAIN, tracker.wait()).await;
 }
 
+/// Serves a connection; at shutdown it takes no new requests. A macro, because the two kinds of connection have no
+/// trait in common.
+macro_rules! drive {
+    ($connection:expr, $shutdown:expr) => {{
+        let mut connection = std::pin::pin!($connection);
+        tokio::select! {
+            result = connection.as_mut() => result,
+            () = $shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    }};
+}
+
 async fn connection(
     state: Arc<State>,
     acceptor: tokio_rustls::TlsAcceptor,
@@ -89,35 +104,29 @@ async fn connection(
             async move {
                 let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
                 request.extensions_mut().insert(ending);
-                Ok::<_, Infallible>(crate::handlers::handle(state, identity, request).await)
+                let response = crate::handlers::handle(state, identity, request).await;
+                Ok::<_, Infallible>(response)
             }
         });
+    let io = TokioIo::new(stream);
     // The protocol is what the handshake agreed on: a connection that says nothing is not waited for to guess it.
-    let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-    let mut builder = match http2 {
-        true => builder.http2_only(),
-        false => builder.http1_only(),
-    };
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
-        .max_buf_size(limits.head_bytes_max as usize);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams_max)
-        .max_header_list_size(limits.head_bytes_max)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+    let result = if http2 {
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.streams_max)
+            .max_header_list_size(limits.head_bytes_max)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT);
+        drive!(builder.serve_connection(io, service), shutdown)
+    } else {
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head_timeout)
+            .max_buf_size(limits.head_bytes_max as usize);
+        let connection = builder.serve_connection(io, service).with_upgrades();
+        drive!(connection, shutdown)
     };
     if let Err(error) = result {
         tracing::debug!(%error, "connection ended");

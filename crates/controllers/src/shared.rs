@@ -1,7 +1,7 @@
 //! What the controllers of one process share: the client, one informer per kind, the recorders.
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{Container, Namespace, Pod, PodSpec, Service};
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
@@ -53,7 +53,7 @@ impl Shared {
                     entries.push(in_namespace(objects::namespace(pod)));
                     entries
                 },
-                |_| {},
+                prune_pod,
                 shutdown.clone(),
             ),
             services: Informer::start(
@@ -106,4 +106,75 @@ fn owner_entry<K: kube::Resource>(object: &K) -> Vec<String> {
         Some(owner) => owned_by(&owner.uid),
         None => orphans_in(objects::namespace(object)),
     }]
+}
+
+/// Drops what no controller reads of a pod. Controllers change pods by patches only, so that nothing is lost by this.
+fn prune_pod(pod: &mut Pod) {
+    let Some(spec) = pod.spec.take() else {
+        return;
+    };
+    let containers = |containers: Vec<Container>| {
+        let container = |container: Container| Container {
+            name: container.name,
+            ports: container.ports,
+            resources: container.resources,
+            restart_policy: container.restart_policy,
+            ..Default::default()
+        };
+        containers.into_iter().map(container).collect()
+    };
+    pod.spec = Some(PodSpec {
+        containers: containers(spec.containers),
+        init_containers: spec.init_containers.map(containers),
+        node_name: spec.node_name,
+        hostname: spec.hostname,
+        subdomain: spec.subdomain,
+        host_network: spec.host_network,
+        resources: spec.resources,
+        ..Default::default()
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_cached_pod_has_what_controllers_read_and_no_more() {
+        let mut pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "web"},
+            "spec": {
+                "nodeName": "node", "hostname": "a", "subdomain": "b", "hostNetwork": true,
+                "resources": {"requests": {"cpu": "1"}},
+                "containers": [{
+                    "name": "web", "image": "web", "env": [{"name": "A", "value": "B"}], "command": ["x"],
+                    "ports": [{"name": "http", "containerPort": 80}],
+                    "resources": {"requests": {"cpu": "100m"}},
+                }],
+                "initContainers": [{"name": "side", "image": "web", "restartPolicy": "Always"}],
+                "volumes": [{"name": "v", "emptyDir": {}}],
+                "tolerations": [{"operator": "Exists"}],
+            },
+            "status": {"phase": "Running"},
+        }))
+        .unwrap();
+        prune_pod(&mut pod);
+        let expected = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "web"},
+            "spec": {
+                "nodeName": "node", "hostname": "a", "subdomain": "b", "hostNetwork": true,
+                "resources": {"requests": {"cpu": "1"}},
+                "containers": [{
+                    "name": "web",
+                    "ports": [{"name": "http", "containerPort": 80}],
+                    "resources": {"requests": {"cpu": "100m"}},
+                }],
+                "initContainers": [{"name": "side", "restartPolicy": "Always"}],
+            },
+            "status": {"phase": "Running"},
+        });
+        assert_eq!(json!(pod), expected);
+    }
 }

@@ -1,12 +1,16 @@
 //! Reading request bodies, with a limit on each.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufRead, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
 
 use futures::StreamExt;
-use http_body_util::{BodyExt, Limited};
+use http::StatusCode;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 
+use crate::Docker;
 use crate::reply::Refusal;
 
 const JSON_BYTES_MAX: usize = 4 << 20;
@@ -18,7 +22,13 @@ pub async fn json<T: DeserializeOwned + Default>(body: Incoming) -> Result<T, Re
     let bytes = Limited::new(body, JSON_BYTES_MAX)
         .collect()
         .await
-        .map_err(|error| Refusal::bad(format!("the request's body could not be read (at most {JSON_BYTES_MAX} bytes): {error}")))?
+        .map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+            Some(_) => Refusal::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the request's body is larger than {JSON_BYTES_MAX} bytes"),
+            ),
+            None => Refusal::bad(format!("the request's body could not be read: {error}")),
+        })?
         .to_bytes();
     if bytes.is_empty() {
         return Ok(T::default());
@@ -26,20 +36,68 @@ pub async fn json<T: DeserializeOwned + Default>(body: Incoming) -> Result<T, Re
     serde_json::from_slice(&bytes).map_err(|error| Refusal::bad(format!("invalid JSON: {error}")))
 }
 
-/// The body in a temporary file, at its beginning.
-pub async fn file(body: Incoming) -> Result<std::fs::File, Refusal> {
-    let mut file = tempfile::Builder::new().prefix("plimsoll-upload-").tempfile()?.into_file();
+/// The body in a temporary file beneath the data directory, at its beginning. A client that goes away leaves nothing.
+pub async fn file(docker: &Docker, body: Incoming) -> Result<File, Refusal> {
+    let directory = uploads(docker)?;
+    // refused before half of it has been sent, where that can be told
+    let announced = hyper::body::Body::size_hint(&body).lower();
+    let free = rustix::fs::statvfs(&directory)
+        .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    if announced > FILE_BYTES_MAX || announced > free {
+        return Err(full(&directory, announced, free));
+    }
+    let failed = |error: std::io::Error, total: u64| match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => full(&directory, total, 0),
+        _ => Refusal::internal(format!(
+            "the upload could not be kept in {}: {error}",
+            directory.display()
+        )),
+    };
+    let mut file = tempfile::tempfile_in(&directory).map_err(|error| failed(error, 0))?;
     let mut stream = body.into_data_stream();
     let mut total = 0u64;
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|error| Refusal::bad(format!("the upload broke off: {error}")))?;
+        let chunk =
+            chunk.map_err(|error| Refusal::bad(format!("the upload broke off: {error}")))?;
         total += chunk.len() as u64;
         if total > FILE_BYTES_MAX {
-            return Err(Refusal::bad(format!("the upload is larger than {FILE_BYTES_MAX} bytes")));
+            return Err(full(&directory, total, free));
         }
         // the page cache takes it; a block of the disk's time is rare enough not to need another thread
-        file.write_all(&chunk)?;
+        file.write_all(&chunk)
+            .map_err(|error| failed(error, total))?;
     }
     std::io::Seek::rewind(&mut file)?;
     Ok(file)
+}
+
+/// Where uploads and build contexts lie; made when it is needed, emptied at every start.
+pub fn uploads(docker: &Docker) -> Result<PathBuf, Refusal> {
+    let directory = docker.inner.uploads.clone();
+    std::fs::create_dir_all(&directory).map_err(|error| {
+        Refusal::internal(format!(
+            "cannot make {} for uploads: {error}",
+            directory.display()
+        ))
+    })?;
+    Ok(directory)
+}
+
+fn full(directory: &Path, bytes: u64, free: u64) -> Refusal {
+    let text = format!(
+        "the upload ({bytes} bytes so far) does not fit: {} has {free} bytes free, and at most {FILE_BYTES_MAX} are taken; leave out what is not needed (.dockerignore) or make room",
+        directory.display()
+    );
+    Refusal::new(StatusCode::INSUFFICIENT_STORAGE, text)
+}
+
+/// What was uploaded, without its gzip if it has one.
+pub fn decompressed(file: File) -> std::io::Result<Box<dyn Read>> {
+    let mut reader = std::io::BufReader::new(file);
+    let gzip = reader.fill_buf()?.starts_with(&[0x1f, 0x8b]);
+    Ok(if gzip {
+        Box::new(flate2::read::MultiGzDecoder::new(reader))
+    } else {
+        Box::new(reader)
+    })
 }

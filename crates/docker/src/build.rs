@@ -13,14 +13,19 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::query::Query;
 use crate::reply::{Answer, Refusal, line, stream};
 use crate::runner::BuildRunner;
+use crate::tree::{Existing, Tree};
 use crate::{Docker, body, images};
 
 pub async fn build(docker: Docker, query: &Query, request: Request<Incoming>) -> Answer {
     if query.get("remote").is_some() {
-        return Err(Refusal::bad("building from a URL is not supported; send a directory"));
+        return Err(Refusal::bad(
+            "building from a URL is not supported; send a directory",
+        ));
     }
     if query.get("version") == Some("2") {
-        return Err(Refusal::bad("BuildKit's protocol is not supported yet; set DOCKER_BUILDKIT=0"));
+        return Err(Refusal::bad(
+            "BuildKit's protocol is not supported yet; set DOCKER_BUILDKIT=0",
+        ));
     }
     let map = |name: &str| -> Result<BTreeMap<String, Option<String>>, Refusal> {
         let text = query.get(name).unwrap_or("{}");
@@ -29,7 +34,9 @@ pub async fn build(docker: Docker, query: &Query, request: Request<Incoming>) ->
     let (build_args, labels) = (map("buildargs")?, map("labels")?);
     let platform = match query.get("platform") {
         None => None,
-        Some(text) => Some(image::Platform::parse(text).ok_or_else(|| Refusal::bad(format!("invalid platform {text:?}: say OS/ARCHITECTURE")))?),
+        Some(text) => Some(image::Platform::parse(text).ok_or_else(|| {
+            Refusal::bad(format!("invalid platform {text:?}: say OS/ARCHITECTURE"))
+        })?),
     };
     let mut wanted = BuildRequest {
         dockerfile: query.get("dockerfile").unwrap_or("Dockerfile").to_owned(),
@@ -38,16 +45,23 @@ pub async fn build(docker: Docker, query: &Query, request: Request<Incoming>) ->
         target: query.get("target").map(str::to_owned),
         no_cache: query.flag("nocache"),
         pull: query.flag("pull"),
-        labels: labels.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
+        labels: labels
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect(),
         platform,
         ..BuildRequest::default()
     };
-    let file = body::file(request.into_body()).await?;
-    let directory = tempfile::Builder::new().prefix("plimsoll-context-").tempdir()?;
+    let file = body::file(&docker, request.into_body()).await?;
+    let directory = tempfile::Builder::new()
+        .prefix("context-")
+        .tempdir_in(body::uploads(&docker)?)?;
     let into = directory.path().to_owned();
     tokio::task::spawn_blocking(move || unpack(file, &into))
         .await?
-        .map_err(|error| Refusal::bad(format!("the build context is no tar archive: {error}")))?;
+        .map_err(|error| {
+            Refusal::bad(format!("the build context could not be unpacked: {error}"))
+        })?;
     wanted.context = directory.path().to_owned();
 
     let quiet = query.flag("q");
@@ -68,30 +82,31 @@ pub async fn build(docker: Docker, query: &Query, request: Request<Incoming>) ->
         futures::future::ready(shown.map(|value| line(&value)))
     });
     // what was told before the end comes before the end
-    let all = futures::stream::select_with_strategy(lines, end, |(): &mut ()| futures::stream::PollNext::Left);
+    let all = futures::stream::select_with_strategy(lines, end, |(): &mut ()| {
+        futures::stream::PollNext::Left
+    });
     stream("application/json", all)
 }
 
 fn unpack(file: std::fs::File, into: &std::path::Path) -> std::io::Result<()> {
-    let mut reader = std::io::BufReader::new(file);
-    let start = std::io::BufRead::fill_buf(&mut reader)?;
-    let gzip = start.starts_with(&[0x1f, 0x8b]);
-    let reader: Box<dyn std::io::Read> = if gzip { Box::new(flate2::read::GzDecoder::new(reader)) } else { Box::new(reader) };
-    let mut archive = tar::Archive::new(reader);
-    archive.set_preserve_permissions(true);
-    archive.set_preserve_ownerships(true);
-    archive.unpack(into)
+    Tree::open(into)?.unpack("/", body::decompressed(file)?, Existing::Replace)
 }
 
 /// As the classic builder prints it.
 fn event_line(event: &BuildEvent) -> Option<Value> {
     let said = |text: String| Some(json!({ "stream": text }));
     match event {
-        BuildEvent::Step { number, total, text } => said(format!("Step {number}/{total} : {text}\n")),
+        BuildEvent::Step {
+            number,
+            total,
+            text,
+        } => said(format!("Step {number}/{total} : {text}\n")),
         BuildEvent::Cached => said(" ---> Using cache\n".into()),
         BuildEvent::Output(bytes) => said(String::from_utf8_lossy(bytes).into_owned()),
         BuildEvent::Running { container } => said(format!(" ---> Running in {container}\n")),
-        BuildEvent::RemovedContainer { container } => said(format!(" ---> Removed intermediate container {container}\n")),
+        BuildEvent::RemovedContainer { container } => said(format!(
+            " ---> Removed intermediate container {container}\n"
+        )),
         BuildEvent::StepDone { id } => said(format!(" ---> {id}\n")),
         BuildEvent::Pull(event) => Some(images::pull_line(event)),
         BuildEvent::Warning(text) => said(format!("[Warning] {text}\n")),
@@ -103,8 +118,9 @@ fn event_line(event: &BuildEvent) -> Option<Value> {
 fn failure(error: &BuildError) -> Value {
     let text = error.to_string();
     match error {
-        BuildError::Command { code, .. } => json!({ "errorDetail": { "code": code, "message": text }, "error": text }),
+        BuildError::Command { code, .. } => {
+            json!({ "errorDetail": { "code": code, "message": text }, "error": text })
+        }
         _ => json!({ "errorDetail": { "message": text }, "error": text }),
     }
 }
-

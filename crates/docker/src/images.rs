@@ -19,7 +19,10 @@ pub fn list(docker: &Docker, query: &Query) -> Answer {
     let wants = |image: &Image| {
         filters.iter().all(|(name, values)| {
             values.iter().any(|value| match name.as_str() {
-                "reference" => image.tags.iter().any(|tag| tag == value || tag.split(':').next() == Some(value)),
+                "reference" => image
+                    .tags
+                    .iter()
+                    .any(|tag| tag == value || tag.split(':').next() == Some(value)),
                 "dangling" => image.tags.is_empty() == (value == "true" || value == "1"),
                 "label" => match value.split_once('=') {
                     Some((key, value)) => image.config.labels.get(key).is_some_and(|v| v == value),
@@ -29,7 +32,13 @@ pub fn list(docker: &Docker, query: &Query) -> Answer {
             })
         })
     };
-    let mut images: Vec<Image> = docker.inner.images.list().into_iter().filter(wants).collect();
+    let mut images: Vec<Image> = docker
+        .inner
+        .images
+        .list()
+        .into_iter()
+        .filter(wants)
+        .collect();
     images.sort_by_key(|image| std::cmp::Reverse(image.created));
     let rows: Vec<Value> = images
         .iter()
@@ -79,13 +88,30 @@ pub async fn create(docker: Docker, query: &Query, request: Request<Incoming>) -
     match (query.get("fromImage"), query.get("fromSrc")) {
         (Some(name), _) => pull(docker, name, query, &request),
         (None, Some("-")) => {
-            let reference = query.get("repo").map(|repo| reference(repo, query.get("tag")));
-            let file = body::file(request.into_body()).await?;
-            let image = docker.inner.images.import(tokio::fs::File::from_std(file), reference.as_deref(), image::ImageConfig::default()).await?;
-            stream("application/json", futures::stream::iter([line(&json!({ "status": image.id }))]))
+            let reference = query
+                .get("repo")
+                .map(|repo| reference(repo, query.get("tag")));
+            let file = body::file(&docker, request.into_body()).await?;
+            let image = docker
+                .inner
+                .images
+                .import(
+                    tokio::fs::File::from_std(file),
+                    reference.as_deref(),
+                    image::ImageConfig::default(),
+                )
+                .await?;
+            stream(
+                "application/json",
+                futures::stream::iter([line(&json!({ "status": image.id }))]),
+            )
         }
-        (None, Some(_)) => Err(Refusal::bad("importing from a URL is not supported; send the tar itself: `docker import - NAME`")),
-        (None, None) => Err(Refusal::bad("say fromImage to pull, or fromSrc=- to import")),
+        (None, Some(_)) => Err(Refusal::bad(
+            "importing from a URL is not supported; send the tar itself: `docker import - NAME`",
+        )),
+        (None, None) => Err(Refusal::bad(
+            "say fromImage to pull, or fromSrc=- to import",
+        )),
     }
 }
 
@@ -99,14 +125,27 @@ fn reference(name: &str, tag: Option<&str>) -> String {
 
 fn pull(docker: Docker, name: &str, query: &Query, request: &Request<Incoming>) -> Answer {
     let last = name.rsplit('/').next().unwrap_or(name);
-    let named = if last.contains([':', '@']) { name.to_owned() } else { reference(name, query.get("tag").or(Some("latest"))) };
+    let named = if last.contains([':', '@']) {
+        name.to_owned()
+    } else {
+        reference(name, query.get("tag").or(Some("latest")))
+    };
     let auth = credentials(request)?;
     let platform: Option<Platform> = match query.get("platform") {
         None => None,
-        Some(text) => Some(image::Platform::parse(text).ok_or_else(|| Refusal::bad(format!("invalid platform {text:?}: say OS/ARCHITECTURE")))?),
+        Some(text) => Some(image::Platform::parse(text).ok_or_else(|| {
+            Refusal::bad(format!("invalid platform {text:?}: say OS/ARCHITECTURE"))
+        })?),
     };
     let (events_in, events) = mpsc::channel(256);
-    let work = async move { docker.inner.images.pull(&named, auth, platform, events_in).await.map(|_| ()) };
+    let work = async move {
+        docker
+            .inner
+            .images
+            .pull(&named, auth, platform, events_in)
+            .await
+            .map(|_| ())
+    };
     stream("application/json", progress(events, work))
 }
 
@@ -125,20 +164,25 @@ fn progress(
     });
     let lines = ReceiverStream::new(events).map(|event| line(&pull_line(&event)));
     // both are polled; what was told before the end comes before the end
-    futures::stream::select_with_strategy(lines, outcome, |(): &mut ()| futures::stream::PollNext::Left)
+    futures::stream::select_with_strategy(lines, outcome, |(): &mut ()| {
+        futures::stream::PollNext::Left
+    })
 }
 
 /// As `docker pull` shows it.
 pub fn pull_line(event: &PullEvent) -> Value {
-    let counted = |id: &str, status: &str, current: u64, total: u64| {
-        json!({ "status": status, "id": id, "progressDetail": { "current": current, "total": total }, "progress": format!("{:.1}MB/{:.1}MB", current as f64 / 1e6, total as f64 / 1e6) })
-    };
-    let plain = |id: &str, status: &str| json!({ "status": status, "id": id, "progressDetail": {} });
+    let counted = |id: &str, status: &str, current: u64, total: u64| json!({ "status": status, "id": id, "progressDetail": { "current": current, "total": total }, "progress": format!("{:.1}MB/{:.1}MB", current as f64 / 1e6, total as f64 / 1e6) });
+    let plain =
+        |id: &str, status: &str| json!({ "status": status, "id": id, "progressDetail": {} });
     match event {
-        PullEvent::Pulling { tag, repository } => json!({ "status": format!("Pulling from {repository}"), "id": tag }),
+        PullEvent::Pulling { tag, repository } => {
+            json!({ "status": format!("Pulling from {repository}"), "id": tag })
+        }
         PullEvent::Waiting { id } => plain(id, "Pulling fs layer"),
         PullEvent::Exists { id } => plain(id, "Already exists"),
-        PullEvent::Downloading { id, current, total } => counted(id, "Downloading", *current, *total),
+        PullEvent::Downloading { id, current, total } => {
+            counted(id, "Downloading", *current, *total)
+        }
         PullEvent::Downloaded { id } => plain(id, "Download complete"),
         PullEvent::Extracting { id, current, total } => counted(id, "Extracting", *current, *total),
         PullEvent::Complete { id } => plain(id, "Pull complete"),
@@ -156,20 +200,34 @@ fn credentials(request: &Request<Incoming>) -> Result<Option<Auth>, Refusal> {
         username: String,
         password: String,
     }
-    let Some(header) = request.headers().get("x-registry-auth").and_then(|value| value.to_str().ok()) else { return Ok(None) };
+    let Some(header) = request
+        .headers()
+        .get("x-registry-auth")
+        .and_then(|value| value.to_str().ok())
+    else {
+        return Ok(None);
+    };
     let wrong = || Refusal::bad("the X-Registry-Auth header is not base64 of JSON");
     let engine = base64::engine::GeneralPurpose::new(
         &base64::alphabet::URL_SAFE,
-        base64::engine::GeneralPurposeConfig::new().with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
+        base64::engine::GeneralPurposeConfig::new()
+            .with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
     );
     let bytes = engine.decode(header).map_err(|_| wrong())?;
     let parsed: Header = serde_json::from_slice(&bytes).map_err(|_| wrong())?;
-    Ok((!parsed.username.is_empty()).then_some(Auth::Basic { username: parsed.username, password: parsed.password }))
+    Ok((!parsed.username.is_empty()).then_some(Auth::Basic {
+        username: parsed.username,
+        password: parsed.password,
+    }))
 }
 
 pub async fn load(docker: Docker, incoming: Incoming) -> Answer {
-    let file = body::file(incoming).await?;
-    let loaded = docker.inner.images.load(tokio::fs::File::from_std(file)).await?;
+    let file = body::file(&docker, incoming).await?;
+    let loaded = docker
+        .inner
+        .images
+        .load(tokio::fs::File::from_std(file))
+        .await?;
     let lines: Vec<_> = loaded
         .iter()
         .map(|image| {
@@ -193,13 +251,19 @@ pub fn save(docker: Docker, names: Vec<String>) -> Answer {
             tracing::warn!(%error, "an image could not be saved");
         }
     });
-    let chunks = tokio_util::io::ReaderStream::new(reader).filter_map(|chunk| futures::future::ready(chunk.ok()));
+    let chunks = tokio_util::io::ReaderStream::new(reader)
+        .filter_map(|chunk| futures::future::ready(chunk.ok()));
     stream("application/x-tar", chunks)
 }
 
 pub fn tag(docker: &Docker, name: &str, query: &Query) -> Answer {
-    let repository = query.get("repo").ok_or_else(|| Refusal::bad("repo is missing"))?;
-    docker.inner.images.tag(name, &reference(repository, query.get("tag")))?;
+    let repository = query
+        .get("repo")
+        .ok_or_else(|| Refusal::bad("repo is missing"))?;
+    docker
+        .inner
+        .images
+        .tag(name, &reference(repository, query.get("tag")))?;
     empty(StatusCode::CREATED)
 }
 
@@ -208,7 +272,14 @@ pub fn push(docker: Docker, name: &str, query: &Query, request: &Request<Incomin
     docker.inner.images.get(&named)?;
     let auth = credentials(request)?;
     let (events_in, events) = mpsc::channel(256);
-    let work = async move { docker.inner.images.push(&named, auth, events_in).await.map(|_| ()) };
+    let work = async move {
+        docker
+            .inner
+            .images
+            .push(&named, auth, events_in)
+            .await
+            .map(|_| ())
+    };
     stream("application/json", progress(events, work))
 }
 
@@ -216,7 +287,10 @@ pub async fn remove(docker: &Docker, name: &str, query: &Query) -> Answer {
     let image = docker.inner.images.get(name)?;
     let force = query.flag("force");
     let users = crate::containers::all(docker).await;
-    if let Some(user) = users.iter().find(|c| c.record.image_id == image.id && (c.running() || !force)) {
+    if let Some(user) = users
+        .iter()
+        .find(|c| c.record.image_id == image.id && (c.running() || !force))
+    {
         let last_name = image.tags.len() <= 1 || image.id.contains(name);
         if last_name {
             return Err(Refusal::conflict(format!(
@@ -247,7 +321,10 @@ fn removed_rows(removed: &[image::Removed]) -> Vec<Value> {
 }
 
 pub async fn prune(docker: &Docker, query: &Query) -> Answer {
-    let all = query.filters()?.get("dangling").is_some_and(|values| values.iter().any(|v| v == "false" || v == "0"));
+    let all = query
+        .filters()?
+        .get("dangling")
+        .is_some_and(|values| values.iter().any(|v| v == "false" || v == "0"));
     let images = docker.inner.images.clone();
     let removed = tokio::task::spawn_blocking(move || images.prune(all)).await??;
     json_of(&json!({ "ImagesDeleted": removed_rows(&removed), "SpaceReclaimed": 0 }))

@@ -6,6 +6,7 @@
 
 mod body;
 mod build;
+mod commit;
 mod containers;
 mod images;
 mod monitor;
@@ -17,6 +18,9 @@ mod reply;
 mod route;
 mod runner;
 mod system;
+mod tree;
+mod turns;
+mod volumes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,24 +57,47 @@ struct Inner {
     logs: PathBuf,
     /// Commands that were announced by `POST /containers/ID/exec`, until they have been asked about after their end.
     execs: Mutex<containers::exec::Execs>,
-    /// One creation, start or removal of a name at a time.
-    changes: tokio::sync::Mutex<()>,
+    /// Where named volumes lie, each in a directory of its own.
+    volumes: PathBuf,
+    /// Uploads and build contexts, as long as they are needed.
+    uploads: PathBuf,
+    turns: turns::Turns,
+    /// Starts that failed: a container that never ran has no exit that the engine could tell.
+    failures: tokio::sync::broadcast::Sender<containers::lifecycle::StartFailure>,
 }
 
 impl Docker {
-    /// `logs` is the directory of containers' logs; it is made when the first container is.
+    /// `logs` (`DIR/logs/containers`) is the directory of containers' logs; named volumes and uploads lie beneath `DIR` too. All
+    /// are made when they are needed.
     pub fn new(engine: Engine, images: Images, network: Network, logs: PathBuf) -> Self {
-        let inner = Inner { engine, images, network, logs, execs: Mutex::default(), changes: tokio::sync::Mutex::new(()) };
-        Self { inner: Arc::new(inner) }
+        let home = logs.ancestors().nth(2).unwrap_or(&logs).to_owned();
+        let inner = Inner {
+            engine,
+            images,
+            network,
+            logs,
+            execs: Mutex::default(),
+            volumes: home.join("volumes"),
+            uploads: home.join("uploads"),
+            turns: turns::Turns::default(),
+            failures: tokio::sync::broadcast::Sender::new(64),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 }
 
 /// Serves until `shutdown`. Containers keep running afterwards.
 pub async fn serve(listener: UnixListener, docker: Docker, shutdown: CancellationToken) {
+    // before anybody can ask for something new
+    monitor::recover(&docker).await;
     let monitor = tokio::spawn(monitor::run(docker.clone(), shutdown.clone()));
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { break };
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            break;
+        };
         let stream = tokio::select! {
             () = shutdown.cancelled() => break,
             accepted = listener.accept() => match accepted {

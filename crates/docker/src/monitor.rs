@@ -1,5 +1,6 @@
 //! What happens when a container ends: its sandbox goes, it is removed or started again as its configuration says.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use engine::Event;
@@ -7,17 +8,61 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::containers::{self, Container, lifecycle};
-use crate::{Docker, runner};
+use crate::{Docker, names, runner};
 
 const RESTART_MS: u64 = 100;
 const RESTART_MS_MAX: u64 = 60_000;
 /// A container that ran this long has recovered: its next restart comes quickly again.
 const RECOVERED_S: i64 = 10;
 
+/// Once, before requests are taken: removes what a daemon that was killed left half done.
+pub async fn recover(docker: &Docker) {
+    let (engine, network, images) = (
+        &docker.inner.engine,
+        &docker.inner.network,
+        docker.inner.images.clone(),
+    );
+    for sandbox in engine.sandboxes().await {
+        if sandbox
+            .spec
+            .labels
+            .get(runner::BUILD.0)
+            .is_some_and(|owner| owner == runner::BUILD.1)
+        {
+            runner::clean(docker, &sandbox.id).await;
+        }
+    }
+    let mut known = BTreeSet::new();
+    for sandbox in engine.sandboxes().await {
+        known.insert(sandbox.id);
+    }
+    for id in network.attached() {
+        if !known.contains(&id)
+            && let Err(error) = network.detach(&id).await
+        {
+            tracing::warn!(%error, id, "the address of a container that is gone could not be released");
+        }
+    }
+    let uploads = docker.inner.uploads.clone();
+    let cleaned = tokio::task::spawn_blocking(move || {
+        let _ = std::fs::remove_dir_all(uploads);
+        for snapshot in images
+            .snapshots()
+            .into_iter()
+            .filter(|snapshot| names::is_id(&snapshot.id) && !known.contains(&snapshot.id))
+        {
+            if let Err(error) = images.remove_snapshot(&snapshot.id) {
+                tracing::warn!(%error, id = snapshot.id, "the files of a container that is gone could not be removed");
+            }
+        }
+    });
+    let _ = cleaned.await;
+}
+
 /// Follows the engine until `shutdown`.
 pub async fn run(docker: Docker, shutdown: CancellationToken) {
     let mut events = docker.inner.engine.events();
-    sweep(&docker, true).await;
+    sweep(&docker).await;
     loop {
         let event = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -26,21 +71,14 @@ pub async fn run(docker: Docker, shutdown: CancellationToken) {
         match event {
             Ok(Event::ContainerExited { id, .. }) => settle(docker.clone(), id),
             Ok(_) => {}
-            Err(RecvError::Lagged(_)) => sweep(&docker, false).await,
+            Err(RecvError::Lagged(_)) => sweep(&docker).await,
             Err(RecvError::Closed) => return,
         }
     }
 }
 
-/// What ended while nobody looked; at a start also steps of builds that were broken off, and what restarts with the machine.
-async fn sweep(docker: &Docker, start: bool) {
-    if start {
-        for sandbox in docker.inner.engine.sandboxes().await {
-            if sandbox.spec.labels.get(runner::BUILD.0).is_some_and(|owner| owner == runner::BUILD.1) {
-                runner::clean(docker, &sandbox.id).await;
-            }
-        }
-    }
+/// What ended while nobody looked.
+async fn sweep(docker: &Docker) {
     for container in containers::all(docker).await {
         if container.status.state == engine::State::Exited {
             settle(docker.clone(), container.id().to_owned());
@@ -50,48 +88,77 @@ async fn sweep(docker: &Docker, start: bool) {
 
 fn settle(docker: Docker, id: String) {
     tokio::spawn(async move {
-        let Ok(container) = containers::find(&docker, &id).await else { return };
-        if container.running() {
-            return;
-        }
-        {
-            let _turn = docker.inner.changes.lock().await;
-            // someone may have started it again in the meantime
-            match containers::find(&docker, &id).await {
-                Ok(now) if !now.running() => lifecycle::release(&docker, &id).await,
-                _ => return,
+        let container = {
+            let _turn = docker.inner.turns.of(&id).await;
+            // someone may have started or removed it in the meantime
+            let Ok(container) = containers::find(&docker, &id).await else {
+                return;
+            };
+            if container.running() {
+                return;
             }
             if container.record.host.auto_remove {
                 if let Err(refusal) = lifecycle::remove_now(&docker, &id).await {
-                    tracing::warn!(id, message = refusal.message, "a container could not be removed after its end");
+                    tracing::warn!(
+                        id,
+                        message = refusal.message,
+                        "a container could not be removed after its end"
+                    );
                 }
                 return;
             }
-        }
+            lifecycle::release(&docker, &id).await;
+            container
+        };
         restart(&docker, &container).await;
     });
 }
 
 async fn restart(docker: &Docker, container: &Container) {
     let record = &container.record;
-    let Some(exit) = &container.status.exit else { return };
-    if !record.host.restart_policy.applies(exit.code, record.restarts, record.stopped_by_user) {
+    let Some(exit) = &container.status.exit else {
+        return;
+    };
+    if !record
+        .host
+        .restart_policy
+        .applies(exit.code, record.restarts, record.stopped_by_user)
+    {
         return;
     }
-    let ran_s = container.status.started_at.map_or(0, |at| exit.finished_at.as_second().saturating_sub(at.as_second()));
-    let doublings = if ran_s >= RECOVERED_S { 0 } else { record.restarts.min(10) };
-    tokio::time::sleep(Duration::from_millis((RESTART_MS << doublings).min(RESTART_MS_MAX))).await;
-    let _turn = docker.inner.changes.lock().await;
-    let Ok(mut now) = containers::find(docker, container.id()).await else { return };
+    let ran_s = container.status.started_at.map_or(0, |at| {
+        exit.finished_at.as_second().saturating_sub(at.as_second())
+    });
+    let doublings = if ran_s >= RECOVERED_S {
+        0
+    } else {
+        record.restarts.min(10)
+    };
+    tokio::time::sleep(Duration::from_millis(
+        (RESTART_MS << doublings).min(RESTART_MS_MAX),
+    ))
+    .await;
+    let _turn = docker.inner.turns.of(container.id()).await;
+    let Ok(mut now) = containers::find(docker, container.id()).await else {
+        return;
+    };
     if now.running() || now.record.stopped_by_user {
         return;
     }
     now.record.restarts = now.record.restarts.saturating_add(1);
     if let Err(refusal) = containers::save(docker, now.id(), &now.record).await {
-        tracing::warn!(id = now.id(), message = refusal.message, "a restart could not be recorded");
+        tracing::warn!(
+            id = now.id(),
+            message = refusal.message,
+            "a restart could not be recorded"
+        );
         return;
     }
     if let Err(refusal) = lifecycle::start_now(docker, &now).await {
-        tracing::warn!(id = now.id(), message = refusal.message, "a container could not be started again");
+        tracing::warn!(
+            id = now.id(),
+            message = refusal.message,
+            "a container could not be started again"
+        );
     }
 }

@@ -11,11 +11,17 @@ use crate::reply::Refusal;
 /// `80`, `80/tcp` or `53/udp`.
 pub fn parse(text: &str) -> Result<(u16, Protocol), Refusal> {
     let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let port = number.parse().ok().filter(|port| *port > 0).ok_or_else(|| Refusal::bad(format!("invalid port specification: {text:?}")))?;
+    let port = number
+        .parse()
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or_else(|| Refusal::bad(format!("invalid port specification: {text:?}")))?;
     match protocol {
         "tcp" => Ok((port, Protocol::Tcp)),
         "udp" => Ok((port, Protocol::Udp)),
-        _ => Err(Refusal::bad(format!("invalid protocol in {text:?}: tcp and udp can be published"))),
+        _ => Err(Refusal::bad(format!(
+            "invalid protocol in {text:?}: tcp and udp can be published"
+        ))),
     }
 }
 
@@ -34,17 +40,25 @@ pub fn published(config: &Config, host: &HostConfig) -> Result<Vec<PublishedPort
         for binding in bindings.iter().flatten() {
             let host_ip = match binding.host_ip.as_str() {
                 "" => None,
-                ip => Some(ip.parse().map_err(|_| Refusal::bad(format!("invalid IP address {ip:?} in a port binding")))?),
+                ip => Some(ip.parse().map_err(|_| {
+                    Refusal::bad(format!("invalid IP address {ip:?} in a port binding"))
+                })?),
             };
             let host_port = match binding.host_port.as_str() {
                 "" | "0" => free_port(protocol)?,
-                number => number.parse().map_err(|_| Refusal::bad(format!("invalid host port {number:?}: 1 to 65535")))?,
+                number => number.parse().map_err(|_| {
+                    Refusal::bad(format!("invalid host port {number:?}: 1 to 65535"))
+                })?,
             };
             ports.push(published_port(host_ip, host_port, port, protocol));
         }
     }
     if host.publish_all_ports {
-        for text in config.exposed_ports.keys().filter(|text| !host.port_bindings.contains_key(*text)) {
+        for text in config
+            .exposed_ports
+            .keys()
+            .filter(|text| !host.port_bindings.contains_key(*text))
+        {
             let (port, protocol) = parse(text)?;
             ports.push(published_port(None, free_port(protocol)?, port, protocol));
         }
@@ -52,8 +66,18 @@ pub fn published(config: &Config, host: &HostConfig) -> Result<Vec<PublishedPort
     Ok(ports)
 }
 
-fn published_port(host_ip: Option<IpAddr>, host_port: u16, port: u16, protocol: Protocol) -> PublishedPort {
-    PublishedPort { host_ip, host_port, target: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), protocol }
+fn published_port(
+    host_ip: Option<IpAddr>,
+    host_port: u16,
+    port: u16,
+    protocol: Protocol,
+) -> PublishedPort {
+    PublishedPort {
+        host_ip,
+        host_port,
+        target: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        protocol,
+    }
 }
 
 fn free_port(protocol: Protocol) -> Result<u16, Refusal> {
@@ -67,7 +91,13 @@ fn free_port(protocol: Protocol) -> Result<u16, Refusal> {
 
 /// The same ports with the container's address.
 pub fn aimed(ports: &[PublishedPort], address: Ipv4Addr) -> Vec<PublishedPort> {
-    ports.iter().map(|port| PublishedPort { target: SocketAddr::new(address.into(), port.target.port()), ..port.clone() }).collect()
+    ports
+        .iter()
+        .map(|port| PublishedPort {
+            target: SocketAddr::new(address.into(), port.target.port()),
+            ..port.clone()
+        })
+        .collect()
 }
 
 /// For the network's translation rules.
@@ -75,12 +105,19 @@ pub fn translated(ports: &[PublishedPort]) -> Vec<network::Published> {
     ports
         .iter()
         .filter_map(|port| {
-            let SocketAddr::V4(target) = port.target else { return None };
+            let SocketAddr::V4(target) = port.target else {
+                return None;
+            };
             let protocol = match port.protocol {
                 Protocol::Tcp => network::Protocol::Tcp,
                 Protocol::Udp => network::Protocol::Udp,
             };
-            Some(network::Published { host_ip: port.host_ip, host_port: port.host_port, target: SocketAddrV4::new(*target.ip(), target.port()), protocol })
+            Some(network::Published {
+                host_ip: port.host_ip,
+                host_port: port.host_port,
+                target: SocketAddrV4::new(*target.ip(), target.port()),
+                protocol,
+            })
         })
         .collect()
 }
@@ -97,7 +134,9 @@ pub fn listed(config: &Config, ports: &[PublishedPort]) -> Vec<Value> {
     }
     for text in config.exposed_ports.keys() {
         if let Ok((port, protocol)) = parse(text)
-            && !ports.iter().any(|p| p.target.port() == port && p.protocol == protocol)
+            && !ports
+                .iter()
+                .any(|p| p.target.port() == port && p.protocol == protocol)
         {
             list.push(json!({ "PrivatePort": port, "Type": word(protocol) }));
         }
@@ -109,7 +148,14 @@ pub fn listed(config: &Config, ports: &[PublishedPort]) -> Vec<Value> {
 pub fn inspected(config: &Config, ports: &[PublishedPort]) -> Value {
     let mut map = Map::new();
     for text in config.exposed_ports.keys() {
-        map.insert(if text.contains('/') { text.clone() } else { format!("{text}/tcp") }, Value::Null);
+        map.insert(
+            if text.contains('/') {
+                text.clone()
+            } else {
+                format!("{text}/tcp")
+            },
+            Value::Null,
+        );
     }
     for port in ports {
         let key = format!("{}/{}", port.target.port(), word(port.protocol));
@@ -118,8 +164,14 @@ pub fn inspected(config: &Config, ports: &[PublishedPort]) -> Value {
             *entry = json!([]);
         }
         if let Value::Array(list) = entry {
-            let ips = port.host_ip.map_or_else(|| vec!["0.0.0.0".to_owned(), "::".to_owned()], |ip| vec![ip.to_string()]);
-            list.extend(ips.into_iter().map(|ip| json!({ "HostIp": ip, "HostPort": port.host_port.to_string() })));
+            let ips = port.host_ip.map_or_else(
+                || vec!["0.0.0.0".to_owned(), "::".to_owned()],
+                |ip| vec![ip.to_string()],
+            );
+            list.extend(
+                ips.into_iter()
+                    .map(|ip| json!({ "HostIp": ip, "HostPort": port.host_port.to_string() })),
+            );
         }
     }
     Value::Object(map)
@@ -145,9 +197,14 @@ mod tests {
         )
         .expect("parses");
         let ports = published(&Config::default(), &host).expect("valid");
-        assert_eq!((ports[0].host_port, ports[0].host_ip), (8080, Some(IpAddr::V4(Ipv4Addr::LOCALHOST))));
+        assert_eq!(
+            (ports[0].host_port, ports[0].host_ip),
+            (8080, Some(IpAddr::V4(Ipv4Addr::LOCALHOST)))
+        );
         assert_ne!(ports[1].host_port, 0, "a free port is chosen");
-        let wrong: HostConfig = serde_json::from_str(r#"{"PortBindings":{"80/tcp":[{"HostPort":"99999"}]}}"#).expect("parses");
+        let wrong: HostConfig =
+            serde_json::from_str(r#"{"PortBindings":{"80/tcp":[{"HostPort":"99999"}]}}"#)
+                .expect("parses");
         assert!(published(&Config::default(), &wrong).is_err());
     }
 }

@@ -28,6 +28,8 @@ pub struct Record {
     pub restarts: u32,
     /// Why the last start failed.
     pub error: String,
+    /// The exit code that stands for that failure.
+    pub failed_code: Option<i32>,
 }
 
 /// The part of Docker's container configuration that is acted upon; the rest is kept and shown.
@@ -138,14 +140,20 @@ impl RestartPolicy {
     pub fn applies(&self, code: i32, restarts: u32, stopped_by_user: bool) -> bool {
         match self.name.as_str() {
             "always" | "unless-stopped" => !stopped_by_user,
-            "on-failure" => !stopped_by_user && code != 0 && (self.maximum_retry_count == 0 || restarts < self.maximum_retry_count),
+            "on-failure" => {
+                !stopped_by_user
+                    && code != 0
+                    && (self.maximum_retry_count == 0 || restarts < self.maximum_retry_count)
+            }
             _ => false,
         }
     }
 }
 
 /// Go's clients write `null` for what is empty.
-pub fn null_default<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(input: D) -> Result<T, D::Error> {
+pub fn null_default<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(
+    input: D,
+) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(input)?.unwrap_or_default())
 }
 
@@ -171,17 +179,29 @@ mod tests {
     fn what_the_docker_command_sends_is_understood_and_kept() {
         let text = r#"{"Hostname":"","Cmd":null,"Entrypoint":"/bin/sh","Env":null,"Volumes":{"/x":{}},"Labels":{"a":"b"},"Healthcheck":{"Test":["NONE"]}}"#;
         let config: Config = serde_json::from_str(text).expect("parses");
-        assert_eq!(config.entrypoint.as_deref(), Some(&["/bin/sh".to_owned()][..]));
-        assert_eq!(serde_json::to_value(&config).expect("written")["Healthcheck"]["Test"][0], "NONE");
+        assert_eq!(
+            config.entrypoint.as_deref(),
+            Some(&["/bin/sh".to_owned()][..])
+        );
+        assert_eq!(
+            serde_json::to_value(&config).expect("written")["Healthcheck"]["Test"][0],
+            "NONE"
+        );
         let host: HostConfig = serde_json::from_str(r#"{"PortBindings":{"80/tcp":[{"HostIp":"","HostPort":"8080"}]},"NanoCpus":500000000,"Binds":null}"#)
             .expect("parses");
-        assert_eq!(host.port_bindings["80/tcp"].as_ref().expect("bindings")[0].host_port, "8080");
+        assert_eq!(
+            host.port_bindings["80/tcp"].as_ref().expect("bindings")[0].host_port,
+            "8080"
+        );
         assert_eq!(host.nano_cpus, 500_000_000);
     }
 
     #[test]
     fn policies() {
-        let policy = |name: &str, most| RestartPolicy { name: name.into(), maximum_retry_count: most };
+        let policy = |name: &str, most| RestartPolicy {
+            name: name.into(),
+            maximum_retry_count: most,
+        };
         for (policy, code, restarts, by_user, want) in [
             (policy("", 0), 1, 0, false, false),
             (policy("no", 0), 1, 0, false, false),
@@ -191,7 +211,11 @@ mod tests {
             (policy("on-failure", 2), 1, 1, false, true),
             (policy("on-failure", 2), 1, 2, false, false),
         ] {
-            assert_eq!(policy.applies(code, restarts, by_user), want, "{policy:?} {code} {restarts} {by_user}");
+            assert_eq!(
+                policy.applies(code, restarts, by_user),
+                want,
+                "{policy:?} {code} {restarts} {by_user}"
+            );
         }
     }
 }

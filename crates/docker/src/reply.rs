@@ -22,7 +22,10 @@ pub struct Refusal {
 
 impl Refusal {
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self {
+            status,
+            message: message.into(),
+        }
     }
 
     pub fn bad(message: impl Into<String>) -> Self {
@@ -44,7 +47,10 @@ impl Refusal {
     pub fn response(self) -> Response<Body> {
         let mut response = Response::new(full(json!({ "message": self.message }).to_string()));
         *response.status_mut() = self.status;
-        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            header::HeaderValue::from_static("application/json"),
+        );
         response
     }
 }
@@ -54,10 +60,14 @@ impl From<engine::Error> for Refusal {
         let message = error.to_string();
         match error {
             engine::Error::NotFound { .. } => Self::not_found(message),
-            engine::Error::AlreadyExists { .. } | engine::Error::State { .. } => Self::conflict(message),
+            engine::Error::AlreadyExists { .. } | engine::Error::State { .. } => {
+                Self::conflict(message)
+            }
             engine::Error::Invalid { .. } => Self::bad(message),
             // the docker command turns these words into the exit codes 126 and 127
-            engine::Error::Start { reason, .. } => Self::bad(format!("failed to create task for container: {reason}")),
+            engine::Error::Start { reason, .. } => {
+                Self::bad(format!("failed to create task for container: {reason}"))
+            }
             _ => Self::internal(message),
         }
     }
@@ -67,8 +77,12 @@ impl From<image::Error> for Refusal {
     fn from(error: image::Error) -> Self {
         let message = error.to_string();
         match error {
-            image::Error::NotFound(_) | image::Error::RemoteNotFound(_) | image::Error::Unauthorized { .. } => Self::not_found(message),
-            image::Error::InvalidReference { .. } | image::Error::Ambiguous(_) => Self::bad(message),
+            image::Error::NotFound(_)
+            | image::Error::RemoteNotFound(_)
+            | image::Error::Unauthorized { .. } => Self::not_found(message),
+            image::Error::InvalidReference { .. } | image::Error::Ambiguous(_) => {
+                Self::bad(message)
+            }
             image::Error::InUse { .. } => Self::conflict(message),
             _ => Self::internal(message),
         }
@@ -94,7 +108,9 @@ impl From<tokio::task::JoinError> for Refusal {
 }
 
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// A JSON document with status 200.
@@ -107,7 +123,10 @@ pub fn json_with(status: StatusCode, value: &impl Serialize) -> Answer {
     let text = serde_json::to_vec(value).map_err(|error| Refusal::internal(error.to_string()))?;
     let mut response = Response::new(full(text));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/json"),
+    );
     Ok(response)
 }
 
@@ -119,10 +138,16 @@ pub fn empty(status: StatusCode) -> Answer {
 }
 
 /// Bytes as they come.
-pub fn stream(content_type: &'static str, chunks: impl Stream<Item = Bytes> + Send + 'static) -> Answer {
+pub fn stream(
+    content_type: &'static str,
+    chunks: impl Stream<Item = Bytes> + Send + 'static,
+) -> Answer {
     let frames = chunks.map(|chunk| Ok(hyper::body::Frame::data(chunk)));
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static(content_type),
+    );
     Ok(response)
 }
 

@@ -5,7 +5,9 @@ use hyper::body::Incoming;
 
 use crate::query::{Query, decode};
 use crate::reply::{Answer, Body, Refusal};
-use crate::{API_VERSION, API_VERSION_MIN, Docker, build, containers, images, system};
+use crate::{
+    API_VERSION, API_VERSION_MIN, Docker, build, commit, containers, images, system, volumes,
+};
 
 /// Answers one request; every answer carries the headers by which clients know the server.
 pub async fn answer(docker: Docker, request: Request<Incoming>) -> Response<Body> {
@@ -14,8 +16,15 @@ pub async fn answer(docker: Docker, request: Request<Incoming>) -> Response<Body
         tracing::debug!(%method, path, status = %refusal.status, message = refusal.message, "refused");
         refusal.response()
     });
-    for (name, value) in [("api-version", API_VERSION), ("docker-experimental", "false"), ("ostype", "linux"), ("server", "plimsoll")] {
-        response.headers_mut().insert(name, http::HeaderValue::from_static(value));
+    for (name, value) in [
+        ("api-version", API_VERSION),
+        ("docker-experimental", "false"),
+        ("ostype", "linux"),
+        ("server", "plimsoll"),
+    ] {
+        response
+            .headers_mut()
+            .insert(name, http::HeaderValue::from_static(value));
     }
     response
 }
@@ -24,7 +33,10 @@ async fn dispatch(docker: Docker, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let path = unversioned(&path)?;
     let query = Query::parse(request.uri().query().unwrap_or_default());
-    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    let segments: Vec<&str> = path
+        .split('/')
+        .filter(|segment| !segment.is_empty())
+        .collect();
     let method = request.method().clone();
     if let Some(("images", rest)) = segments.split_first().map(|(first, rest)| (*first, rest)) {
         return image_request(docker, &method, rest, query, request).await;
@@ -37,68 +49,135 @@ async fn dispatch(docker: Docker, request: Request<Incoming>) -> Answer {
         (&Method::GET, ["system", "df"]) => return system::usage(&docker).await,
         (&Method::GET, ["networks"]) => return system::networks(&docker),
         (&Method::GET, ["networks", name]) => return system::network(&docker, name),
-        (&Method::GET, ["volumes"]) => return system::volumes(),
+        (&Method::GET, ["volumes"]) => return volumes::list(&docker, &query).await,
+        (&Method::POST, ["volumes", "create"]) => {
+            return volumes::create(&docker, request.into_body()).await;
+        }
+        (&Method::POST, ["volumes", "prune"]) => return volumes::prune(&docker).await,
+        (&Method::GET, ["volumes", name]) => return volumes::inspect(&docker, &decode(name)),
+        (&Method::DELETE, ["volumes", name]) => {
+            return volumes::remove(&docker, &decode(name), &query).await;
+        }
+        (&Method::POST, ["commit"]) => {
+            return commit::commit(&docker, &query, request.into_body()).await;
+        }
         (&Method::POST, ["auth"]) => return system::auth(),
         (&Method::POST, ["build"]) => return build::build(docker, &query, request).await,
-        (&Method::GET, ["containers", "json"]) => return containers::list::list(&docker, &query).await,
-        (&Method::POST, ["containers", "create"]) => return containers::create::create(&docker, &query, request.into_body()).await,
-        (&Method::POST, ["containers", "prune"]) => return containers::lifecycle::prune(&docker).await,
+        (&Method::GET, ["containers", "json"]) => {
+            return containers::list::list(&docker, &query).await;
+        }
+        (&Method::POST, ["containers", "create"]) => {
+            return containers::create::create(&docker, &query, request.into_body()).await;
+        }
+        (&Method::POST, ["containers", "prune"]) => {
+            return containers::lifecycle::prune(&docker).await;
+        }
         (_, ["containers", id]) => Some((decode(id), "")),
         (_, ["containers", id, action]) => Some((decode(id), *action)),
-        (_, ["exec", id, action]) => return containers::exec::request(docker, &method, id, action, &query, request).await,
+        (_, ["exec", id, action]) => {
+            return containers::exec::request(docker, &method, id, action, &query, request).await;
+        }
         _ => None,
     };
     let Some((name, action)) = known else {
-        return Err(Refusal::not_found(format!("page not found: {method} {path}")));
+        return Err(Refusal::not_found(format!(
+            "page not found: {method} {path}"
+        )));
     };
     let container = containers::find(&docker, &name).await?;
     match (&method, action) {
         (&Method::GET, "json") => containers::inspect::inspect(&docker, &container).await,
         (&Method::POST, "start") => containers::lifecycle::start(&docker, &container).await,
         (&Method::POST, "stop") => containers::lifecycle::stop(&docker, &container, &query).await,
-        (&Method::POST, "restart") => containers::lifecycle::restart(&docker, &container, &query).await,
+        (&Method::POST, "restart") => {
+            containers::lifecycle::restart(&docker, &container, &query).await
+        }
         (&Method::POST, "kill") => containers::lifecycle::kill(&docker, &container, &query).await,
-        (&Method::POST, "wait") => containers::lifecycle::wait(docker.clone(), container, &query).await,
-        (&Method::POST, "rename") => containers::lifecycle::rename(&docker, &container, &query).await,
-        (&Method::POST, "resize") => containers::lifecycle::resize(&docker, &container, &query).await,
-        (&Method::POST, "attach") => containers::attach::attach(docker.clone(), container, &query, request).await,
+        (&Method::POST, "wait") => containers::wait::wait(docker.clone(), container, &query).await,
+        (&Method::POST, "rename") => {
+            containers::lifecycle::rename(&docker, &container, &query).await
+        }
+        (&Method::POST, "resize") => {
+            containers::lifecycle::resize(&docker, &container, &query).await
+        }
+        (&Method::POST, "attach") => {
+            containers::attach::attach(docker.clone(), container, &query, request).await
+        }
         (&Method::GET, "logs") => containers::logs::logs(&docker, &container, &query),
-        (&Method::GET, "stats") => containers::stats::stats(docker.clone(), container, &query).await,
+        (&Method::GET, "stats") => {
+            containers::stats::stats(docker.clone(), container, &query).await
+        }
         (&Method::GET, "top") => containers::stats::top(&container),
+        (&Method::HEAD, "archive") => containers::archive::stat(&docker, &container, &query).await,
+        (&Method::GET, "archive") => containers::archive::get(&docker, &container, &query).await,
+        (&Method::PUT, "archive") => {
+            containers::archive::put(&docker, &container, &query, request).await
+        }
         (&Method::GET, "changes") => containers::inspect::changes(&docker, &container).await,
-        (&Method::POST, "exec") => containers::exec::create(&docker, &container, request.into_body()).await,
+        (&Method::POST, "exec") => {
+            containers::exec::create(&docker, &container, request.into_body()).await
+        }
         (&Method::DELETE, "") => containers::lifecycle::remove(&docker, &container, &query).await,
-        _ => Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, format!("{method} {path} is not supported yet"))),
+        _ => Err(Refusal::new(
+            StatusCode::NOT_IMPLEMENTED,
+            format!("{method} {path} is not supported yet"),
+        )),
     }
 }
 
 /// Names of images hold slashes: what stands around them decides.
-async fn image_request(docker: Docker, method: &Method, rest: &[&str], query: Query, request: Request<Incoming>) -> Answer {
+async fn image_request(
+    docker: Docker,
+    method: &Method,
+    rest: &[&str],
+    query: Query,
+    request: Request<Incoming>,
+) -> Answer {
     let joined = |parts: &[&str]| decode(&parts.join("/"));
     match (method, rest) {
         (&Method::GET, ["json"]) => images::list(&docker, &query),
         (&Method::POST, ["create"]) => images::create(docker, &query, request).await,
         (&Method::POST, ["load"]) => images::load(docker, request.into_body()).await,
         (&Method::POST, ["prune"]) => images::prune(&docker, &query).await,
-        (&Method::GET, ["get"]) => images::save(docker, query.all("names").map(str::to_owned).collect()),
+        (&Method::GET, ["get"]) => {
+            images::save(docker, query.all("names").map(str::to_owned).collect())
+        }
         (&Method::GET, [name @ .., "get"]) => images::save(docker, vec![joined(name)]),
         (&Method::GET, [name @ .., "json"]) => images::inspect(&docker, &joined(name)),
         (&Method::GET, [name @ .., "history"]) => images::history(&docker, &joined(name)),
         (&Method::POST, [name @ .., "tag"]) => images::tag(&docker, &joined(name), &query),
-        (&Method::POST, [name @ .., "push"]) => images::push(docker, &joined(name), &query, &request),
-        (&Method::DELETE, name) if !name.is_empty() => images::remove(&docker, &joined(name), &query).await,
-        _ => Err(Refusal::not_found(format!("page not found: {method} {}", request.uri().path()))),
+        (&Method::POST, [name @ .., "push"]) => {
+            images::push(docker, &joined(name), &query, &request)
+        }
+        (&Method::DELETE, name) if !name.is_empty() => {
+            images::remove(&docker, &joined(name), &query).await
+        }
+        _ => Err(Refusal::not_found(format!(
+            "page not found: {method} {}",
+            request.uri().path()
+        ))),
     }
 }
 
 /// The path without `/v1.NN`; versions that this server does not speak are refused as Docker refuses them.
 fn unversioned(path: &str) -> Result<&str, Refusal> {
-    let Some(rest) = path.strip_prefix("/v") else { return Ok(path) };
-    let Some((version, _)) = rest.split_once('/') else { return Ok(path) };
-    let Some(minor) = version.strip_prefix("1.").and_then(|minor| minor.parse::<u32>().ok()) else { return Ok(path) };
+    let Some(rest) = path.strip_prefix("/v") else {
+        return Ok(path);
+    };
+    let Some((version, _)) = rest.split_once('/') else {
+        return Ok(path);
+    };
+    let Some(minor) = version
+        .strip_prefix("1.")
+        .and_then(|minor| minor.parse::<u32>().ok())
+    else {
+        return Ok(path);
+    };
     let number = |text: &str| text.trim_start_matches("1.").parse::<u32>().unwrap_or(0);
     if minor > number(API_VERSION) {
-        return Err(Refusal::bad(format!("client version {version} is too new. Maximum supported API version is {API_VERSION}")));
+        return Err(Refusal::bad(format!(
+            "client version {version} is too new. Maximum supported API version is {API_VERSION}"
+        )));
     }
     if minor < number(API_VERSION_MIN) {
         return Err(Refusal::bad(format!(
@@ -117,7 +196,17 @@ mod tests {
         assert_eq!(unversioned("/v1.43/info").expect("known"), "/info");
         assert_eq!(unversioned("/version").expect("no version"), "/version");
         assert_eq!(unversioned("/_ping").expect("no version"), "/_ping");
-        assert!(unversioned("/v1.99/info").expect_err("new").message.contains("too new"));
-        assert!(unversioned("/v1.12/info").expect_err("old").message.contains("too old"));
+        assert!(
+            unversioned("/v1.99/info")
+                .expect_err("new")
+                .message
+                .contains("too new")
+        );
+        assert!(
+            unversioned("/v1.12/info")
+                .expect_err("old")
+                .message
+                .contains("too old")
+        );
     }
 }

@@ -27,14 +27,22 @@ impl Runner for BuildRunner {
     async fn run(&self, step: RunStep, output: mpsc::Sender<Bytes>) -> Result<i32, RunError> {
         let id = format!("build-{}", &names::id()[..24]);
         // a step whose build is given up is dropped here: what it made must go all the same
-        let guard = Guard { docker: self.docker.clone(), id: id.clone() };
+        let guard = Guard {
+            docker: self.docker.clone(),
+            id: id.clone(),
+        };
         let outcome = execute(&self.docker, &id, step, output).await;
         guard.finish().await;
         outcome
     }
 }
 
-async fn execute(docker: &Docker, id: &str, step: RunStep, output: mpsc::Sender<Bytes>) -> Result<i32, RunError> {
+async fn execute(
+    docker: &Docker,
+    id: &str,
+    step: RunStep,
+    output: mpsc::Sender<Bytes>,
+) -> Result<i32, RunError> {
     let (engine, network) = (&docker.inner.engine, &docker.inner.network);
     let failed = |error: &dyn std::fmt::Display| RunError(error.to_string());
     let labels = [(BUILD.0.to_owned(), BUILD.1.to_owned())];
@@ -47,12 +55,25 @@ async fn execute(docker: &Docker, id: &str, step: RunStep, output: mpsc::Sender<
         resolv_conf: network.resolv_conf(None),
         ..SandboxSpec::default()
     };
-    engine.create_sandbox(sandbox).await.map_err(|e| failed(&e))?;
+    engine
+        .create_sandbox(sandbox)
+        .await
+        .map_err(|e| failed(&e))?;
     let started = engine.start_sandbox(id).await.map_err(|e| failed(&e))?;
     if let Some(namespace) = started.netns {
-        let address = network.attach(&namespace, id).await.map_err(|e| failed(&e))?.address;
-        let update = SandboxUpdate { hosts: Some(format!("{hosts}{address}\t{id}\n")), ..SandboxUpdate::default() };
-        engine.update_sandbox(id, update).await.map_err(|e| failed(&e))?;
+        let address = network
+            .attach(&namespace, id)
+            .await
+            .map_err(|e| failed(&e))?
+            .address;
+        let update = SandboxUpdate {
+            hosts: Some(format!("{hosts}{address}\t{id}\n")),
+            ..SandboxUpdate::default()
+        };
+        engine
+            .update_sandbox(id, update)
+            .await
+            .map_err(|e| failed(&e))?;
     }
     let container = ContainerSpec {
         id: id.to_owned(),
@@ -65,10 +86,17 @@ async fn execute(docker: &Docker, id: &str, step: RunStep, output: mpsc::Sender<
         cwd: step.cwd,
         user: step.user,
         mounts: step.mounts,
-        log: LogConfig { path: docker.inner.logs.join(format!("{id}.log")), max_bytes: 1 << 20, max_files: 1 },
+        log: LogConfig {
+            path: docker.inner.logs.join(format!("{id}.log")),
+            max_bytes: 1 << 20,
+            max_files: 1,
+        },
         ..ContainerSpec::default()
     };
-    engine.create_container(container).await.map_err(|e| failed(&e))?;
+    engine
+        .create_container(container)
+        .await
+        .map_err(|e| failed(&e))?;
     let mut process = engine.attach(id, false).await.map_err(|e| failed(&e))?;
     engine.start_container(id).await.map_err(|e| failed(&e))?;
     while let Some(chunk) = process.output.recv().await {

@@ -12,8 +12,14 @@ pub fn ping() -> Answer {
     let mut response = http::Response::new(full("OK"));
     let headers = response.headers_mut();
     headers.insert("builder-version", http::HeaderValue::from_static("1"));
-    headers.insert("cache-control", http::HeaderValue::from_static("no-cache, no-store, must-revalidate"));
-    headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        "cache-control",
+        http::HeaderValue::from_static("no-cache, no-store, must-revalidate"),
+    );
+    headers.insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     Ok(response)
 }
 
@@ -26,7 +32,9 @@ fn architecture() -> &'static str {
 }
 
 fn kernel() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()).unwrap_or_default()
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
 }
 
 pub fn version() -> Answer {
@@ -42,7 +50,10 @@ pub async fn info(docker: &Docker) -> Answer {
     let all = containers::all(docker).await;
     let running = all.iter().filter(|c| c.running()).count();
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    let memory = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     json_of(&json!({
         "ID": docker.inner.network.config().instance, "Name": std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim(),
         "Containers": all.len(), "ContainersRunning": running, "ContainersPaused": 0, "ContainersStopped": all.len() - running,
@@ -67,13 +78,41 @@ pub async fn usage(docker: &Docker) -> Answer {
         .iter()
         .map(|image| json!({ "Id": image.id, "RepoTags": image.tags, "Created": image.created.as_second(), "Size": image.size_bytes, "SharedSize": 0, "Containers": 0 }))
         .collect();
-    let used = tokio::task::spawn_blocking(move || images.usage()).await?;
-    json_of(&json!({ "LayersSize": used.layers_bytes, "Images": list, "Containers": [], "Volumes": [], "BuildCache": [] }))
+    let used = tokio::task::spawn_blocking({
+        let images = images.clone();
+        move || images.usage()
+    })
+    .await?;
+    let mut rows = Vec::new();
+    for container in containers::all(docker).await {
+        let (images, id) = (images.clone(), container.id().to_owned());
+        let size = tokio::task::spawn_blocking(move || images.snapshot_size(&id))
+            .await?
+            .unwrap_or(0);
+        rows.push(json!({
+            "Id": container.id(), "Names": [format!("/{}", container.record.name)], "Image": container.record.image, "ImageID": container.record.image_id,
+            "Created": container.status.created_at.as_second(), "State": container.state(), "SizeRw": size, "SizeRootFs": size, "Mounts": [],
+        }));
+    }
+    json_of(
+        &json!({ "LayersSize": used.layers_bytes, "Images": list, "Containers": rows, "Volumes": [], "BuildCache": [] }),
+    )
 }
 
 /// Events of containers, from now on.
 pub fn events(docker: &Docker, query: &Query) -> Answer {
     let filters = query.filters()?;
+    // a time of the past ends the stream at once: what has happened is not kept
+    let until = query.get("until").map(|text| {
+        let seconds = text
+            .split('.')
+            .next()
+            .and_then(|seconds| seconds.parse::<i64>().ok());
+        let left = seconds.map_or(0, |at| {
+            at.saturating_sub(jiff::Timestamp::now().as_second())
+        });
+        std::time::Duration::from_secs(u64::try_from(left).unwrap_or(0))
+    });
     let docker = docker.clone();
     let receiver = docker.inner.engine.events();
     let lines = BroadcastStream::new(receiver).filter_map(move |event| {
@@ -104,7 +143,13 @@ pub fn events(docker: &Docker, query: &Query) -> Answer {
             })))
         }
     });
-    stream("application/json", lines)
+    match until {
+        None => stream("application/json", lines),
+        Some(wait) => stream(
+            "application/json",
+            lines.take_until(tokio::time::sleep(wait)),
+        ),
+    }
 }
 
 fn all_networks(docker: &Docker) -> Vec<Value> {
@@ -117,7 +162,11 @@ fn all_networks(docker: &Docker) -> Vec<Value> {
         })
     };
     let subnet = json!([{ "Subnet": config.pod_cidr.to_string(), "Gateway": docker.inner.network.gateway().to_string() }]);
-    vec![network("bridge", "bridge", subnet), network("host", "host", json!([])), network("none", "null", json!([]))]
+    vec![
+        network("bridge", "bridge", subnet),
+        network("host", "host", json!([])),
+        network("none", "null", json!([])),
+    ]
 }
 
 pub fn networks(docker: &Docker) -> Answer {
@@ -125,12 +174,10 @@ pub fn networks(docker: &Docker) -> Answer {
 }
 
 pub fn network(docker: &Docker, name: &str) -> Answer {
-    let found = all_networks(docker).into_iter().find(|network| network["Name"] == name || network["Id"] == name);
+    let found = all_networks(docker)
+        .into_iter()
+        .find(|network| network["Name"] == name || network["Id"] == name);
     json_of(&found.ok_or_else(|| Refusal::not_found(format!("network {name} not found")))?)
-}
-
-pub fn volumes() -> Answer {
-    json_of(&json!({ "Volumes": [], "Warnings": null }))
 }
 
 pub fn auth() -> Answer {

@@ -90,6 +90,10 @@ impl Layout {
     pub fn empty(&self) -> PathBuf {
         self.run.join("empty")
     }
+    /// Compiled seccomp filters.
+    pub fn filters(&self) -> PathBuf {
+        self.run.join("filters")
+    }
     /// What the containers of a sandbox share as `/dev/shm`.
     pub fn shared_memory(&self, sandbox: &str) -> PathBuf {
         self.run.join("shm").join(sandbox)
@@ -124,6 +128,17 @@ pub fn save<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
     let bytes = serde_json::to_vec(value)
         .map_err(|error| Error::io("encode", path, io::Error::other(error)))?;
     write_durably(path, &bytes).map_err(|error| Error::io("write", path, error))
+}
+
+/// Replaces `path` for as long as this boot lasts: readers see the old or the new one, but a machine that loses power may leave
+/// either, or a damaged one. For what no longer matters after a reboot.
+pub fn save_for_this_boot<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
+    let bytes = serde_json::to_vec(value)
+        .map_err(|error| Error::io("encode", path, io::Error::other(error)))?;
+    let temporary = path.with_extension("new");
+    fs::write(&temporary, bytes)
+        .and_then(|()| fs::rename(&temporary, path))
+        .map_err(|error| Error::io("write", path, error))
 }
 
 /// Reads a record; `None` when there is none.

@@ -3,7 +3,8 @@
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::process::Output;
-use crate::spec::{ContainerSpec, Mount, SandboxNetwork, SandboxSpec, SandboxUpdate};
+use crate::spec::{ContainerSpec, SandboxNetwork, SandboxSpec, SandboxUpdate};
+pub use crate::spec::{Mount, MountKind};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;

@@ -136,10 +136,7 @@ mod tests {
                 .write(true)
                 .truncate(true)
                 .open(program.path());
-            assert!(
-                truncated.is_err(),
-                "{way}"
-            );
+            assert!(truncated.is_err(), "{way}");
             // The file that replaces it is another one.
             fs::remove_file(&path).expect("remove");
             fs::copy("/bin/false", &path).expect("replace");

@@ -316,6 +316,26 @@ pub fn set_no_new_privileges() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
 }
 
+/// Loads a seccomp filter, as many whole instructions as `program` holds (seccomp(2)).
+pub fn load_filter(program: &[u8]) -> io::Result<()> {
+    let length = u16::try_from(program.len() / mem::size_of::<libc::sock_filter>())
+        .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let program = libc::sock_fprog {
+        len: length,
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: the kernel copies `len` instructions, which is what the slice holds, and writes nothing.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const program,
+        )
+    };
+    check(result as libc::c_int).map(drop)
+}
+
 /// Gives up a capability for this process and all its descendants.
 pub fn drop_bounding(capability: u32) -> io::Result<()> {
     // SAFETY: takes no pointers.

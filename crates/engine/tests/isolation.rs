@@ -253,3 +253,41 @@ fn devices_are_refused_by_the_cgroup() {
         );
     });
 }
+
+#[test]
+fn shared_memory_is_the_sandboxs() {
+    World::run(async |world| {
+        world.sandbox("plim-s").await;
+        let say = |argv: &[&str], id: &str| world.spec("plim-s", id, argv);
+        let (exit, output) = world
+            .run(say(
+                &[
+                    "sh",
+                    "-c",
+                    "echo told > /dev/shm/x; chmod 600 /dev/shm/x; stat -c %a /dev/shm",
+                ],
+                "plim-a",
+            ))
+            .await;
+        assert_eq!((exit.code, output.as_str()), (0, "1777\n"));
+        // Also after the one that wrote it has ended.
+        let (_, output) = world.run(say(&["cat", "/dev/shm/x"], "plim-b")).await;
+        assert_eq!(output, "told\n");
+        let (_, output) = world
+            .run(say(&["grep", " /dev/shm ", "/proc/mounts"], "plim-c"))
+            .await;
+        for word in ["nosuid", "nodev", "noexec", "size=65536k"] {
+            assert!(output.contains(word), "{output}");
+        }
+        let (exit, _) = world.script("plim-other", "cat /dev/shm/x").await;
+        assert_eq!(exit.code, 1, "another sandbox has its own");
+        let mounted = || {
+            std::fs::read_to_string("/proc/self/mountinfo")
+                .expect("mounts")
+                .contains(&world.config.run.join("shm/plim-s").display().to_string())
+        };
+        assert!(mounted());
+        world.engine.stop_sandbox("plim-s").await.expect("stop");
+        assert!(!mounted());
+    });
+}

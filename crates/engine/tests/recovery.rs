@@ -87,6 +87,64 @@ fn a_new_engine_finds_what_runs_and_what_ended_meanwhile() {
 }
 
 #[test]
+fn an_upgrade_leaves_what_runs_with_the_program_that_it_has() {
+    World::run(async |world| {
+        let common::Session {
+            engine,
+            config,
+            dir,
+        } = world;
+        drop(engine);
+        let program = dir.join("bin/program");
+        let install = |from: &std::path::Path| {
+            fs::create_dir_all(dir.join("bin")).expect("mkdir");
+            fs::copy(from, dir.join("bin/new")).expect("copy");
+            fs::rename(dir.join("bin/new"), &program).expect("rename");
+        };
+        install(config.supervisor[0].as_ref());
+        let config = Config {
+            supervisor: vec![program.clone().into(), "supervise".into()],
+            ..config
+        };
+        let engine = Engine::open(config.clone()).await.expect("open");
+        let world = common::Session {
+            engine,
+            config: config.clone(),
+            dir: dir.clone(),
+        };
+        let sandbox = world.sandbox("plim-s").await;
+        world
+            .start(world.spec("plim-s", "plim-a", &["sleep", "1000"]))
+            .await;
+        // Something else under the name: neither the daemon that runs nor the one that follows may mix it in.
+        install("/bin/false".as_ref());
+        world.sandbox("plim-t").await;
+        let (exit, output) = world
+            .run(world.spec("plim-t", "plim-b", &["echo", "old"]))
+            .await;
+        assert_eq!((exit.code, output.as_str()), (0, "old\n"));
+        drop(world);
+        install(env!("CARGO_BIN_EXE_engine-supervisor").as_ref());
+        let engine = Engine::open(config.clone()).await.expect("open again");
+        let world = common::Session {
+            engine,
+            config,
+            dir: dir.clone(),
+        };
+        let status = world.engine.sandbox("plim-s").await.expect("known");
+        assert_eq!(status.supervisor_pid, sandbox.supervisor_pid);
+        let run = ExecSpec {
+            argv: vec!["true".into()],
+            ..ExecSpec::default()
+        };
+        let process = world.engine.exec("plim-a", run).await.expect("exec");
+        assert_eq!(process.wait().await.expect("wait").code, 0);
+        let (exit, _) = world.run(world.spec("plim-s", "plim-c", &["true"])).await;
+        assert_eq!(exit.code, 0);
+    });
+}
+
+#[test]
 fn a_killed_supervising_process_takes_its_containers_along() {
     World::run(async |world| {
         let sandbox = world.sandbox("plim-s").await;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::runner::Runner;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -26,6 +27,11 @@ pub struct Options {
     pub cache_entries: usize,
     /// Registries (host or host:port) to be spoken to without TLS, besides loopback ones.
     pub plain_http: Vec<String>,
+    /// Directory with a directory per registry (host or host:port) whose `*.crt` files are certificate authorities to be
+    /// trusted there besides the system's, as Docker has them.
+    pub certificates: PathBuf,
+    /// How long a registry may stay silent.
+    pub timeout: Duration,
 }
 
 impl Default for Options {
@@ -35,6 +41,8 @@ impl Default for Options {
             parallel_layers: 3,
             cache_entries: 2000,
             plain_http: Vec::new(),
+            certificates: PathBuf::from("/etc/docker/certs.d"),
+            timeout: Duration::from_secs(60),
         }
     }
 }
@@ -49,7 +57,8 @@ impl Images {
     /// Opens or creates the directory, removes what a crash left half done, and holds a lock on it until dropped.
     ///
     /// # Errors
-    /// [`Error::Locked`] when another process has it, [`Error::NewerFormat`], [`Error::Malformed`] for a damaged index.
+    /// [`Error::Locked`] when another process has it and still does two seconds later, [`Error::NewerFormat`],
+    /// [`Error::Malformed`] for a damaged index.
     pub fn open(root: impl Into<PathBuf>, options: Options) -> Result<Images, Error> {
         Ok(Images {
             store: Arc::new(Store::open(root.into(), options)?),

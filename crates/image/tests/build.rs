@@ -568,3 +568,36 @@ async fn entrypoint_of_a_later_stage_drops_the_earlier_command() {
         Some(&["c".to_owned()][..])
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heredocs_run_wherever_they_stand() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    home.base().await;
+    let dockerfile = "FROM plim-base\nENV a=value\nRUN cat <<EOF > /one && echo done\nx $a\nRUN false\nEOF\n\
+        RUN cat <<'A' - 3<<-B > /two < /one\n$a\nA\n\tb\n\tB\n\
+        RUN <<EOF | cat > /three\nnever seen\nEOF\nRUN \\\n  cat \\\n  <<EOF \\\n  # comment\n  > /four\nfour\nEOF\n\
+        COPY <<F <<G /files/\nRUN <<H\nF\nG!\nG\nCMD x\n";
+    let built = home.build(&[("Dockerfile", dockerfile)]).await;
+    let image = built.image();
+    assert_eq!(built.output(), "done\n");
+    for (path, content) in [
+        ("one", "x value\nRUN false\n"),
+        ("two", "x value\nRUN false\n"),
+        ("three", ""),
+        ("four", "four\n"),
+        ("files/F", "RUN <<H\n"),
+        ("files/G", "G!\n"),
+    ] {
+        assert_eq!(home.read(image, path).as_deref(), Some(content), "{path}");
+    }
+    let broken = home
+        .build(&[("Dockerfile", "FROM plim-base\nRUN cat <<EOF > /x\nx\n")])
+        .await;
+    assert_eq!(
+        broken.error(),
+        "dockerfile parse error on line 2, column 9: unterminated heredoc: no line \"EOF\" ends it"
+    );
+}

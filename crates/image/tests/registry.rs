@@ -3,80 +3,12 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
+use common::debian::Registry;
 use common::{Home, archive, file, import, is_root};
 use image::{Auth, Error, Image, Platform, PullEvent, silent};
 use tokio::sync::mpsc;
-
-struct Registry {
-    child: Child,
-    port: u16,
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Registry {
-    /// Starts one on a free loopback port; `None`, loudly, where it is not installed.
-    fn start(home: &Home, auth: bool) -> Option<Registry> {
-        let missing = ["docker-registry", "skopeo"]
-            .into_iter()
-            .find(|p| !Path::new("/usr/bin").join(p).exists());
-        if let Some(missing) = missing {
-            eprintln!("SKIPPED: {missing} is not installed");
-            return None;
-        }
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let data = home.path("registry");
-        let mut config = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:{port}\n",
-            data.display()
-        );
-        if auth {
-            // user:secret in bcrypt
-            let hash = "user:$2y$05$6X8gVDBVQm.Wb0VcnCHQ9OSf5d1HqiBHGJ.CPGhqJZMvEBtTxJH9u\n";
-            std::fs::write(home.path("htpasswd"), hash).unwrap();
-            config.push_str(&format!(
-                "auth:\n  htpasswd:\n    realm: plim\n    path: {}\n",
-                home.path("htpasswd").display()
-            ));
-        }
-        let path = home.path("registry.yml");
-        std::fs::write(&path, config).unwrap();
-        let mut command = Command::new("docker-registry");
-        let child = command
-            .args(["serve", path.to_str().unwrap()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut registry = Registry { child, port };
-        for _ in 0..500 {
-            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Some(registry);
-            }
-            assert!(
-                registry.child.try_wait().unwrap().is_none(),
-                "the registry ended"
-            );
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        panic!("the registry does not listen");
-    }
-
-    fn name(&self, path: &str) -> String {
-        format!("127.0.0.1:{}/{path}", self.port)
-    }
-}
 
 fn skopeo(args: &[&str]) {
     let output = Command::new("skopeo")
@@ -135,7 +67,7 @@ async fn what_skopeo_pushed_is_pulled() {
         return;
     }
     let home = Home::new();
-    let Some(registry) = Registry::start(&home, false) else {
+    let Some(registry) = Registry::start(&home, false, None) else {
         return;
     };
     let original = two_layers(&home).await;
@@ -161,7 +93,7 @@ async fn what_skopeo_pushed_is_pulled() {
     let pulled = pulled.unwrap();
     look(&fresh, &pulled);
     assert_eq!(pulled.layers(), original.layers());
-    assert_eq!(pulled.tags, [name.clone()]);
+    assert_eq!(pulled.tags, std::slice::from_ref(&name));
     assert!(!pulled.local, "a pulled tag is resolved again");
     assert_eq!(
         events
@@ -203,7 +135,7 @@ async fn what_we_push_skopeo_and_we_read() {
         return;
     }
     let home = Home::new();
-    let Some(registry) = Registry::start(&home, false) else {
+    let Some(registry) = Registry::start(&home, false, None) else {
         return;
     };
     two_layers(&home).await;
@@ -244,7 +176,7 @@ async fn failures_have_names() {
         return;
     }
     let home = Home::new();
-    let Some(registry) = Registry::start(&home, true) else {
+    let Some(registry) = Registry::start(&home, true, None) else {
         return;
     };
     let name = registry.name("private");
@@ -274,7 +206,7 @@ async fn altered_layers_are_refused() {
         return;
     }
     let home = Home::new();
-    let Some(registry) = Registry::start(&home, false) else {
+    let Some(registry) = Registry::start(&home, false, None) else {
         return;
     };
     two_layers(&home).await;
@@ -313,7 +245,7 @@ async fn platforms_are_selected_from_an_index() {
         return;
     }
     let home = Home::new();
-    let Some(registry) = Registry::start(&home, false) else {
+    let Some(registry) = Registry::start(&home, false, None) else {
         return;
     };
     two_layers(&home).await;

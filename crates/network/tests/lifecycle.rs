@@ -237,8 +237,7 @@ fn what_is_in_the_way_is_named() {
     machine.run(move || async move {
         let error = Network::open_with(config.clone(), options.clone())
             .await
-            .err()
-            .expect("refused");
+            .expect_err("refused");
         assert!(matches!(error, Error::Foreign { .. }), "{error}");
         assert!(error.to_string().contains("plim-000001"), "{error}");
 
@@ -247,8 +246,7 @@ fn what_is_in_the_way_is_named() {
         overlapping.dns_ip = Ipv4Addr::new(10, 64, 0, 10);
         let error = Network::open_with(overlapping, options.clone())
             .await
-            .err()
-            .expect("refused");
+            .expect_err("refused");
         assert!(error.to_string().contains("overlap"), "{error}");
 
         let mut other = config;
@@ -258,8 +256,7 @@ fn what_is_in_the_way_is_named() {
         std::fs::write(other.state_dir.join("leases.json"), "{\"by_id\": 7").unwrap();
         let error = Network::open_with(other.clone(), options.clone())
             .await
-            .err()
-            .expect("refused");
+            .expect_err("refused");
         assert!(matches!(error, Error::Corrupt { .. }), "{error}");
         // What cannot be opened can still be removed.
         Network::purge_closed(&other, &options)

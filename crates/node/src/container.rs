@@ -21,6 +21,7 @@ pub mod label {
     pub const IMAGE_ID: &str = "plimsoll.dev/image-id";
 }
 
+const ID_BYTES_MAX: usize = 80;
 const LOG_BYTES_MAX: u64 = 10 << 20;
 const LOG_FILES_MAX: u32 = 5;
 
@@ -42,7 +43,41 @@ pub fn pod_labels(pod: &Pod) -> BTreeMap<String, String> {
 pub fn log_directory(logs: &Path, pod: &Pod) -> PathBuf {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let metadata = &pod.metadata;
-    logs.join(format!("{}_{}_{}", text(&metadata.namespace), text(&metadata.name), text(&metadata.uid)))
+    logs.join(format!(
+        "{}_{}_{}",
+        text(&metadata.namespace),
+        text(&metadata.name),
+        text(&metadata.uid)
+    ))
+}
+
+/// Removes the log of one attempt, and what it was rotated to.
+pub fn remove_log(path: &Path) {
+    let _ = std::fs::remove_file(path);
+    for number in 1..LOG_FILES_MAX {
+        let mut rotated = path.as_os_str().to_owned();
+        rotated.push(format!(".{number}"));
+        let _ = std::fs::remove_file(rotated);
+    }
+}
+
+/// An init container that keeps running beside the others.
+pub fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// The engine's name of one attempt; it allows 80 bytes, so a long name is cut and told apart by a hash.
+pub fn attempt_id(uid: &str, name: &str, restarts: i32) -> String {
+    let id = format!("{name}-{restarts}-{uid}");
+    if id.len() <= ID_BYTES_MAX {
+        return id;
+    }
+    // FNV-1a: the same in every build, which a restart of the daemon relies on
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let short: String = name.chars().take(10).collect();
+    format!("{short}-{hash:016x}-{restarts}-{uid}")
 }
 
 /// What is known beside pod and container when one attempt is started.
@@ -56,6 +91,7 @@ pub struct Attempt<'a> {
     pub environment: Vec<(String, String)>,
     pub argv: Vec<String>,
     pub mounts: Vec<Mount>,
+    pub annotations: BTreeMap<String, String>,
     pub logs: PathBuf,
     pub memory_capacity_bytes: u64,
 }
@@ -68,7 +104,10 @@ pub fn spec(pod: &Pod, container: &Container, attempt: Attempt) -> ContainerSpec
     let config = &attempt.image.config;
 
     let mut env: BTreeMap<String, String> = BTreeMap::new();
-    env.insert("PATH".into(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
+    env.insert(
+        "PATH".into(),
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
+    );
     env.insert("HOSTNAME".into(), hostname(pod));
     for variable in &config.env {
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
@@ -86,7 +125,10 @@ pub fn spec(pod: &Pod, container: &Container, attempt: Attempt) -> ContainerSpec
         (None, None) => config.user.clone(),
     };
     let privileged = own.privileged.unwrap_or(false);
-    let profile = own.seccomp_profile.as_ref().or(shared.seccomp_profile.as_ref());
+    let profile = own
+        .seccomp_profile
+        .as_ref()
+        .or(shared.seccomp_profile.as_ref());
     let capabilities = own.capabilities.clone().unwrap_or_default();
 
     let mut labels = pod_labels(pod);
@@ -100,14 +142,24 @@ pub fn spec(pod: &Pod, container: &Container, attempt: Attempt) -> ContainerSpec
         sandbox: attempt.sandbox,
         name: container.name.clone(),
         labels,
+        annotations: attempt.annotations,
         rootfs: attempt.rootfs,
         argv: attempt.argv,
-        env: env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+        env: env
+            .into_iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect(),
         cwd: container
             .working_dir
             .clone()
             .filter(|dir| !dir.is_empty())
-            .unwrap_or_else(|| if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() }),
+            .unwrap_or_else(|| {
+                if config.working_dir.is_empty() {
+                    "/".into()
+                } else {
+                    config.working_dir.clone()
+                }
+            }),
         user,
         tty: container.tty.unwrap_or(false),
         stdin: container.stdin.unwrap_or(false),
@@ -121,21 +173,54 @@ pub fn spec(pod: &Pod, container: &Container, attempt: Attempt) -> ContainerSpec
             read_only_root: own.read_only_root_filesystem.unwrap_or(false),
             no_new_privileges: own.allow_privilege_escalation == Some(false),
             seccomp_unconfined: privileged || profile.is_some_and(|p| p.type_ == "Unconfined"),
-            run_as_non_root: own.run_as_non_root.or(shared.run_as_non_root).unwrap_or(false),
-            ..Security::default()
+            run_as_non_root: own
+                .run_as_non_root
+                .or(shared.run_as_non_root)
+                .unwrap_or(false),
+            supplementary_groups: shared
+                .fs_group
+                .into_iter()
+                .chain(shared.supplemental_groups.into_iter().flatten())
+                .filter_map(|group| u32::try_from(group).ok())
+                .collect(),
+            sysctls: shared
+                .sysctls
+                .into_iter()
+                .flatten()
+                .map(|sysctl| (sysctl.name, sysctl.value))
+                .collect(),
         },
         log: LogConfig {
-            path: attempt.logs.join(&container.name).join(format!("{}.log", attempt.restarts)),
+            path: attempt
+                .logs
+                .join(&container.name)
+                .join(format!("{}.log", attempt.restarts)),
             max_bytes: LOG_BYTES_MAX,
             max_files: LOG_FILES_MAX,
         },
-        oom_score_adj: resources::oom_score_adj(&pod_spec, container, attempt.memory_capacity_bytes),
+        oom_score_adj: resources::oom_score_adj(
+            &pod_spec,
+            container,
+            attempt.memory_capacity_bytes,
+        ),
         ..ContainerSpec::default()
     }
 }
 
+/// Whether the pod shares this machine's network.
+pub fn host_network(pod: &Pod) -> bool {
+    pod.spec
+        .as_ref()
+        .is_some_and(|spec| spec.host_network == Some(true))
+}
+
 /// The name that the pod's processes see; the kernel allows 64 bytes, DNS labels 63.
 pub fn hostname(pod: &Pod) -> String {
+    if host_network(pod)
+        && let Ok(name) = std::fs::read_to_string("/proc/sys/kernel/hostname")
+    {
+        return name.trim().to_owned();
+    }
     let name = pod
         .spec
         .as_ref()
@@ -143,7 +228,11 @@ pub fn hostname(pod: &Pod) -> String {
         .filter(|name| !name.is_empty())
         .or_else(|| pod.metadata.name.clone())
         .unwrap_or_default();
-    name.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned()
+    name.chars()
+        .take(63)
+        .collect::<String>()
+        .trim_end_matches(['-', '.'])
+        .to_owned()
 }
 
 /// /etc/hosts of the pod.
@@ -153,11 +242,14 @@ pub fn hosts(pod: &Pod, ip: Option<&str>, cluster_domain: &str) -> String {
     );
     let spec = pod.spec.clone().unwrap_or_default();
     let name = hostname(pod);
-    if let Some(ip) = ip {
+    if host_network(pod) {
+        text = std::fs::read_to_string("/etc/hosts").unwrap_or(text);
+    } else if let Some(ip) = ip {
         match spec.subdomain.filter(|s| !s.is_empty()) {
             Some(subdomain) => {
                 let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-                text += &format!("{ip}\t{name}.{subdomain}.{namespace}.svc.{cluster_domain}\t{name}\n");
+                text +=
+                    &format!("{ip}\t{name}.{subdomain}.{namespace}.svc.{cluster_domain}\t{name}\n");
             }
             None => text += &format!("{ip}\t{name}\n"),
         }
@@ -166,8 +258,113 @@ pub fn hosts(pod: &Pod, ip: Option<&str>, cluster_domain: &str) -> String {
     if !aliases.is_empty() {
         text += "\n# Entries added by HostAliases.\n";
         for alias in aliases {
-            text += &format!("{}\t{}\n", alias.ip, alias.hostnames.unwrap_or_default().join("\t"));
+            text += &format!(
+                "{}\t{}\n",
+                alias.ip,
+                alias.hostnames.unwrap_or_default().join("\t")
+            );
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_attempts_fit_and_differ() {
+        let uid = "01234567-89ab-cdef-0123-456789abcdef";
+        assert_eq!(attempt_id(uid, "web", 3), format!("web-3-{uid}"));
+        let (a, b) = (
+            attempt_id(uid, &format!("{}a", "x".repeat(62)), 2_000_000_000),
+            attempt_id(uid, &format!("{}b", "x".repeat(62)), 2_000_000_000),
+        );
+        assert!(a.len() <= 80 && b.len() <= 80 && a != b, "{a} {b}");
+    }
+
+    #[test]
+    fn users_groups_and_rights() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": { "name": "p", "uid": "u" },
+            "spec": {
+                "securityContext": { "runAsUser": 1, "fsGroup": 7, "supplementalGroups": [8], "runAsNonRoot": true },
+                "containers": [
+                    { "name": "a", "securityContext": { "runAsUser": 2, "runAsGroup": 3, "readOnlyRootFilesystem": true,
+                        "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"], "add": ["NET_BIND_SERVICE"] } } },
+                    { "name": "b", "workingDir": "", "env": [] } ] } }))
+        .expect("pod");
+        let config = image::ImageConfig {
+            user: "root".into(),
+            working_dir: "/srv".into(),
+            env: vec!["A=1".into(), "B".into()],
+            ..Default::default()
+        };
+        let image = image::Image {
+            id: "sha256:1".into(),
+            tags: Vec::new(),
+            digests: Vec::new(),
+            config,
+            architecture: "amd64".into(),
+            file: Default::default(),
+            os: "linux".into(),
+            created: jiff::Timestamp::UNIX_EPOCH,
+            size_bytes: 0,
+            local: true,
+        };
+        let of = |index: usize| {
+            let container = &pod.spec.as_ref().expect("spec").containers[index];
+            spec(
+                &pod,
+                container,
+                Attempt {
+                    id: "x".into(),
+                    sandbox: "u".into(),
+                    restarts: 1,
+                    crashes: 0,
+                    rootfs: "/r".into(),
+                    image: &image,
+                    environment: vec![("A".into(), "2".into())],
+                    argv: vec!["true".into()],
+                    mounts: Vec::new(),
+                    annotations: BTreeMap::new(),
+                    logs: "/logs".into(),
+                    memory_capacity_bytes: 1 << 30,
+                },
+            )
+        };
+        let a = of(0);
+        assert_eq!((a.user.as_str(), a.cwd.as_str()), ("2:3", "/srv"));
+        assert_eq!(a.security.supplementary_groups, [7, 8]);
+        assert!(
+            a.security.read_only_root && a.security.no_new_privileges && a.security.run_as_non_root
+        );
+        assert_eq!(
+            (a.security.capabilities_drop, a.security.capabilities_add),
+            (vec!["ALL".to_owned()], vec!["NET_BIND_SERVICE".to_owned()])
+        );
+        assert!(
+            a.env.contains(&"A=2".to_owned())
+                && a.env.contains(&"B=".to_owned())
+                && a.env.contains(&"HOSTNAME=p".to_owned())
+        );
+        assert_eq!(a.log.path, Path::new("/logs/a/1.log"));
+        assert_eq!(of(1).user, "1", "the pod's");
+    }
+
+    #[test]
+    fn hosts_of_a_pod() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({ "metadata": { "name": "db-0", "namespace": "shop" },
+            "spec": { "containers": [], "subdomain": "db", "hostAliases": [{ "ip": "1.2.3.4", "hostnames": ["a", "b"] }] } })).expect("pod");
+        let text = hosts(&pod, Some("10.0.0.2"), "cluster.local");
+        assert!(
+            text.contains("10.0.0.2\tdb-0.db.shop.svc.cluster.local\tdb-0\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"),
+            "{text}"
+        );
+        assert_eq!(hostname(&Pod { spec: None, ..pod }), "db-0");
+    }
 }

@@ -44,18 +44,40 @@ impl Recorder {
     }
 
     /// `Normal` event about a pod, or about one container of it.
-    pub fn normal(&self, pod: &Pod, container: Option<&str>, reason: &str, message: impl Into<String>) {
+    pub fn normal(
+        &self,
+        pod: &Pod,
+        container: Option<&str>,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
         self.note(pod, container, "Normal", reason, message.into());
     }
 
     /// `Warning` event about a pod, or about one container of it.
-    pub fn warning(&self, pod: &Pod, container: Option<&str>, reason: &str, message: impl Into<String>) {
+    pub fn warning(
+        &self,
+        pod: &Pod,
+        container: Option<&str>,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
         self.note(pod, container, "Warning", reason, message.into());
     }
 
-    fn note(&self, pod: &Pod, container: Option<&str>, kind: &'static str, reason: &str, mut message: String) {
+    fn note(
+        &self,
+        pod: &Pod,
+        container: Option<&str>,
+        kind: &'static str,
+        reason: &str,
+        mut message: String,
+    ) {
         if message.len() > 1024 {
-            let cut = (0..=1021).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+            let cut = (0..=1021)
+                .rev()
+                .find(|at| message.is_char_boundary(*at))
+                .unwrap_or(0);
             message.truncate(cut);
             message.push_str("...");
         }
@@ -68,7 +90,13 @@ impl Recorder {
             resource_version: pod.metadata.resource_version.clone(),
             field_path: container.map(|name| format!("spec.containers{{{name}}}")),
         };
-        let note = Note { about, kind, reason: reason.to_owned(), message, at: Timestamp::now() };
+        let note = Note {
+            about,
+            kind,
+            reason: reason.to_owned(),
+            message,
+            at: Timestamp::now(),
+        };
         if self.queue.try_send(Arc::new(note)).is_err() {
             tracing::debug!(reason, "an event was dropped: the queue is full");
         }
@@ -95,7 +123,10 @@ async fn send(
     if let Some((name, count)) = known.get_mut(&key) {
         *count = count.saturating_add(1);
         let patch = json!({ "count": *count, "lastTimestamp": Time(at) });
-        match events.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        match events
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+        {
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             other => return other.map(drop),
         }
@@ -103,14 +134,25 @@ async fn send(
     if known.len() >= REMEMBERED_MAX {
         known.clear();
     }
-    let name = format!("{}.{:x}", note.about.name.as_deref().unwrap_or("pod"), note.at.as_nanosecond());
+    let name = format!(
+        "{}.{:x}",
+        note.about.name.as_deref().unwrap_or("pod"),
+        note.at.as_nanosecond()
+    );
     let event = Event {
-        metadata: ObjectMeta { name: Some(name.clone()), namespace: Some(namespace), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            namespace: Some(namespace),
+            ..ObjectMeta::default()
+        },
         involved_object: note.about.clone(),
         reason: Some(note.reason.clone()),
         message: Some(note.message.clone()),
         type_: Some(note.kind.to_owned()),
-        source: Some(EventSource { component: Some("kubelet".into()), host: Some(node_name.to_owned()) }),
+        source: Some(EventSource {
+            component: Some("kubelet".into()),
+            host: Some(node_name.to_owned()),
+        }),
         reporting_component: Some("kubelet".into()),
         reporting_instance: Some(node_name.to_owned()),
         first_timestamp: Some(Time(at)),

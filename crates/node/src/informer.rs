@@ -33,13 +33,20 @@ impl Backoff for QuickBackoff {
 }
 
 /// Endless watch events; errors are logged and the watch begins anew.
-pub fn events<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = watcher::Event<K>> + Send
+pub fn events<K>(
+    api: Api<K>,
+    config: watcher::Config,
+) -> impl Stream<Item = watcher::Event<K>> + Send
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    watcher(api, config.any_semantic()).backoff(QuickBackoff::default()).filter_map(async |event| {
-        event.inspect_err(|error| tracing::warn!(%error, "a watch broke; it starts again")).ok()
-    })
+    watcher(api, config.any_semantic())
+        .backoff(QuickBackoff::default())
+        .filter_map(async |event| {
+            event
+                .inspect_err(|error| tracing::warn!(%error, "a watch broke; it starts again"))
+                .ok()
+        })
 }
 
 /// The objects that a stream of events adds up to, by UID.
@@ -51,7 +58,11 @@ pub struct Objects<K> {
 
 impl<K> Default for Objects<K> {
     fn default() -> Self {
-        Self { now: HashMap::new(), incoming: None, complete: false }
+        Self {
+            now: HashMap::new(),
+            incoming: None,
+            complete: false,
+        }
     }
 }
 
@@ -67,7 +78,9 @@ impl<K: Resource> Objects<K> {
             }
             watcher::Event::Init => self.incoming = Some(HashMap::new()),
             watcher::Event::InitApply(object) => {
-                self.incoming.get_or_insert_default().insert(object.uid().unwrap_or_default(), object);
+                self.incoming
+                    .get_or_insert_default()
+                    .insert(object.uid().unwrap_or_default(), object);
             }
             watcher::Event::InitDone => {
                 self.now = self.incoming.take().unwrap_or_default();

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod container;
+mod downward;
+mod ending;
 mod environment;
 mod events;
 mod informer;
@@ -20,6 +22,8 @@ mod status;
 mod streams;
 mod volumes;
 mod worker;
+
+pub use volumes::release_all as release_volumes;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -56,9 +60,15 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the node {name} could not be registered: {source}")]
-    Register { name: String, source: Box<kube::Error> },
+    Register {
+        name: String,
+        source: Box<kube::Error>,
+    },
     #[error("{path} could not be made: {source}", path = path.display())]
-    Directory { path: PathBuf, source: std::io::Error },
+    Directory {
+        path: PathBuf,
+        source: std::io::Error,
+    },
 }
 
 /// Runs until `shutdown`. Pods keep running when it ends.
@@ -75,12 +85,18 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     for path in [&config.logs_dir, &config.state_dir] {
-        std::fs::create_dir_all(path).map_err(|source| Error::Directory { path: path.clone(), source })?;
+        std::fs::create_dir_all(path).map_err(|source| Error::Directory {
+            path: path.clone(),
+            source,
+        })?;
     }
     let capacity = registration::Capacity::read(&config.state_dir);
     let node = registration::register(&client, &config, capacity)
         .await
-        .map_err(|source| Error::Register { name: config.name.clone(), source: Box::new(source) })?;
+        .map_err(|source| Error::Register {
+            name: config.name.clone(),
+            source: Box::new(source),
+        })?;
     let known = services::Known::default();
     let recorder = events::Recorder::start(client.clone(), config.name.clone());
     let shared = Arc::new(worker::Shared {
@@ -97,7 +113,14 @@ pub async fn run(
     });
     let pods = pods::Pods::default();
     tokio::join!(
-        registration::keep(client.clone(), config, capacity, node, images, shutdown.clone()),
+        registration::keep(
+            client.clone(),
+            config,
+            capacity,
+            node,
+            images,
+            shutdown.clone()
+        ),
         services::run(client.clone(), network, known, shutdown.clone()),
         server::serve(listener, shared.clone(), pods.clone(), shutdown.clone()),
         pods::run(client, shared, pods, shutdown.clone()),

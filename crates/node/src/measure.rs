@@ -23,7 +23,9 @@ impl Machine {
     pub fn read() -> Option<Self> {
         Some(Self {
             cpu_seconds: cpu_seconds(&std::fs::read_to_string("/proc/stat").ok()?)?,
-            memory_working_set_bytes: memory_used_bytes(&std::fs::read_to_string("/proc/meminfo").ok()?)?,
+            memory_working_set_bytes: memory_used_bytes(
+                &std::fs::read_to_string("/proc/meminfo").ok()?,
+            )?,
             at: Timestamp::now(),
         })
     }
@@ -31,16 +33,26 @@ impl Machine {
 
 /// Busy time of all cores; the kernel counts in hundredths of a second.
 fn cpu_seconds(stat: &str) -> Option<f64> {
-    let fields: Vec<u64> =
-        stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+    let fields: Vec<u64> = stat
+        .lines()
+        .next()?
+        .strip_prefix("cpu ")?
+        .split_whitespace()
+        .filter_map(|field| field.parse().ok())
+        .collect();
     // user nice system idle iowait irq softirq steal
-    let busy: u64 = [0, 1, 2, 5, 6, 7].iter().filter_map(|index| fields.get(*index)).sum();
+    let busy: u64 = [0, 1, 2, 5, 6, 7]
+        .iter()
+        .filter_map(|index| fields.get(*index))
+        .sum();
     Some(busy as f64 / 100.0)
 }
 
 fn memory_used_bytes(meminfo: &str) -> Option<u64> {
     let field = |name: &str| {
-        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let line = meminfo
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         line.split_whitespace().next()?.parse::<u64>().ok()
     };
     Some(field("MemTotal")?.saturating_sub(field("MemAvailable")?) * 1024)
@@ -67,14 +79,22 @@ pub fn render(samples: &[(ContainerStatus, Stats)], machine: Option<Machine>) ->
     let mut family = |name: &str, kind: &str, help: &str, lines: &[(String, f64, Timestamp)]| {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for (labels, value, at) in lines {
-            let labels = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+            let labels = if labels.is_empty() {
+                String::new()
+            } else {
+                format!("{{{labels}}}")
+            };
             let _ = writeln!(text, "{name}{labels} {value} {}", at.as_millisecond());
         }
     };
     let seconds = |ns: u64| ns as f64 / 1e9;
-    let rows = |value: &dyn Fn(&ContainerStatus, &Stats) -> Option<f64>| -> Vec<(String, f64, Timestamp)> {
-        samples.iter().filter_map(|(c, s)| Some((container_labels(c), value(c, s)?, s.at))).collect()
-    };
+    let rows =
+        |value: &dyn Fn(&ContainerStatus, &Stats) -> Option<f64>| -> Vec<(String, f64, Timestamp)> {
+            samples
+                .iter()
+                .filter_map(|(c, s)| Some((container_labels(c), value(c, s)?, s.at)))
+                .collect()
+        };
     family(
         "container_cpu_usage_seconds_total",
         "counter",
@@ -95,13 +115,35 @@ pub fn render(samples: &[(ContainerStatus, Stats)], machine: Option<Machine>) ->
     );
     let mut pods: BTreeMap<String, (f64, f64, Timestamp)> = BTreeMap::new();
     for (status, stats) in samples {
-        let sum = pods.entry(pod_labels(status)).or_insert((0.0, 0.0, stats.at));
-        *sum = (sum.0 + seconds(stats.cpu_usage_ns), sum.1 + stats.memory_working_set_bytes as f64, sum.2.max(stats.at));
+        let sum = pods
+            .entry(pod_labels(status))
+            .or_insert((0.0, 0.0, stats.at));
+        *sum = (
+            sum.0 + seconds(stats.cpu_usage_ns),
+            sum.1 + stats.memory_working_set_bytes as f64,
+            sum.2.max(stats.at),
+        );
     }
-    let cpu: Vec<_> = pods.iter().map(|(labels, sum)| (labels.clone(), sum.0, sum.2)).collect();
-    let memory: Vec<_> = pods.into_iter().map(|(labels, sum)| (labels, sum.1, sum.2)).collect();
-    family("pod_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the pod in core-seconds", &cpu);
-    family("pod_memory_working_set_bytes", "gauge", "Current working set of the pod in bytes", &memory);
+    let cpu: Vec<_> = pods
+        .iter()
+        .map(|(labels, sum)| (labels.clone(), sum.0, sum.2))
+        .collect();
+    let memory: Vec<_> = pods
+        .into_iter()
+        .map(|(labels, sum)| (labels, sum.1, sum.2))
+        .collect();
+    family(
+        "pod_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed by the pod in core-seconds",
+        &cpu,
+    );
+    family(
+        "pod_memory_working_set_bytes",
+        "gauge",
+        "Current working set of the pod in bytes",
+        &memory,
+    );
     if let Some(machine) = machine {
         let row = |value: f64| [(String::new(), value, machine.at)];
         family(
@@ -121,9 +163,20 @@ pub fn render(samples: &[(ContainerStatus, Stats)], machine: Option<Machine>) ->
 }
 
 fn pod_labels(status: &ContainerStatus) -> String {
-    let label = |key: &str| status.spec.labels.get(key).map(String::as_str).unwrap_or_default();
+    let label = |key: &str| {
+        status
+            .spec
+            .labels
+            .get(key)
+            .map(String::as_str)
+            .unwrap_or_default()
+    };
     // names of pods and namespaces hold no character that the format would have to escape
-    format!("namespace=\"{}\",pod=\"{}\"", label(label::POD_NAMESPACE), label(label::POD_NAME))
+    format!(
+        "namespace=\"{}\",pod=\"{}\"",
+        label(label::POD_NAMESPACE),
+        label(label::POD_NAME)
+    )
 }
 
 fn container_labels(status: &ContainerStatus) -> String {
@@ -136,9 +189,15 @@ mod tests {
 
     #[test]
     fn machine_figures() {
-        assert_eq!(cpu_seconds("cpu  100 0 50 9999 7 1 2 3 0 0\ncpu0 1 1\n"), Some(1.56));
+        assert_eq!(
+            cpu_seconds("cpu  100 0 50 9999 7 1 2 3 0 0\ncpu0 1 1\n"),
+            Some(1.56)
+        );
         assert_eq!(cpu_seconds("nonsense"), None);
-        assert_eq!(memory_used_bytes("MemTotal: 100 kB\nMemFree: 1 kB\nMemAvailable: 40 kB\n"), Some(60 * 1024));
+        assert_eq!(
+            memory_used_bytes("MemTotal: 100 kB\nMemFree: 1 kB\nMemAvailable: 40 kB\n"),
+            Some(60 * 1024)
+        );
     }
 
     #[test]
@@ -148,7 +207,10 @@ mod tests {
             let labels = [(label::POD_NAME, "web-1"), (label::POD_NAMESPACE, "shop")];
             let spec = engine::ContainerSpec {
                 name: name.into(),
-                labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+                labels: labels
+                    .iter()
+                    .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                    .collect(),
                 ..Default::default()
             };
             let status = ContainerStatus {
@@ -175,13 +237,19 @@ mod tests {
             };
             (status, stats)
         };
-        let text = render(&[sample("a", 1_500_000_000), sample("b", 500_000_000)], None);
+        let text = render(
+            &[sample("a", 1_500_000_000), sample("b", 500_000_000)],
+            None,
+        );
         for line in [
             "container_cpu_usage_seconds_total{container=\"a\",namespace=\"shop\",pod=\"web-1\"} 1.5 1700000000123",
             "pod_cpu_usage_seconds_total{namespace=\"shop\",pod=\"web-1\"} 2 1700000000123",
             "pod_memory_working_set_bytes{namespace=\"shop\",pod=\"web-1\"} 8192 1700000000123",
         ] {
-            assert!(text.lines().any(|l| l == line), "{line} is missing from\n{text}");
+            assert!(
+                text.lines().any(|l| l == line),
+                "{line} is missing from\n{text}"
+            );
         }
     }
 }

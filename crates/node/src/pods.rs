@@ -20,11 +20,18 @@ pub type Pods = Arc<RwLock<HashMap<String, Arc<Pod>>>>;
 
 /// Follows the API and the engine until `shutdown`.
 pub async fn run(client: Client, shared: Arc<Shared>, pods: Pods, shutdown: CancellationToken) {
-    let config = watcher::Config::default().fields(&format!("spec.nodeName={}", shared.config.name));
+    let config =
+        watcher::Config::default().fields(&format!("spec.nodeName={}", shared.config.name));
     let mut changes = crate::informer::events(Api::<Pod>::all(client), config).boxed();
     let mut news = shared.engine.events();
     let (done_in, mut done) = mpsc::unbounded_channel();
-    let mut dispatch = Dispatch { shared, pods, workers: HashMap::new(), done: done_in, listed: None };
+    let mut dispatch = Dispatch {
+        shared,
+        pods,
+        workers: HashMap::new(),
+        done: done_in,
+        listed: None,
+    };
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -50,11 +57,19 @@ impl Dispatch {
             watcher::Event::Delete(pod) => self.gone(&pod.uid().unwrap_or_default()),
             watcher::Event::Init => self.listed = Some(HashMap::new()),
             watcher::Event::InitApply(pod) => {
-                self.listed.get_or_insert_default().insert(pod.uid().unwrap_or_default(), Arc::new(pod));
+                self.listed
+                    .get_or_insert_default()
+                    .insert(pod.uid().unwrap_or_default(), Arc::new(pod));
             }
             watcher::Event::InitDone => {
                 let listed = self.listed.take().unwrap_or_default();
-                let vanished: Vec<String> = self.pods.read().keys().filter(|uid| !listed.contains_key(*uid)).cloned().collect();
+                let vanished: Vec<String> = self
+                    .pods
+                    .read()
+                    .keys()
+                    .filter(|uid| !listed.contains_key(*uid))
+                    .cloned()
+                    .collect();
                 for uid in vanished {
                     self.gone(&uid);
                 }
@@ -90,11 +105,18 @@ impl Dispatch {
     /// Sandboxes of pods that were deleted while the daemon was away.
     async fn remove_strangers(&mut self, listed: &HashMap<String, Arc<Pod>>) {
         for sandbox in self.shared.engine.sandboxes().await {
-            let ours = sandbox.spec.labels.get(label::OWNER).is_some_and(|owner| owner == label::OWNER_NODE);
+            let ours = sandbox
+                .spec
+                .labels
+                .get(label::OWNER)
+                .is_some_and(|owner| owner == label::OWNER_NODE);
             if !ours || listed.contains_key(&sandbox.id) || self.workers.contains_key(&sandbox.id) {
                 continue;
             }
-            tracing::info!(id = sandbox.id, "removing the sandbox of a pod that is gone");
+            tracing::info!(
+                id = sandbox.id,
+                "removing the sandbox of a pod that is gone"
+            );
             let text = |key: &str| sandbox.spec.labels.get(key).cloned();
             let pod = Pod {
                 metadata: kube::api::ObjectMeta {
@@ -121,7 +143,9 @@ impl Dispatch {
             Ok(_) => return,
             // some news were lost: everybody looks for himself
             Err(_) => {
-                self.workers.values().for_each(|handle| handle.nudge.notify_one());
+                self.workers
+                    .values()
+                    .for_each(|handle| handle.nudge.notify_one());
                 return;
             }
         };
@@ -140,8 +164,15 @@ impl Dispatch {
             Some(pod) => self.present(pod),
             None => {
                 // it was deleted meanwhile: what is left of it still has to go
-                let pod = Pod { metadata: kube::api::ObjectMeta { uid: Some(ended.uid.clone()), ..Default::default() }, ..Pod::default() };
-                let handle = worker::spawn(self.shared.clone(), Arc::new(pod), true, self.done.clone());
+                let pod = Pod {
+                    metadata: kube::api::ObjectMeta {
+                        uid: Some(ended.uid.clone()),
+                        ..Default::default()
+                    },
+                    ..Pod::default()
+                };
+                let handle =
+                    worker::spawn(self.shared.clone(), Arc::new(pod), true, self.done.clone());
                 self.workers.insert(ended.uid.clone(), handle);
             }
         }

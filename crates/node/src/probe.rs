@@ -60,14 +60,23 @@ pub struct Counter {
 
 impl Counter {
     /// Takes one result; tells when the probe's answer changes.
-    pub fn take(&mut self, success: bool, success_threshold: i32, failure_threshold: i32) -> Option<bool> {
+    pub fn take(
+        &mut self,
+        success: bool,
+        success_threshold: i32,
+        failure_threshold: i32,
+    ) -> Option<bool> {
         if self.last == Some(success) {
             self.in_a_row = self.in_a_row.saturating_add(1);
         } else {
             self.last = Some(success);
             self.in_a_row = 1;
         }
-        let threshold = if success { success_threshold } else { failure_threshold };
+        let threshold = if success {
+            success_threshold
+        } else {
+            failure_threshold
+        };
         if self.in_a_row < threshold || self.state == Some(success) {
             return None;
         }
@@ -89,7 +98,9 @@ pub struct Target {
 
 /// Asks until cancelled. Each failure and each change of the answer is sent.
 pub async fn run(target: Target, verdicts: mpsc::Sender<Verdict>, stop: CancellationToken) {
-    let seconds = |value: Option<i32>, default: u64| Duration::from_secs(value.map_or(default, |v| v.max(0) as u64));
+    let seconds = |value: Option<i32>, default: u64| {
+        Duration::from_secs(value.map_or(default, |v| v.max(0) as u64))
+    };
     let period = seconds(target.probe.period_seconds, 10).max(Duration::from_secs(1));
     let timeout = seconds(target.probe.timeout_seconds, 1).max(Duration::from_secs(1));
     let mut counter = Counter::default();
@@ -106,6 +117,16 @@ pub async fn run(target: Target, verdicts: mpsc::Sender<Verdict>, stop: Cancella
                 Err(format!("context deadline exceeded: no answer within {} s", timeout.as_secs()))
             }),
         };
+        // one that has ended gives no answers, and needs none
+        if outcome.is_err()
+            && target
+                .engine
+                .container(&target.container_id)
+                .await
+                .is_none_or(|c| c.state != engine::State::Running)
+        {
+            return;
+        }
         let turned = counter.take(
             outcome.is_ok(),
             target.probe.success_threshold.unwrap_or(1).max(1),
@@ -113,16 +134,32 @@ pub async fn run(target: Target, verdicts: mpsc::Sender<Verdict>, stop: Cancella
         );
         // A container that has just started is asked again soon, so that readiness does not wait for a whole period. Such early
         // refusals are no news; failures are counted at the declared period only.
-        let starting = target.kind != Kind::Liveness && outcome.is_err() && eager < 20 && counter.state.is_none();
-        wait = if starting { Duration::from_millis(50 * (1 + eager / 4)) } else { period };
+        let starting = target.kind != Kind::Liveness
+            && outcome.is_err()
+            && eager < 20
+            && counter.state.is_none();
+        wait = if starting {
+            Duration::from_millis(50 * (1 + eager / 4))
+        } else {
+            period
+        };
         if starting {
             eager += 1;
             counter = Counter::default();
             continue;
         }
         if turned.is_some() || outcome.is_err() {
-            let grace = target.probe.termination_grace_period_seconds.map(|seconds| Duration::from_secs(seconds.max(0) as u64));
-            let verdict = Verdict { container_id: target.container_id.clone(), kind: target.kind, turned, failure: outcome.err(), grace };
+            let grace = target
+                .probe
+                .termination_grace_period_seconds
+                .map(|seconds| Duration::from_secs(seconds.max(0) as u64));
+            let verdict = Verdict {
+                container_id: target.container_id.clone(),
+                kind: target.kind,
+                turned,
+                failure: outcome.err(),
+                grace,
+            };
             if verdicts.send(verdict).await.is_err() {
                 return;
             }
@@ -135,20 +172,48 @@ pub async fn run(target: Target, verdicts: mpsc::Sender<Verdict>, stop: Cancella
 
 async fn attempt(target: &Target) -> Result<(), String> {
     if let Some(get) = &target.probe.http_get {
-        let port = port_number(&target.container, &get.port).ok_or_else(|| format!("invalid port {:?}", get.port))?;
-        let host = get.host.as_deref().filter(|h| !h.is_empty()).unwrap_or(&target.pod_ip);
-        let headers = get.http_headers.iter().flatten().map(|h| (h.name.as_str(), h.value.as_str()));
+        let port = port_number(&target.container, &get.port)
+            .ok_or_else(|| format!("invalid port {:?}", get.port))?;
+        let host = get
+            .host
+            .as_deref()
+            .filter(|h| !h.is_empty())
+            .unwrap_or(&target.pod_ip);
+        let headers = get
+            .http_headers
+            .iter()
+            .flatten()
+            .map(|h| (h.name.as_str(), h.value.as_str()));
         return http_get(host, port, get.path.as_deref().unwrap_or("/"), headers).await;
     }
     if let Some(tcp) = &target.probe.tcp_socket {
-        let port = port_number(&target.container, &tcp.port).ok_or_else(|| format!("invalid port {:?}", tcp.port))?;
-        let host = tcp.host.as_deref().filter(|h| !h.is_empty()).unwrap_or(&target.pod_ip);
-        return TcpStream::connect((host, port)).await.map(drop).map_err(|e| format!("dial tcp {host}:{port}: {e}"));
+        let port = port_number(&target.container, &tcp.port)
+            .ok_or_else(|| format!("invalid port {:?}", tcp.port))?;
+        let host = tcp
+            .host
+            .as_deref()
+            .filter(|h| !h.is_empty())
+            .unwrap_or(&target.pod_ip);
+        return TcpStream::connect((host, port))
+            .await
+            .map(drop)
+            .map_err(|e| dial(host, port, &e));
     }
     if let Some(exec) = &target.probe.exec {
         return run_command(target, exec.command.clone().unwrap_or_default()).await;
     }
     Err("this kind of probe is not supported; use httpGet, tcpSocket or exec".to_owned())
+}
+
+/// In the words of Go's net package, which people search for.
+fn dial(host: &str, port: u16, error: &std::io::Error) -> String {
+    let why = match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        std::io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+        std::io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("dial tcp {host}:{port}: {why}")
 }
 
 /// A port given by number or by the name of one of the container's ports.
@@ -172,19 +237,26 @@ pub async fn http_get<'a>(
     path: &str,
     headers: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<(), String> {
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    let path = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/{path}")
+    };
     let url = format!("http://{host}:{port}{path}");
     let failed = |e: &dyn std::fmt::Display| format!("Get \"{url}\": {e}");
     let stream = match host.parse() {
         Ok(ip) => TcpStream::connect(SocketAddr::new(ip, port)).await,
         Err(_) => TcpStream::connect((host, port)).await,
     }
-    .map_err(|e| failed(&format!("dial tcp {host}:{port}: {e}")))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
+    .map_err(|e| failed(&dial(host, port, &e)))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| failed(&e))?;
     let driver = tokio::spawn(connection);
     let result = async {
-        let mut request = http::Request::get(&path).header("user-agent", "kube-probe/1.37").header("connection", "close");
+        let mut request = http::Request::get(&path)
+            .header("user-agent", "kube-probe/1.37")
+            .header("connection", "close");
         let mut host_header = format!("{host}:{port}");
         for (name, value) in headers {
             if name.eq_ignore_ascii_case("host") {
@@ -193,12 +265,21 @@ pub async fn http_get<'a>(
                 request = request.header(name, value);
             }
         }
-        let request = request.header("host", host_header).body(Empty::<Bytes>::new()).map_err(|e| failed(&e))?;
+        let request = request
+            .header("host", host_header)
+            .body(Empty::<Bytes>::new())
+            .map_err(|e| failed(&e))?;
         let response = sender.send_request(request).await.map_err(|e| failed(&e))?;
         let status = response.status().as_u16();
         // an endless body must not hold the probe; what does not fit is not read
-        let _ = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
-        if (200..400).contains(&status) { Ok(()) } else { Err(format!("HTTP probe failed with statuscode: {status}")) }
+        let _ = Limited::new(response.into_body(), BODY_BYTES_MAX)
+            .collect()
+            .await;
+        if (200..400).contains(&status) {
+            Ok(())
+        } else {
+            Err(format!("HTTP probe failed with statuscode: {status}"))
+        }
     }
     .await;
     driver.abort();
@@ -206,8 +287,15 @@ pub async fn http_get<'a>(
 }
 
 async fn run_command(target: &Target, argv: Vec<String>) -> Result<(), String> {
-    let spec = ExecSpec { argv, ..ExecSpec::default() };
-    let mut process = target.engine.exec(&target.container_id, spec).await.map_err(|e| e.to_string())?;
+    let spec = ExecSpec {
+        argv,
+        ..ExecSpec::default()
+    };
+    let mut process = target
+        .engine
+        .exec(&target.container_id, spec)
+        .await
+        .map_err(|e| e.to_string())?;
     let mut text = Vec::new();
     while let Some(output) = process.output.recv().await {
         let (engine::Output::Stdout(chunk) | engine::Output::Stderr(chunk)) = output;
@@ -219,7 +307,11 @@ async fn run_command(target: &Target, argv: Vec<String>) -> Result<(), String> {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&text).trim_end().to_owned();
-    Err(if text.is_empty() { format!("command exited with code {}", status.code) } else { text })
+    Err(if text.is_empty() {
+        format!("command exited with code {}", status.code)
+    } else {
+        text
+    })
 }
 
 #[cfg(test)]
@@ -236,7 +328,10 @@ mod tests {
         assert_eq!(take(false), None);
         assert_eq!(take(false), None);
         assert_eq!(take(true), None, "a success between starts the count anew");
-        assert_eq!((take(false), take(false), take(false)), (None, None, Some(false)));
+        assert_eq!(
+            (take(false), take(false), take(false)),
+            (None, None, Some(false))
+        );
         assert_eq!((take(true), take(true)), (None, Some(true)));
     }
 
@@ -260,7 +355,9 @@ mod tests {
     async fn http_statuses_refusals_and_garbage() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         async fn answer(text: &'static str) -> u16 {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+                .await
+                .expect("bind");
             let port = listener.local_addr().expect("address").port();
             tokio::spawn(async move {
                 if let Ok((mut stream, _)) = listener.accept().await {
@@ -275,15 +372,28 @@ mod tests {
         for (text, want) in [
             ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Ok(())),
             ("HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n", Ok(())),
-            ("HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n", Err("HTTP probe failed with statuscode: 500".to_owned())),
+            (
+                "HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n",
+                Err("HTTP probe failed with statuscode: 500".to_owned()),
+            ),
         ] {
-            assert_eq!(http_get("127.0.0.1", answer(text).await, "healthz", none()).await, want);
+            assert_eq!(
+                http_get("127.0.0.1", answer(text).await, "healthz", none()).await,
+                want
+            );
         }
-        let garbage = http_get("127.0.0.1", answer("nonsense\r\n\r\n").await, "/", none()).await.expect_err("garbage");
+        let garbage = http_get("127.0.0.1", answer("nonsense\r\n\r\n").await, "/", none())
+            .await
+            .expect_err("garbage");
         assert!(garbage.starts_with("Get \"http://127.0.0.1:"), "{garbage}");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
         let closed = listener.local_addr().expect("address").port();
         drop(listener);
-        assert!(http_get("127.0.0.1", closed, "/", none()).await.expect_err("closed").contains("refused"));
+        assert!(
+            http_get("127.0.0.1", closed, "/", none())
+                .await
+                .expect_err("closed")
+                .contains("refused")
+        );
     }
 }

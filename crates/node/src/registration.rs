@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
+    NodeStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference, Time};
@@ -35,15 +36,28 @@ impl Capacity {
     /// Reads /proc and the file system under `directory`.
     pub fn read(directory: &std::path::Path) -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| memory_total_bytes(&text)).unwrap_or(1 << 30);
+        let memory = std::fs::read_to_string("/proc/meminfo")
+            .ok()
+            .and_then(|text| memory_total_bytes(&text))
+            .unwrap_or(1 << 30);
         let disk = rustix_disk_bytes(directory).unwrap_or(1 << 30);
-        Self { cpu_milli: i64::try_from(cpus).unwrap_or(1).saturating_mul(1000), memory_bytes: memory, disk_bytes: disk }
+        Self {
+            cpu_milli: i64::try_from(cpus).unwrap_or(1).saturating_mul(1000),
+            memory_bytes: memory,
+            disk_bytes: disk,
+        }
     }
 }
 
 fn memory_total_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.split_whitespace()
+        .next()?
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1024)
 }
 
 fn rustix_disk_bytes(directory: &std::path::Path) -> Option<u64> {
@@ -55,7 +69,11 @@ fn rustix_disk_bytes(directory: &std::path::Path) -> Option<u64> {
 ///
 /// # Errors
 /// When the Node cannot be written at start; later failures are logged and tried again.
-pub async fn register(client: &Client, config: &Config, capacity: Capacity) -> Result<Node, kube::Error> {
+pub async fn register(
+    client: &Client,
+    config: &Config,
+    capacity: Capacity,
+) -> Result<Node, kube::Error> {
     let nodes: Api<Node> = Api::all(client.clone());
     let labels: BTreeMap<String, String> = [
         ("kubernetes.io/hostname", config.name.as_str()),
@@ -69,10 +87,22 @@ pub async fn register(client: &Client, config: &Config, capacity: Capacity) -> R
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .collect();
     let node = match nodes.get_opt(&config.name).await? {
-        Some(_) => nodes.patch(&config.name, &PatchParams::default(), &Patch::Merge(json!({ "metadata": { "labels": labels } }))).await?,
+        Some(_) => {
+            nodes
+                .patch(
+                    &config.name,
+                    &PatchParams::default(),
+                    &Patch::Merge(json!({ "metadata": { "labels": labels } })),
+                )
+                .await?
+        }
         None => {
             let node = Node {
-                metadata: ObjectMeta { name: Some(config.name.clone()), labels: Some(labels), ..ObjectMeta::default() },
+                metadata: ObjectMeta {
+                    name: Some(config.name.clone()),
+                    labels: Some(labels),
+                    ..ObjectMeta::default()
+                },
                 ..Node::default()
             };
             nodes.create(&PostParams::default(), &node).await?
@@ -82,7 +112,14 @@ pub async fn register(client: &Client, config: &Config, capacity: Capacity) -> R
 }
 
 /// Keeps status and Lease fresh.
-pub async fn keep(client: Client, config: Config, capacity: Capacity, mut node: Node, images: image::Images, shutdown: CancellationToken) {
+pub async fn keep(
+    client: Client,
+    config: Config,
+    capacity: Capacity,
+    mut node: Node,
+    images: image::Images,
+    shutdown: CancellationToken,
+) {
     let mut since_report = Duration::ZERO;
     let mut listed = 0;
     let mut tick = tokio::time::interval(RENEW);
@@ -106,7 +143,9 @@ pub async fn keep(client: Client, config: Config, capacity: Capacity, mut node: 
                 })
                 .collect();
             match report(&client, &config, capacity, &node, summary).await {
-                Ok(updated) => (node, since_report, listed) = (updated, Duration::ZERO, present.len()),
+                Ok(updated) => {
+                    (node, since_report, listed) = (updated, Duration::ZERO, present.len())
+                }
                 Err(error) => tracing::warn!(%error, "the node's status could not be written"),
             }
         }
@@ -123,46 +162,97 @@ async fn report(
     let nodes: Api<Node> = Api::all(client.clone());
     let status = status(config, capacity, node, images, Timestamp::now());
     let patch = Patch::Merge(json!({ "status": status }));
-    nodes.patch_status(&config.name, &PatchParams::default(), &patch).await
+    nodes
+        .patch_status(&config.name, &PatchParams::default(), &patch)
+        .await
 }
 
-fn status(config: &Config, capacity: Capacity, node: &Node, images: Vec<ContainerImage>, now: Timestamp) -> NodeStatus {
+fn status(
+    config: &Config,
+    capacity: Capacity,
+    node: &Node,
+    images: Vec<ContainerImage>,
+    now: Timestamp,
+) -> NodeStatus {
     let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
     let before = node.status.clone().unwrap_or_default();
     let condition = |kind: &str, holds: bool, reason: &str, message: &str| {
         let status = if holds { "True" } else { "False" };
-        let same = before.conditions.iter().flatten().find(|c| c.type_ == kind && c.status == status);
+        let same = before
+            .conditions
+            .iter()
+            .flatten()
+            .find(|c| c.type_ == kind && c.status == status);
         NodeCondition {
             type_: kind.to_owned(),
             status: status.to_owned(),
             reason: Some(reason.to_owned()),
             message: Some(message.to_owned()),
             last_heartbeat_time: Some(now.clone()),
-            last_transition_time: same.and_then(|c| c.last_transition_time.clone()).or_else(|| Some(now.clone())),
+            last_transition_time: same
+                .and_then(|c| c.last_transition_time.clone())
+                .or_else(|| Some(now.clone())),
         }
     };
     let resources: BTreeMap<String, Quantity> = [
         ("cpu", format!("{}", capacity.cpu_milli / 1000)),
         ("memory", format!("{}Ki", capacity.memory_bytes / 1024)),
-        ("ephemeral-storage", format!("{}Ki", capacity.disk_bytes / 1024)),
+        (
+            "ephemeral-storage",
+            format!("{}Ki", capacity.disk_bytes / 1024),
+        ),
         ("pods", config.pods_max.to_string()),
     ]
     .into_iter()
     .map(|(name, amount)| (name.to_owned(), Quantity(amount)))
     .collect();
-    let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
-    let address = |kind: &str, address: String| NodeAddress { type_: kind.to_owned(), address };
+    let read = |path: &str| {
+        std::fs::read_to_string(path)
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_default()
+    };
+    let address = |kind: &str, address: String| NodeAddress {
+        type_: kind.to_owned(),
+        address,
+    };
     NodeStatus {
-        addresses: Some(vec![address("InternalIP", config.address.to_string()), address("Hostname", config.name.clone())]),
+        addresses: Some(vec![
+            address("InternalIP", config.address.to_string()),
+            address("Hostname", config.name.clone()),
+        ]),
         allocatable: Some(resources.clone()),
         capacity: Some(resources),
         conditions: Some(vec![
-            condition("MemoryPressure", false, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-            condition("DiskPressure", false, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-            condition("PIDPressure", false, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-            condition("Ready", true, "KubeletReady", "kubelet is posting ready status"),
+            condition(
+                "MemoryPressure",
+                false,
+                "KubeletHasSufficientMemory",
+                "kubelet has sufficient memory available",
+            ),
+            condition(
+                "DiskPressure",
+                false,
+                "KubeletHasNoDiskPressure",
+                "kubelet has no disk pressure",
+            ),
+            condition(
+                "PIDPressure",
+                false,
+                "KubeletHasSufficientPID",
+                "kubelet has sufficient PID available",
+            ),
+            condition(
+                "Ready",
+                true,
+                "KubeletReady",
+                "kubelet is posting ready status",
+            ),
         ]),
-        daemon_endpoints: Some(NodeDaemonEndpoints { kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.port) }) }),
+        daemon_endpoints: Some(NodeDaemonEndpoints {
+            kubelet_endpoint: Some(DaemonEndpoint {
+                port: i32::from(config.port),
+            }),
+        }),
         images: Some(images),
         node_info: Some(NodeSystemInfo {
             architecture: architecture().to_owned(),
@@ -182,8 +272,13 @@ fn status(config: &Config, capacity: Capacity, node: &Node, images: Vec<Containe
 }
 
 fn os_image(os_release: &str) -> String {
-    let line = os_release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    line.map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned())
+    let line = os_release
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    line.map_or_else(
+        || "Linux".to_owned(),
+        |name| name.trim_matches('"').to_owned(),
+    )
 }
 
 fn architecture() -> &'static str {
@@ -198,7 +293,11 @@ async fn renew(client: &Client, config: &Config, node: &Node) -> Result<(), kube
     let leases: Api<Lease> = Api::namespaced(client.clone(), LEASE_NAMESPACE);
     let now = MicroTime(Timestamp::now());
     let renewed = leases
-        .patch(&config.name, &PatchParams::default(), &Patch::Merge(json!({ "spec": { "renewTime": now } })))
+        .patch(
+            &config.name,
+            &PatchParams::default(),
+            &Patch::Merge(json!({ "spec": { "renewTime": now } })),
+        )
         .await;
     match renewed {
         Err(kube::Error::Api(status)) if status.code == 404 => {
@@ -222,7 +321,10 @@ async fn renew(client: &Client, config: &Config, node: &Node) -> Result<(), kube
                     ..LeaseSpec::default()
                 }),
             };
-            leases.create(&PostParams::default(), &lease).await.map(drop)
+            leases
+                .create(&PostParams::default(), &lease)
+                .await
+                .map(drop)
         }
         other => other.map(drop),
     }
@@ -234,9 +336,15 @@ mod tests {
 
     #[test]
     fn reads_what_the_machine_says() {
-        assert_eq!(memory_total_bytes("MemFree: 1 kB\nMemTotal:       2048 kB\n"), Some(2 << 20));
+        assert_eq!(
+            memory_total_bytes("MemFree: 1 kB\nMemTotal:       2048 kB\n"),
+            Some(2 << 20)
+        );
         assert_eq!(memory_total_bytes("nothing"), None);
-        assert_eq!(os_image("ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n"), "Debian GNU/Linux 12");
+        assert_eq!(
+            os_image("ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n"),
+            "Debian GNU/Linux 12"
+        );
         assert_eq!(os_image(""), "Linux");
     }
 }

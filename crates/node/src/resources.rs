@@ -73,7 +73,11 @@ pub fn value(quantity: &Quantity) -> Option<i64> {
 
 fn amount(of: Option<&BTreeMap<String, Quantity>>, name: &str) -> Option<i64> {
     let quantity = of?.get(name)?;
-    if name == "cpu" { milli_value(quantity) } else { value(quantity) }
+    if name == "cpu" {
+        milli_value(quantity)
+    } else {
+        value(quantity)
+    }
 }
 
 /// CPU in thousandths of a core or another resource in whole units, as the container requests it (the limit stands in for a missing request).
@@ -99,9 +103,9 @@ pub fn container_resources(container: &Container) -> Resources {
 /// The cgroup values of a whole pod: bounded only where every container is.
 pub fn pod_resources(spec: &PodSpec) -> Resources {
     let sum = |get: &dyn Fn(&Container) -> Option<i64>| {
-        spec.containers
-            .iter()
-            .try_fold(0i64, |total, container| Some(total.saturating_add(get(container)?)))
+        spec.containers.iter().try_fold(0i64, |total, container| {
+            Some(total.saturating_add(get(container)?))
+        })
     };
     let initial = |get: &dyn Fn(&Container) -> Option<i64>| {
         spec.init_containers
@@ -121,10 +125,16 @@ pub fn pod_resources(spec: &PodSpec) -> Resources {
     cgroup_values(requested, bound("cpu"), bound("memory"))
 }
 
-fn cgroup_values(request_milli: i64, limit_milli: Option<i64>, memory_bytes: Option<i64>) -> Resources {
+fn cgroup_values(
+    request_milli: i64,
+    limit_milli: Option<i64>,
+    memory_bytes: Option<i64>,
+) -> Resources {
     let request_milli = u64::try_from(request_milli).unwrap_or(0);
     Resources {
-        cpu_shares: Some((request_milli.saturating_mul(SHARES_PER_CPU) / 1000).clamp(SHARES_MIN, 262_144)),
+        cpu_shares: Some(
+            (request_milli.saturating_mul(SHARES_PER_CPU) / 1000).clamp(SHARES_MIN, 262_144),
+        ),
         cpu_quota_us: limit_milli
             .map(|milli| (milli.saturating_mul(CPU_PERIOD_US as i64) / 1000).max(QUOTA_US_MIN)),
         cpu_period_us: limit_milli.map(|_| CPU_PERIOD_US),
@@ -135,7 +145,11 @@ fn cgroup_values(request_milli: i64, limit_milli: Option<i64>, memory_bytes: Opt
 
 /// `Guaranteed`, `Burstable` or `BestEffort`.
 pub fn qos_class(spec: &PodSpec) -> &'static str {
-    let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let containers = || {
+        spec.containers
+            .iter()
+            .chain(spec.init_containers.iter().flatten())
+    };
     let named = |container: &Container, of: fn(&Container, &str) -> Option<i64>, name: &str| {
         of(container, name).filter(|amount| *amount > 0)
     };
@@ -153,7 +167,11 @@ pub fn qos_class(spec: &PodSpec) -> &'static str {
             most.is_some() && most == named(c, request, name)
         })
     });
-    if guaranteed { "Guaranteed" } else { "Burstable" }
+    if guaranteed {
+        "Guaranteed"
+    } else {
+        "Burstable"
+    }
 }
 
 /// The kernel's preference for killing this container when memory runs out: −997 (last) to 1000 (first).
@@ -216,13 +234,19 @@ mod tests {
 
     #[test]
     fn classes() {
-        let guaranteed = spec(json!([{ "name": "a", "resources": { "limits": { "cpu": "1", "memory": "1Gi" } } }]));
+        let guaranteed = spec(
+            json!([{ "name": "a", "resources": { "limits": { "cpu": "1", "memory": "1Gi" } } }]),
+        );
         assert_eq!(qos_class(&guaranteed), "Guaranteed");
         assert_eq!(pod_resources(&guaranteed).memory_limit_bytes, Some(1 << 30));
         let half = spec(json!([
             { "name": "a", "resources": { "limits": { "cpu": "1", "memory": "1Gi" } } }, { "name": "b" }]));
         assert_eq!(qos_class(&half), "Burstable");
-        assert_eq!(pod_resources(&half).memory_limit_bytes, None, "one unbounded container unbounds the pod");
+        assert_eq!(
+            pod_resources(&half).memory_limit_bytes,
+            None,
+            "one unbounded container unbounds the pod"
+        );
         assert_eq!(qos_class(&spec(json!([{ "name": "a" }]))), "BestEffort");
     }
 }

@@ -12,8 +12,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::{BufMut, Bytes, BytesMut};
 use engine::{ContainerStatus, ExecSpec, logs};
-use http::StatusCode;
 use futures::StreamExt;
+use http::StatusCode;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use jiff::Timestamp;
@@ -39,19 +39,35 @@ struct Api {
 }
 
 /// Serves until `shutdown`; open streams end with it.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>, pods: Pods, shutdown: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    pods: Pods,
+    shutdown: CancellationToken,
+) {
     let acceptor = tokio_rustls::TlsAcceptor::from(shared.config.tls.clone());
     let app = Router::new()
         .route("/healthz", get(async || "ok"))
         .route("/pods", get(list_pods))
         .route("/metrics/resource", get(metrics))
-        .route("/containerLogs/{namespace}/{pod}/{container}", get(container_logs))
-        .route("/exec/{namespace}/{pod}/{container}", get(exec).post(no_spdy))
-        .route("/attach/{namespace}/{pod}/{container}", get(attach).post(no_spdy))
+        .route(
+            "/containerLogs/{namespace}/{pod}/{container}",
+            get(container_logs),
+        )
+        .route(
+            "/exec/{namespace}/{pod}/{container}",
+            get(exec).post(no_spdy),
+        )
+        .route(
+            "/attach/{namespace}/{pod}/{container}",
+            get(attach).post(no_spdy),
+        )
         .with_state(Api { shared, pods });
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            return;
+        };
         let stream = tokio::select! {
             () = shutdown.cancelled() => return,
             accepted = listener.accept() => match accepted {
@@ -66,7 +82,10 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, pods: Pods, shutd
         let (acceptor, app, shutdown) = (acceptor.clone(), app.clone(), shutdown.clone());
         tokio::spawn(async move {
             let _slot = slot;
-            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await else { return };
+            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await
+            else {
+                return;
+            };
             let service = hyper_util::service::TowerToHyperService::new(app);
             let builder = Builder::new(TokioExecutor::new());
             let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
@@ -80,49 +99,92 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, pods: Pods, shutd
 
 type Refusal = (StatusCode, String);
 
-async fn no_spdy() -> Refusal {
-    (StatusCode::UPGRADE_REQUIRED, "SPDY is not supported here; use a client that speaks WebSocket (kubectl 1.31 or later)\n".into())
+/// kubectl falls back to SPDY after any refusal, so what it is told here is what its user sees.
+async fn no_spdy(
+    State(api): State<Api>,
+    Path((namespace, pod, container)): Path<(String, String, String)>,
+) -> Refusal {
+    if let Err(refusal) = api.running(&namespace, &pod, &container).await {
+        return refusal;
+    }
+    (
+        StatusCode::UPGRADE_REQUIRED,
+        "SPDY is not supported here; use a client that speaks WebSocket (kubectl 1.31 or later)\n"
+            .into(),
+    )
 }
 
 async fn list_pods(State(api): State<Api>) -> Response {
-    let pods: Vec<Pod> = api.pods.read().values().map(|pod| (**pod).clone()).collect();
-    axum::Json(serde_json::json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods })).into_response()
+    let pods: Vec<Pod> = api
+        .pods
+        .read()
+        .values()
+        .map(|pod| (**pod).clone())
+        .collect();
+    axum::Json(
+        serde_json::json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods }),
+    )
+    .into_response()
 }
 
 async fn metrics(State(api): State<Api>) -> Response {
     let samples = measure::sample(&api.shared.engine).await;
     let text = measure::render(&samples, measure::Machine::read());
-    ([(http::header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+    (
+        [(http::header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        text,
+    )
+        .into_response()
 }
 
 impl Api {
     fn pod(&self, namespace: &str, name: &str) -> Result<Arc<Pod>, Refusal> {
         let pods = self.pods.read();
-        let found = pods.values().find(|pod| pod.namespace().as_deref() == Some(namespace) && pod.name_any() == name);
-        found.cloned().ok_or_else(|| (StatusCode::NOT_FOUND, format!("pod {namespace}/{name} not found\n")))
+        let found = pods
+            .values()
+            .find(|pod| pod.namespace().as_deref() == Some(namespace) && pod.name_any() == name);
+        found.cloned().ok_or_else(|| {
+            (
+                StatusCode::NOT_FOUND,
+                format!("pod {namespace}/{name} not found\n"),
+            )
+        })
     }
 
     /// Attempts of one container, oldest first.
     async fn attempts(&self, pod: &Pod, container: &str) -> Vec<ContainerStatus> {
         let uid = pod.uid().unwrap_or_default();
         let mut attempts: Vec<_> = self.shared.engine.containers().await;
-        attempts.retain(|c| c.spec.labels.get(label::POD_UID) == Some(&uid) && c.spec.name == container);
+        attempts.retain(|c| {
+            c.spec.labels.get(label::POD_UID) == Some(&uid) && c.spec.name == container
+        });
         attempts.sort_by_key(worker::restarts);
         attempts
     }
 
-    async fn running(&self, namespace: &str, pod: &str, container: &str) -> Result<String, Refusal> {
+    async fn running(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> Result<String, Refusal> {
         let pod = self.pod(namespace, pod)?;
         let attempts = self.attempts(&pod, container).await;
         match attempts.last() {
             Some(last) if last.state == engine::State::Running => Ok(last.id.clone()),
-            _ => Err((StatusCode::NOT_FOUND, format!("container not found (\"{container}\")\n"))),
+            _ => Err((
+                StatusCode::NOT_FOUND,
+                format!("container not found (\"{container}\")\n"),
+            )),
         }
     }
 }
 
 fn parameter<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    query
+        .iter()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.as_str())
 }
 
 fn flag(query: &[(String, String)], name: &str) -> bool {
@@ -137,26 +199,58 @@ async fn container_logs(
     let pod = api.pod(&namespace, &pod_name)?;
     let number = |name: &str| -> Result<Option<i64>, Refusal> {
         parameter(&query, name)
-            .map(|text| text.parse().map_err(|_| (StatusCode::BAD_REQUEST, format!("{name}={text:?} is not a number\n"))))
+            .map(|text| {
+                text.parse().map_err(|_| {
+                    (
+                        StatusCode::BAD_REQUEST,
+                        format!("{name}={text:?} is not a number\n"),
+                    )
+                })
+            })
             .transpose()
     };
     let attempts = api.attempts(&pod, &container).await;
     let previous = flag(&query, "previous");
-    let chosen = if previous { attempts.len().checked_sub(2).and_then(|i| attempts.get(i)) } else { attempts.last() };
+    let chosen = if previous {
+        attempts.len().checked_sub(2).and_then(|i| attempts.get(i))
+    } else {
+        attempts.last()
+    };
     let Some(chosen) = chosen.filter(|c| c.started_at.is_some()) else {
         let what = if previous {
-            format!("previous terminated container \"{container}\" in pod \"{pod_name}\" not found\n")
+            format!(
+                "previous terminated container \"{container}\" in pod \"{pod_name}\" not found\n"
+            )
         } else {
-            let statuses = pod.status.iter().flat_map(|s| s.container_statuses.iter().chain(&s.init_container_statuses).flatten());
-            let waiting = statuses.filter(|c| c.name == container).find_map(|c| c.state.as_ref()?.waiting.as_ref()?.reason.clone());
+            let statuses = pod.status.iter().flat_map(|s| {
+                s.container_statuses
+                    .iter()
+                    .chain(&s.init_container_statuses)
+                    .flatten()
+            });
+            let waiting = statuses
+                .filter(|c| c.name == container)
+                .find_map(|c| c.state.as_ref()?.waiting.as_ref()?.reason.clone());
             let reason = waiting.unwrap_or_else(|| "ContainerCreating".into());
-            format!("container \"{container}\" in pod \"{pod_name}\" is waiting to start: {reason}\n")
+            format!(
+                "container \"{container}\" in pod \"{pod_name}\" is waiting to start: {reason}\n"
+            )
         };
         return Err((StatusCode::BAD_REQUEST, what));
     };
     let since = match number("sinceSeconds")? {
-        Some(seconds) => Timestamp::from_second(Timestamp::now().as_second().saturating_sub(seconds)).ok(),
-        None => parameter(&query, "sinceTime").and_then(|text| text.parse().ok()),
+        Some(seconds) => {
+            Timestamp::from_second(Timestamp::now().as_second().saturating_sub(seconds)).ok()
+        }
+        None => match parameter(&query, "sinceTime") {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| {
+                (
+                    StatusCode::BAD_REQUEST,
+                    format!("sinceTime={text:?} is not a time as in RFC 3339\n"),
+                )
+            })?),
+        },
     };
     let options = logs::ReadOptions {
         tail: number("tailLines")?.and_then(|n| usize::try_from(n).ok()),
@@ -165,9 +259,15 @@ async fn container_logs(
         follow: flag(&query, "follow"),
     };
     let timestamps = flag(&query, "timestamps");
-    let left = number("limitBytes")?.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+    let left = number("limitBytes")?
+        .and_then(|n| usize::try_from(n).ok())
+        .unwrap_or(usize::MAX);
     let (lines_in, lines) = mpsc::channel(256);
-    let (engine, id, path) = (api.shared.engine.clone(), chosen.id.clone(), chosen.spec.log.path.clone());
+    let (engine, id, path) = (
+        api.shared.engine.clone(),
+        chosen.id.clone(),
+        chosen.spec.log.path.clone(),
+    );
     tokio::spawn(async move {
         let ended = async {
             let _ = engine.wait_container(&id).await;
@@ -176,13 +276,19 @@ async fn container_logs(
             tracing::debug!(%error, path = %path.display(), "a log could not be read to its end");
         }
     });
-    let chunks = ReceiverStream::new(lines).map(move |line| render_line(&line, timestamps)).scan(left, |left, chunk| {
-        // a limit cuts within a line, as the kubelet's does
-        let chunk = chunk.slice(..chunk.len().min(*left));
-        *left -= chunk.len();
-        futures::future::ready((!chunk.is_empty()).then_some(Ok::<_, Infallible>(chunk)))
-    });
-    Ok(([(http::header::CONTENT_TYPE, "text/plain")], Body::from_stream(chunks)).into_response())
+    let chunks = ReceiverStream::new(lines)
+        .map(move |line| render_line(&line, timestamps))
+        .scan(left, |left, chunk| {
+            // a limit cuts within a line, as the kubelet's does
+            let chunk = chunk.slice(..chunk.len().min(*left));
+            *left -= chunk.len();
+            futures::future::ready((!chunk.is_empty()).then_some(Ok::<_, Infallible>(chunk)))
+        });
+    Ok((
+        [(http::header::CONTENT_TYPE, "text/plain")],
+        Body::from_stream(chunks),
+    )
+        .into_response())
 }
 
 fn render_line(line: &logs::Line, timestamps: bool) -> Bytes {
@@ -204,18 +310,33 @@ async fn exec(
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Refusal> {
     let id = api.running(&namespace, &pod, &container).await?;
-    let argv: Vec<String> = query.iter().filter(|(key, _)| key == "command").map(|(_, word)| word.clone()).collect();
+    let argv: Vec<String> = query
+        .iter()
+        .filter(|(key, _)| key == "command")
+        .map(|(_, word)| word.clone())
+        .collect();
     if argv.is_empty() {
-        return Err((StatusCode::BAD_REQUEST, "you must specify at least one command for the container\n".into()));
+        return Err((
+            StatusCode::BAD_REQUEST,
+            "you must specify at least one command for the container\n".into(),
+        ));
     }
-    let spec = ExecSpec { argv, tty: flag(&query, "tty"), stdin: flag(&query, "stdin") || flag(&query, "input"), ..ExecSpec::default() };
+    let tty = flag(&query, "tty");
+    let spec = ExecSpec {
+        argv,
+        tty,
+        stdin: flag(&query, "stdin") || flag(&query, "input"),
+        ..ExecSpec::default()
+    };
     let process = api.shared.engine.exec(&id, spec).await;
-    Ok(upgrade.protocols(streams::PROTOCOLS).on_upgrade(move |socket| async move {
-        match process {
-            Ok(process) => streams::run(socket, process).await,
-            Err(error) => streams::refuse(socket, &error).await,
-        }
-    }))
+    Ok(upgrade
+        .protocols(streams::PROTOCOLS)
+        .on_upgrade(move |socket| async move {
+            match process {
+                Ok(process) => streams::run(socket, process).await,
+                Err(error) => streams::refuse(socket, &error, tty).await,
+            }
+        }))
 }
 
 async fn attach(
@@ -227,12 +348,14 @@ async fn attach(
     let id = api.running(&namespace, &pod, &container).await?;
     let stdin = flag(&query, "stdin") || flag(&query, "input");
     let process = api.shared.engine.attach(&id, stdin).await;
-    Ok(upgrade.protocols(streams::PROTOCOLS).on_upgrade(move |socket| async move {
-        match process {
-            Ok(process) => streams::run(socket, process).await,
-            Err(error) => streams::refuse(socket, &error).await,
-        }
-    }))
+    Ok(upgrade
+        .protocols(streams::PROTOCOLS)
+        .on_upgrade(move |socket| async move {
+            match process {
+                Ok(process) => streams::run(socket, process).await,
+                Err(error) => streams::refuse(socket, &error, false).await,
+            }
+        }))
 }
 
 #[cfg(test)]
@@ -249,6 +372,9 @@ mod tests {
         };
         assert_eq!(render_line(&line(false), false), "hello\n");
         assert_eq!(render_line(&line(true), false), "hello");
-        assert_eq!(render_line(&line(false), true), "2023-11-14T22:13:20.000000000Z hello\n");
+        assert_eq!(
+            render_line(&line(false), true),
+            "2023-11-14T22:13:20.000000000Z hello\n"
+        );
     }
 }

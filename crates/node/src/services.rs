@@ -20,11 +20,24 @@ use crate::informer::Objects;
 pub type Known = Arc<RwLock<Vec<Service>>>;
 
 /// Follows Services and EndpointSlices and keeps the network's rules equal to them.
-pub async fn run(client: kube::Client, network: Network, known: Known, shutdown: CancellationToken) {
+pub async fn run(
+    client: kube::Client,
+    network: Network,
+    known: Known,
+    shutdown: CancellationToken,
+) {
     let mut services: Objects<Service> = Objects::default();
     let mut slices: Objects<EndpointSlice> = Objects::default();
-    let mut service_events = crate::informer::events(Api::<Service>::all(client.clone()), watcher::Config::default()).boxed();
-    let mut slice_events = crate::informer::events(Api::<EndpointSlice>::all(client), watcher::Config::default()).boxed();
+    let mut service_events = crate::informer::events(
+        Api::<Service>::all(client.clone()),
+        watcher::Config::default(),
+    )
+    .boxed();
+    let mut slice_events = crate::informer::events(
+        Api::<EndpointSlice>::all(client),
+        watcher::Config::default(),
+    )
+    .boxed();
     let mut retry = Duration::MAX;
     loop {
         tokio::select! {
@@ -62,8 +75,13 @@ pub fn desired<'a>(
 ) -> Vec<network::Service> {
     let mut by_service: HashMap<(String, String), Vec<&EndpointSlice>> = HashMap::new();
     for slice in slices {
-        let Some(name) = slice.labels().get("kubernetes.io/service-name") else { continue };
-        by_service.entry((slice.namespace().unwrap_or_default(), name.clone())).or_default().push(slice);
+        let Some(name) = slice.labels().get("kubernetes.io/service-name") else {
+            continue;
+        };
+        by_service
+            .entry((slice.namespace().unwrap_or_default(), name.clone()))
+            .or_default()
+            .push(slice);
     }
     let mut all: Vec<network::Service> = services
         .filter_map(|service| {
@@ -72,7 +90,12 @@ pub fn desired<'a>(
             let slices = by_service.get(&key).map(Vec::as_slice).unwrap_or_default();
             if spec.type_.as_deref() == Some("ExternalName") {
                 let external_name = spec.external_name.clone();
-                return Some(network::Service { namespace: key.0, name: key.1, external_name, ..network::Service::default() });
+                return Some(network::Service {
+                    namespace: key.0,
+                    name: key.1,
+                    external_name,
+                    ..network::Service::default()
+                });
             }
             let cluster_ip = match spec.cluster_ip.as_deref() {
                 None | Some("") => return None,
@@ -94,7 +117,11 @@ pub fn desired<'a>(
                             protocol: protocol(port.protocol.as_deref())?,
                             port: u16::try_from(port.port).ok()?,
                             node_port: port.node_port.and_then(|p| u16::try_from(p).ok()),
-                            endpoints: endpoints(slices, port.name.as_deref().unwrap_or(""), publish_unready),
+                            endpoints: endpoints(
+                                slices,
+                                port.name.as_deref().unwrap_or(""),
+                                publish_unready,
+                            ),
                         })
                     })
                     .collect(),
@@ -116,17 +143,32 @@ fn protocol(name: Option<&str>) -> Option<network::Protocol> {
 }
 
 /// Ready endpoints of one port; when there are none, those that still serve while terminating (KEP-1669).
-fn endpoints(slices: &[&EndpointSlice], port_name: &str, publish_unready: bool) -> Vec<SocketAddrV4> {
+fn endpoints(
+    slices: &[&EndpointSlice],
+    port_name: &str,
+    publish_unready: bool,
+) -> Vec<SocketAddrV4> {
     let (mut ready, mut serving) = (Vec::new(), Vec::new());
     for slice in slices {
-        let port = slice.ports.iter().flatten().find(|p| p.name.as_deref().unwrap_or("") == port_name).and_then(|p| p.port);
-        let Some(port) = port.and_then(|p| u16::try_from(p).ok()) else { continue };
+        let port = slice
+            .ports
+            .iter()
+            .flatten()
+            .find(|p| p.name.as_deref().unwrap_or("") == port_name)
+            .and_then(|p| p.port);
+        let Some(port) = port.and_then(|p| u16::try_from(p).ok()) else {
+            continue;
+        };
         for endpoint in slice.endpoints.iter().flatten() {
-            let addresses = endpoint.addresses.iter().filter_map(|a| Some(SocketAddrV4::new(a.parse().ok()?, port)));
+            let addresses = endpoint
+                .addresses
+                .iter()
+                .filter_map(|a| Some(SocketAddrV4::new(a.parse().ok()?, port)));
             let conditions = endpoint.conditions.clone().unwrap_or_default();
             if conditions.ready.unwrap_or(true) || publish_unready {
                 ready.extend(addresses);
-            } else if conditions.serving.unwrap_or(false) && conditions.terminating.unwrap_or(false) {
+            } else if conditions.serving.unwrap_or(false) && conditions.terminating.unwrap_or(false)
+            {
                 serving.extend(addresses);
             }
         }
@@ -140,13 +182,28 @@ fn endpoints(slices: &[&EndpointSlice], port_name: &str, publish_unready: bool) 
 /// Names and addresses that DNS gives for a headless service.
 fn hosts(slices: &[&EndpointSlice], publish_unready: bool) -> Vec<network::ServiceHost> {
     let mut hosts = BTreeMap::new();
-    for endpoint in slices.iter().flat_map(|slice| slice.endpoints.iter().flatten()) {
-        let ready = endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
+    for endpoint in slices
+        .iter()
+        .flat_map(|slice| slice.endpoints.iter().flatten())
+    {
+        let ready = endpoint
+            .conditions
+            .as_ref()
+            .and_then(|c| c.ready)
+            .unwrap_or(true);
         if ready || publish_unready {
-            hosts.extend(endpoint.addresses.iter().filter_map(|a| Some((a.parse().ok()?, endpoint.hostname.clone()))));
+            hosts.extend(
+                endpoint
+                    .addresses
+                    .iter()
+                    .filter_map(|a| Some((a.parse().ok()?, endpoint.hostname.clone()))),
+            );
         }
     }
-    hosts.into_iter().map(|(address, hostname)| network::ServiceHost { hostname, address }).collect()
+    hosts
+        .into_iter()
+        .map(|(address, hostname)| network::ServiceHost { hostname, address })
+        .collect()
 }
 
 #[cfg(test)]
@@ -170,11 +227,30 @@ mod tests {
                 { "addresses": ["10.1.0.4"], "conditions": { "ready": false } },
                 { "addresses": ["10.1.0.5"], "conditions": { "ready": false, "serving": true, "terminating": true } } ] }))
         .expect("slice");
-        let got = desired([service("web", "10.9.0.1"), service("alone", "None"), service("pending", "")].iter(), [slice].iter());
-        assert_eq!(got.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["alone", "web"]);
+        let got = desired(
+            [
+                service("web", "10.9.0.1"),
+                service("alone", "None"),
+                service("pending", ""),
+            ]
+            .iter(),
+            [slice].iter(),
+        );
+        assert_eq!(
+            got.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
+            ["alone", "web"]
+        );
         assert_eq!(got[0].cluster_ip, None);
-        let endpoints: Vec<String> = got[1].ports[0].endpoints.iter().map(ToString::to_string).collect();
-        assert_eq!(endpoints, ["10.1.0.2:8080", "10.1.0.3:8080"], "unready and terminating ones are not used");
+        let endpoints: Vec<String> = got[1].ports[0]
+            .endpoints
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            endpoints,
+            ["10.1.0.2:8080", "10.1.0.3:8080"],
+            "unready and terminating ones are not used"
+        );
         assert_eq!(got[1].hosts[0].hostname.as_deref(), Some("web-0"));
     }
 }

@@ -4,8 +4,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP, Pod,
-    PodCondition, PodIP, PodStatus,
+    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -14,29 +14,54 @@ use crate::resources::qos_class;
 /// What one container does now.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Doing {
-    Waiting { reason: String, message: String },
-    Running { since: Timestamp },
-    Terminated { code: i32, reason: String, message: Option<String>, started: Option<Timestamp>, finished: Timestamp },
+    Waiting {
+        reason: String,
+        message: String,
+    },
+    Running {
+        since: Timestamp,
+    },
+    Terminated {
+        code: i32,
+        reason: String,
+        message: Option<String>,
+        started: Option<Timestamp>,
+        finished: Timestamp,
+    },
 }
 
 impl Doing {
     /// Waiting for a reason that needs no further words.
     pub fn waiting(reason: &str) -> Self {
-        Self::Waiting { reason: reason.to_owned(), message: String::new() }
+        Self::Waiting {
+            reason: reason.to_owned(),
+            message: String::new(),
+        }
     }
 
     fn state(&self, container_id: Option<&str>) -> ContainerState {
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         match self {
             Self::Waiting { reason, message } => ContainerState {
-                waiting: Some(ContainerStateWaiting { reason: text(reason), message: text(message) }),
+                waiting: Some(ContainerStateWaiting {
+                    reason: text(reason),
+                    message: text(message),
+                }),
                 ..ContainerState::default()
             },
             Self::Running { since } => ContainerState {
-                running: Some(ContainerStateRunning { started_at: Some(whole_seconds(*since)) }),
+                running: Some(ContainerStateRunning {
+                    started_at: Some(whole_seconds(*since)),
+                }),
                 ..ContainerState::default()
             },
-            Self::Terminated { code, reason, message, started, finished } => ContainerState {
+            Self::Terminated {
+                code,
+                reason,
+                message,
+                started,
+                finished,
+            } => ContainerState {
                 terminated: Some(ContainerStateTerminated {
                     container_id: container_id.map(str::to_owned),
                     exit_code: *code,
@@ -94,12 +119,18 @@ fn whole_seconds(at: Timestamp) -> Time {
 }
 
 /// `Pending`, `Running`, `Succeeded` or `Failed`. `ending`: nothing starts again, whatever the policy.
-pub fn phase(restart_policy: &str, init: &[View], containers: &[View], ending: bool) -> &'static str {
+pub fn phase(
+    restart_policy: &str,
+    init: &[View],
+    containers: &[View],
+    ending: bool,
+) -> &'static str {
     let (mut waiting, mut running, mut stopped, mut failed) = (0, 0, 0, 0);
     let (mut init_pending, mut init_failed, mut sidecars_pending) = (false, false, false);
     for view in init.iter().filter(|view| !view.sidecar) {
         match (&view.doing, &view.last) {
-            (Doing::Terminated { code, .. }, _) | (Doing::Waiting { .. }, Some((_, Doing::Terminated { code, .. }))) => {
+            (Doing::Terminated { code, .. }, _)
+            | (Doing::Waiting { .. }, Some((_, Doing::Terminated { code, .. }))) => {
                 init_failed |= *code != 0;
                 init_pending |= *code != 0 && restart_policy != "Never";
             }
@@ -137,7 +168,9 @@ pub fn phase(restart_policy: &str, init: &[View], containers: &[View], ending: b
     if init_failed && restart_policy == "Never" {
         return "Failed";
     }
-    let initialized = containers.iter().any(|view| !matches!(view.doing, Doing::Waiting { .. }) || view.last.is_some());
+    let initialized = containers
+        .iter()
+        .any(|view| !matches!(view.doing, Doing::Waiting { .. }) || view.last.is_some());
     if init_pending || sidecars_pending && !initialized || waiting > 0 {
         return "Pending";
     }
@@ -162,7 +195,10 @@ pub fn pod_status(observed: &Observed) -> PodStatus {
     let spec = observed.pod.spec.clone().unwrap_or_default();
     let policy = spec.restart_policy.as_deref().unwrap_or("Always");
     // what has ended stays ended
-    let over = before.phase.as_deref().filter(|phase| matches!(*phase, "Succeeded" | "Failed"));
+    let over = before
+        .phase
+        .as_deref()
+        .filter(|phase| matches!(*phase, "Succeeded" | "Failed"));
     let phase = match over {
         Some(phase) => phase,
         None if observed.failure.is_some() => "Failed",
@@ -176,7 +212,8 @@ pub fn pod_status(observed: &Observed) -> PodStatus {
         .filter(|view| view.sidecar)
         .chain(observed.containers)
         .filter(|view| !view.ready)
-       .map(|view| view.name.as_str()).collect();
+        .map(|view| view.name.as_str())
+        .collect();
     let containers_ready = if phase == "Succeeded" {
         (false, "PodCompleted", String::new())
     } else if phase == "Failed" {
@@ -184,12 +221,22 @@ pub fn pod_status(observed: &Observed) -> PodStatus {
     } else if unready.is_empty() {
         (true, "", String::new())
     } else {
-        (false, "ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" ")))
+        (
+            false,
+            "ContainersNotReady",
+            format!("containers with unready status: [{}]", unready.join(" ")),
+        )
     };
     let uninitialized: Vec<&str> = observed
         .init
         .iter()
-        .filter(|view| if view.sidecar { !view.started } else { !matches!(view.doing, Doing::Terminated { code: 0, .. }) })
+        .filter(|view| {
+            if view.sidecar {
+                !view.started
+            } else {
+                !matches!(view.doing, Doing::Terminated { code: 0, .. })
+            }
+        })
         .map(|view| view.name.as_str())
         .collect();
     let initialized = if phase == "Succeeded" {
@@ -197,7 +244,14 @@ pub fn pod_status(observed: &Observed) -> PodStatus {
     } else if uninitialized.is_empty() {
         (true, "", String::new())
     } else {
-        (false, "ContainersNotInitialized", format!("containers with incomplete status: [{}]", uninitialized.join(" ")))
+        (
+            false,
+            "ContainersNotInitialized",
+            format!(
+                "containers with incomplete status: [{}]",
+                uninitialized.join(" ")
+            ),
+        )
     };
     let gates_closed: Vec<&str> = spec
         .readiness_gates
@@ -205,42 +259,78 @@ pub fn pod_status(observed: &Observed) -> PodStatus {
         .flatten()
         .map(|gate| gate.condition_type.as_str())
         .filter(|gate| {
-            !before.conditions.iter().flatten().any(|condition| condition.type_ == *gate && condition.status == "True")
+            !before
+                .conditions
+                .iter()
+                .flatten()
+                .any(|condition| condition.type_ == *gate && condition.status == "True")
         })
         .collect();
     let ready = if containers_ready.0 && !gates_closed.is_empty() {
-        let gates = gates_closed.iter().map(|gate| format!("corresponding condition of pod readiness gate \"{gate}\" does not exist."));
-        (false, "ReadinessGatesNotReady", gates.collect::<Vec<_>>().join(", "))
+        let gates = gates_closed.iter().map(|gate| {
+            format!("corresponding condition of pod readiness gate \"{gate}\" does not exist.")
+        });
+        (
+            false,
+            "ReadinessGatesNotReady",
+            gates.collect::<Vec<_>>().join(", "),
+        )
     } else {
         containers_ready.clone()
     };
 
     let mut conditions: Vec<PodCondition> = Vec::new();
     for (kind, (holds, reason, message)) in [
-        ("PodReadyToStartContainers", (observed.sandbox_ready && !done, "", String::new())),
+        (
+            "PodReadyToStartContainers",
+            (observed.sandbox_ready && !done, "", String::new()),
+        ),
         ("Initialized", initialized),
         ("Ready", ready),
         ("ContainersReady", containers_ready),
     ] {
         conditions.push(condition(before, observed, kind, holds, reason, message));
     }
-    let own = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
-    conditions.extend(before.conditions.iter().flatten().filter(|c| !own.contains(&c.type_.as_str())).cloned());
+    let own = [
+        "PodReadyToStartContainers",
+        "Initialized",
+        "Ready",
+        "ContainersReady",
+    ];
+    conditions.extend(
+        before
+            .conditions
+            .iter()
+            .flatten()
+            .filter(|c| !own.contains(&c.type_.as_str()))
+            .cloned(),
+    );
     if !conditions.iter().any(|c| c.type_ == "PodScheduled") {
-        conditions.push(condition(before, observed, "PodScheduled", true, "", String::new()));
+        conditions.push(condition(
+            before,
+            observed,
+            "PodScheduled",
+            true,
+            "",
+            String::new(),
+        ));
     }
 
     let statuses = |views: &[View]| views.iter().map(container_status).collect::<Vec<_>>();
     let kept = |text: &Option<String>| over.and(text.clone());
     PodStatus {
         phase: Some(phase.to_owned()),
-        reason: kept(&before.reason).or_else(|| observed.failure.map(|(reason, _)| reason.to_owned())),
-        message: kept(&before.message).or_else(|| observed.failure.map(|(_, message)| message.to_owned())),
+        reason: kept(&before.reason)
+            .or_else(|| observed.failure.map(|(reason, _)| reason.to_owned())),
+        message: kept(&before.message)
+            .or_else(|| observed.failure.map(|(_, message)| message.to_owned())),
         conditions: Some(conditions),
         container_statuses: Some(statuses(observed.containers)),
         init_container_statuses: (!observed.init.is_empty()).then(|| statuses(observed.init)),
         host_ip: Some(observed.host_ip.to_owned()),
-        host_ips: Some(vec![HostIP { ip: observed.host_ip.to_owned() }]),
+        host_ips: Some(vec![HostIP {
+            ip: observed.host_ip.to_owned(),
+        }]),
         pod_ip: observed.pod_ip.map(str::to_owned),
         pod_ips: observed.pod_ip.map(|ip| vec![PodIP { ip: ip.to_owned() }]),
         qos_class: Some(qos_class(&spec).to_owned()),
@@ -250,9 +340,20 @@ pub fn pod_status(observed: &Observed) -> PodStatus {
     }
 }
 
-fn condition(before: &PodStatus, observed: &Observed, kind: &str, holds: bool, reason: &str, message: String) -> PodCondition {
+fn condition(
+    before: &PodStatus,
+    observed: &Observed,
+    kind: &str,
+    holds: bool,
+    reason: &str,
+    message: String,
+) -> PodCondition {
     let status = if holds { "True" } else { "False" };
-    let previous = before.conditions.iter().flatten().find(|c| c.type_ == kind && c.status == status);
+    let previous = before
+        .conditions
+        .iter()
+        .flatten()
+        .find(|c| c.type_ == kind && c.status == status);
     PodCondition {
         type_: kind.to_owned(),
         status: status.to_owned(),
@@ -273,7 +374,12 @@ fn container_status(view: &View) -> ContainerStatus {
         image_id: view.image_id.clone(),
         container_id: view.container_id.clone(),
         state: Some(view.doing.state(view.container_id.as_deref())),
-        last_state: Some(view.last.as_ref().map(|(id, doing)| doing.state(Some(id))).unwrap_or_default()),
+        last_state: Some(
+            view.last
+                .as_ref()
+                .map(|(id, doing)| doing.state(Some(id)))
+                .unwrap_or_default(),
+        ),
         ready: view.ready,
         started: Some(view.started),
         restart_count: view.restarts,
@@ -282,115 +388,4 @@ fn container_status(view: &View) -> ContainerStatus {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn view(doing: Doing) -> View {
-        View {
-            name: "web".into(),
-            image: "my-web-app:latest".into(),
-            image_id: "sha256:1".into(),
-            container_id: Some("plimsoll://1".into()),
-            ready: matches!(doing, Doing::Running { .. }),
-            started: true,
-            doing,
-            last: None,
-            restarts: 0,
-            sidecar: false,
-        }
-    }
-
-    fn ended(code: i32) -> Doing {
-        Doing::Terminated { code, reason: "Error".into(), started: None, finished: Timestamp::UNIX_EPOCH, message: None }
-    }
-
-    fn running() -> Doing {
-        Doing::Running { since: Timestamp::UNIX_EPOCH }
-    }
-
-    fn observed<'a>(pod: &'a Pod, containers: &'a [View]) -> Observed<'a> {
-        Observed {
-            pod,
-            init: &[],
-            containers,
-            sandbox_ready: true,
-            pod_ip: Some("10.0.0.2"),
-            host_ip: "10.0.0.1",
-            start_time: Timestamp::UNIX_EPOCH,
-            now: "2025-01-01T00:00:00.7Z".parse().expect("time"),
-            ending: false,
-            failure: None,
-        }
-    }
-
-    #[test]
-    fn phases() {
-        let sidecar = |doing| View { sidecar: true, ..view(doing) };
-        let crashed = View { last: Some(("1".into(), ended(1))), ..view(Doing::waiting("CrashLoopBackOff")) };
-        for (policy, init, containers, want) in [
-            ("Always", vec![], vec![view(Doing::waiting("ContainerCreating"))], "Pending"),
-            ("Always", vec![], vec![view(running())], "Running"),
-            ("Always", vec![], vec![view(running()), view(Doing::waiting("ContainerCreating"))], "Pending"),
-            ("Always", vec![], vec![view(ended(0))], "Running"),
-            ("Always", vec![], vec![crashed.clone()], "Running"),
-            ("OnFailure", vec![], vec![view(ended(0))], "Succeeded"),
-            ("OnFailure", vec![], vec![view(ended(1))], "Running"),
-            ("Never", vec![], vec![view(ended(1)), view(ended(0))], "Failed"),
-            ("Never", vec![], vec![view(ended(1)), view(running())], "Running"),
-            ("Always", vec![view(running())], vec![view(Doing::waiting("PodInitializing"))], "Pending"),
-            ("Never", vec![view(ended(3))], vec![view(Doing::waiting("PodInitializing"))], "Failed"),
-            ("Always", vec![view(ended(0))], vec![view(running())], "Running"),
-            ("Always", vec![crashed.clone()], vec![view(Doing::waiting("PodInitializing"))], "Pending"),
-            ("Always", vec![sidecar(running())], vec![view(Doing::waiting("PodInitializing"))], "Pending"),
-            ("Never", vec![sidecar(running())], vec![view(ended(0))], "Running"),
-            ("Never", vec![sidecar(ended(143))], vec![view(ended(0))], "Succeeded"),
-            ("Always", vec![sidecar(ended(1))], vec![view(running())], "Running"),
-        ] {
-            assert_eq!(phase(policy, &init, &containers, false), want, "{policy} {init:?} {containers:?}");
-        }
-    }
-
-    #[test]
-    fn a_deleted_pod_ends_whatever_its_policy() {
-        assert_eq!(phase("Always", &[], &[view(ended(143))], true), "Failed");
-        assert_eq!(phase("Always", &[], &[view(ended(0))], true), "Succeeded");
-        assert_eq!(phase("Always", &[], &[view(Doing::waiting("ContainerCreating"))], true), "Pending");
-    }
-
-    #[test]
-    fn what_has_failed_stays_failed() {
-        let status = |before: serde_json::Value, failure| {
-            let pod: Pod = serde_json::from_value(json!({ "spec": { "containers": [] }, "status": before })).expect("fixture");
-            pod_status(&Observed { failure, ..observed(&pod, &[view(running())]) })
-        };
-        let failed = status(json!({ "phase": "Running" }), Some(("DeadlineExceeded", "too long")));
-        assert_eq!((failed.phase.as_deref(), failed.reason.as_deref()), (Some("Failed"), Some("DeadlineExceeded")));
-        let kept = status(json!({ "phase": "Failed", "reason": "DeadlineExceeded", "message": "too long" }), None);
-        assert_eq!((kept.phase.as_deref(), kept.reason.as_deref(), kept.message.as_deref()), (Some("Failed"), Some("DeadlineExceeded"), Some("too long")));
-        assert_eq!(kept.conditions.iter().flatten().find(|c| c.type_ == "Ready").and_then(|c| c.reason.as_deref()), Some("PodFailed"));
-    }
-
-    #[test]
-    fn ready_condition_keeps_its_transition_time() {
-        let pod: Pod = serde_json::from_value(json!({ "metadata": { "name": "a", "generation": 2 }, "spec": { "containers": [] },
-            "status": { "conditions": [
-                { "type": "Ready", "status": "True", "lastTransitionTime": "2024-01-01T00:00:00Z" },
-                { "type": "PodScheduled", "status": "True", "lastTransitionTime": "2023-01-01T00:00:00Z" } ] } }))
-        .expect("fixture");
-        let status = |views: &[View]| {
-            pod_status(&observed(&pod, views))
-        };
-        let find = |status: &PodStatus, kind: &str| {
-            status.conditions.iter().flatten().find(|c| c.type_ == kind).cloned().expect("condition")
-        };
-        let time = |c: &PodCondition| c.last_transition_time.as_ref().expect("time").0.to_string();
-        let still = status(&[view(running())]);
-        assert_eq!(time(&find(&still, "Ready")), "2024-01-01T00:00:00Z");
-        let lost = status(&[View { ready: false, ..view(running()) }]);
-        assert_eq!(time(&find(&lost, "Ready")), "2025-01-01T00:00:00Z");
-        assert_eq!(find(&lost, "Ready").message.as_deref(), Some("containers with unready status: [web]"));
-        assert_eq!(time(&find(&lost, "PodScheduled")), "2023-01-01T00:00:00Z");
-        assert_eq!(lost.pod_ips.expect("ips")[0].ip, "10.0.0.2");
-    }
-}
+mod tests;

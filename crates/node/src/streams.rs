@@ -68,8 +68,15 @@ pub async fn run(socket: WebSocket, mut process: Process) {
             }
         }
         let status = status(&process.wait().await);
-        let _ = to_client.send(frame(ERROR, status.to_string().as_bytes())).await;
-        let _ = to_client.send(Message::Close(Some(CloseFrame { code: 1000, reason: "".into() }))).await;
+        let _ = to_client
+            .send(frame(ERROR, status.to_string().as_bytes()))
+            .await;
+        let _ = to_client
+            .send(Message::Close(Some(CloseFrame {
+                code: 1000,
+                reason: "".into(),
+            })))
+            .await;
     };
     let input = tokio::spawn(input);
     output.await;
@@ -77,7 +84,15 @@ pub async fn run(socket: WebSocket, mut process: Process) {
 }
 
 /// Tells the client why nothing runs, in the form in which it expects the end of a command.
-pub async fn refuse(mut socket: WebSocket, error: &Error) {
+///
+/// kubectl shows only the exit code of a command that failed, so the reason goes to standard error, or to the terminal.
+pub async fn refuse(mut socket: WebSocket, error: &Error, tty: bool) {
+    if let Error::Exec { reason, .. } = error {
+        let line = format!("{reason}{}", if tty { "\r\n" } else { "\n" });
+        let _ = socket
+            .send(frame(if tty { STDOUT } else { STDERR }, line.as_bytes()))
+            .await;
+    }
     let status = match error {
         Error::Exec { reason, code, .. } => json!({
             "metadata": {}, "status": "Failure", "reason": "NonZeroExitCode", "message": reason,
@@ -87,8 +102,15 @@ pub async fn refuse(mut socket: WebSocket, error: &Error) {
             "metadata": {}, "status": "Failure", "reason": "InternalError", "code": 500, "message": other.to_string(),
         }),
     };
-    let _ = socket.send(frame(ERROR, status.to_string().as_bytes())).await;
-    let _ = socket.send(Message::Close(Some(CloseFrame { code: 1000, reason: "".into() }))).await;
+    let _ = socket
+        .send(frame(ERROR, status.to_string().as_bytes()))
+        .await;
+    let _ = socket
+        .send(Message::Close(Some(CloseFrame {
+            code: 1000,
+            reason: "".into(),
+        })))
+        .await;
 }
 
 fn frame(channel: u8, bytes: &[u8]) -> Message {
@@ -139,8 +161,17 @@ mod tests {
 
     #[test]
     fn exit_codes_are_told() {
-        let ended = |code| ExitStatus { code, signal: None, oom_killed: false, finished_at: jiff::Timestamp::UNIX_EPOCH, lost: false };
+        let ended = |code| ExitStatus {
+            code,
+            signal: None,
+            oom_killed: false,
+            finished_at: jiff::Timestamp::UNIX_EPOCH,
+            lost: false,
+        };
         assert_eq!(status(&Ok(ended(0)))["status"], "Success");
-        assert_eq!(status(&Ok(ended(3)))["details"]["causes"][0], json!({ "reason": "ExitCode", "message": "3" }));
+        assert_eq!(
+            status(&Ok(ended(3)))["details"]["causes"][0],
+            json!({ "reason": "ExitCode", "message": "3" })
+        );
     }
 }

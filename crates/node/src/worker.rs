@@ -2,6 +2,7 @@
 //!
 //! Level-triggered: each round looks at everything again, so a restart of the daemon continues where the last one stopped.
 
+mod describe;
 mod probing;
 mod pull;
 mod report;
@@ -25,9 +26,10 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::container::label;
+use crate::container::{self, label};
 use crate::events::Recorder;
 use crate::probe::Verdict;
+use crate::volumes::Place;
 use crate::{Config, ending, services};
 
 /// What all workers of a node share.
@@ -104,7 +106,7 @@ pub(crate) struct Worker {
     start_time: Timestamp,
     address: Option<String>,
     sandbox_ready: bool,
-    volumes: Option<BTreeMap<String, PathBuf>>,
+    volumes: Option<BTreeMap<String, Place>>,
     /// The engine's containers of this pod.
     ids: BTreeSet<String>,
     /// Reason and message, when the pod has failed as a whole.
@@ -116,10 +118,22 @@ pub(crate) struct Worker {
 /// Starts the task of one pod. It ends when nothing of the pod is left here.
 ///
 /// `gone`: the object is not in the API any more, and `pod` only says what to remove.
-pub fn spawn(shared: Arc<Shared>, pod: Arc<Pod>, gone: bool, done: mpsc::UnboundedSender<Done>) -> Handle {
-    let (wanted_in, wanted) = watch::channel(if gone { Wanted::Gone } else { Wanted::Present(pod.clone()) });
+pub fn spawn(
+    shared: Arc<Shared>,
+    pod: Arc<Pod>,
+    gone: bool,
+    done: mpsc::UnboundedSender<Done>,
+) -> Handle {
+    let (wanted_in, wanted) = watch::channel(if gone {
+        Wanted::Gone
+    } else {
+        Wanted::Present(pod.clone())
+    });
     let nudge = Arc::new(Notify::new());
-    let handle = Handle { wanted: wanted_in, nudge: nudge.clone() };
+    let handle = Handle {
+        wanted: wanted_in,
+        nudge: nudge.clone(),
+    };
     let (verdicts_in, verdicts) = mpsc::channel(64);
     let uid = pod.uid().unwrap_or_default();
     let start_time = pod
@@ -164,8 +178,20 @@ pub fn spawn(shared: Arc<Shared>, pod: Arc<Pod>, gone: bool, done: mpsc::Unbound
 
 impl Worker {
     async fn run(mut self) {
-        if self.shared.engine.sandbox(&self.sandbox_id()).await.is_some() {
-            let ours = self.shared.engine.containers().await.into_iter().filter(|status| status.sandbox == self.uid);
+        if self
+            .shared
+            .engine
+            .sandbox(&self.sandbox_id())
+            .await
+            .is_some()
+        {
+            let ours = self
+                .shared
+                .engine
+                .containers()
+                .await
+                .into_iter()
+                .filter(|status| status.sandbox == self.uid);
             self.ids = ours.map(|status| status.id).collect();
         }
         loop {
@@ -200,7 +226,9 @@ impl Worker {
 
     /// Until something changes or a retry is due.
     async fn wait(&mut self) {
-        let due = self.again_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
+        let due = self
+            .again_at
+            .unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
         tokio::select! {
             changed = self.wanted.changed() => {
                 if changed.is_err() {
@@ -223,13 +251,24 @@ impl Worker {
 
     /// The pod's own time to end.
     fn grace(&self) -> Duration {
-        let seconds = self.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+        let seconds = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.termination_grace_period_seconds);
         Duration::from_secs(seconds.unwrap_or(30).max(0) as u64)
     }
 
     /// A pod that has run longer than its activeDeadlineSeconds fails as a whole.
     fn check_deadline(&mut self) {
-        let Some(seconds) = self.pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds) else { return };
+        let Some(seconds) = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.active_deadline_seconds)
+        else {
+            return;
+        };
         let left_ms = self
             .start_time
             .as_millisecond()
@@ -239,29 +278,43 @@ impl Worker {
             self.retry_at(Instant::now() + Duration::from_millis(left_ms as u64));
         } else if !self.finished() {
             let message = "Pod was active on the node longer than the specified deadline";
-            self.shared.recorder.normal(&self.pod, None, "DeadlineExceeded", message);
+            self.shared
+                .recorder
+                .normal(&self.pod, None, "DeadlineExceeded", message);
             self.failure = Some(("DeadlineExceeded".to_owned(), message.to_owned()));
         }
     }
 
     /// Every regular container has ended and none may start again: sidecars have nothing left to serve.
     async fn over(&self) -> bool {
-        let Some(spec) = &self.pod.spec else { return false };
+        let Some(spec) = &self.pod.spec else {
+            return false;
+        };
         let policy = spec.restart_policy.as_deref().unwrap_or("Always");
         let records = self.records().await;
         policy != "Always"
             && spec.containers.iter().all(|container| {
-                let last = records.get(&container.name).and_then(|attempts| attempts.last());
-                last.and_then(ending::code).is_some_and(|(code, _)| !restart::restarts_after(policy, code))
+                let last = records
+                    .get(&container.name)
+                    .and_then(|attempts| attempts.last());
+                last.and_then(ending::code)
+                    .is_some_and(|(code, _)| !restart::restarts_after(policy, code))
             })
     }
 
     /// Phase Succeeded or Failed: nothing starts again.
     fn finished(&self) -> bool {
-        let phase = self.pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let phase = self
+            .pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref());
         self.failure.is_some()
             || matches!(phase, Some("Succeeded" | "Failed"))
-            || self.written.as_ref().is_some_and(|s| matches!(s.phase.as_deref(), Some("Succeeded" | "Failed")))
+            || self
+                .written
+                .as_ref()
+                .is_some_and(|s| matches!(s.phase.as_deref(), Some("Succeeded" | "Failed")))
     }
 
     fn sandbox_id(&self) -> String {
@@ -273,12 +326,16 @@ impl Worker {
     }
 
     fn host_network(&self) -> bool {
-        self.pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true))
+        container::host_network(&self.pod)
     }
 
     fn container(&self, name: &str) -> Option<Container> {
         let spec = self.pod.spec.as_ref()?;
-        spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|c| c.name == name).cloned()
+        spec.containers
+            .iter()
+            .chain(spec.init_containers.iter().flatten())
+            .find(|c| c.name == name)
+            .cloned()
     }
 
     /// The engine's containers of this pod by name, oldest attempt first.
@@ -286,7 +343,10 @@ impl Worker {
         let mut by_name: HashMap<String, Vec<ContainerStatus>> = HashMap::new();
         for id in &self.ids {
             if let Some(status) = self.shared.engine.container(id).await {
-                by_name.entry(status.spec.name.clone()).or_default().push(status);
+                by_name
+                    .entry(status.spec.name.clone())
+                    .or_default()
+                    .push(status);
             }
         }
         for attempts in by_name.values_mut() {
@@ -303,7 +363,8 @@ impl Worker {
                 Wanted::Present(pod) => pod.metadata.deletion_timestamp.is_some(),
                 Wanted::Gone => true,
             };
-            if wanted.wait_for(ends).await.is_err() {
+            let lost = wanted.wait_for(ends).await.is_err();
+            if lost {
                 std::future::pending::<()>().await;
             }
         }
@@ -311,9 +372,18 @@ impl Worker {
 }
 
 pub(crate) fn restarts(status: &ContainerStatus) -> i32 {
-    status.spec.labels.get(label::RESTARTS).and_then(|text| text.parse().ok()).unwrap_or(0)
+    status
+        .spec
+        .labels
+        .get(label::RESTARTS)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
 }
 
 fn revision(pod: &Pod) -> u64 {
-    pod.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
+    pod.metadata
+        .resource_version
+        .as_deref()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
 }

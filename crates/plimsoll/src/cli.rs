@@ -8,7 +8,12 @@ use crate::{cluster, container, demo, load};
 
 /// From a Dockerfile to a service that scales: builds images, runs containers, deploys, scales and routes, in one program.
 #[derive(Parser)]
-#[command(name = "plimsoll", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "plimsoll",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     /// Directory of the instance (default /var/lib/plimsoll)
     #[arg(long, global = true, env = crate::instance::DATA_DIR_VARIABLE, value_name = "DIR")]

@@ -66,26 +66,46 @@ pub enum Verb {
 pub fn run(instance: &Instance, verb: Verb) -> Result<ExitCode> {
     block_on(async {
         let client = client(instance).await?;
-        let kinds = Kinds::discover(&client).await.with_context(|| unreachable(instance))?;
+        let kinds = Kinds::discover(&client)
+            .await
+            .with_context(|| unreachable(instance))?;
         match verb {
-            Verb::Apply { files, namespace } => apply::apply(&client, &kinds, &files, &namespace).await,
-            Verb::Get { kind, name, namespace, all_namespaces, output } => {
+            Verb::Apply { files, namespace } => {
+                apply::apply(&client, &kinds, &files, &namespace).await
+            }
+            Verb::Get {
+                kind,
+                name,
+                namespace,
+                all_namespaces,
+                output,
+            } => {
                 let namespace = (!all_namespaces).then_some(namespace.as_str());
                 table::get(&client, &kinds, &kind, name.as_deref(), namespace, output).await
             }
-            Verb::Delete { kind, name, files, namespace } => {
+            Verb::Delete {
+                kind,
+                name,
+                files,
+                namespace,
+            } => {
                 if !files.is_empty() {
                     return apply::delete(&client, &kinds, &files, &namespace).await;
                 }
                 let (kind, name) = target(kind.as_deref().unwrap_or(""), name.as_deref())?;
                 delete(&client, &kinds, &kind, &name, &namespace).await
             }
-            Verb::Scale { target: text, replicas, namespace } => {
+            Verb::Scale {
+                target: text,
+                replicas,
+                namespace,
+            } => {
                 let (kind, name) = target(&text, None)?;
                 let resource = kinds.find(&kind)?;
                 let api: Api<DynamicObject> = resource.api(&client, Some(&namespace));
                 let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
-                api.patch_scale(&name, &PatchParams::default(), &patch).await?;
+                api.patch_scale(&name, &PatchParams::default(), &patch)
+                    .await?;
                 println!("{}/{name} scaled", resource.title());
                 Ok(ExitCode::SUCCESS)
             }
@@ -93,7 +113,13 @@ pub fn run(instance: &Instance, verb: Verb) -> Result<ExitCode> {
     })?
 }
 
-async fn delete(client: &Client, kinds: &Kinds, kind: &str, name: &str, namespace: &str) -> Result<ExitCode> {
+async fn delete(
+    client: &Client,
+    kinds: &Kinds,
+    kind: &str,
+    name: &str,
+    namespace: &str,
+) -> Result<ExitCode> {
     let resource = kinds.find(kind)?;
     let api: Api<DynamicObject> = resource.api(client, Some(namespace));
     api.delete(name, &DeleteParams::background()).await?;
@@ -113,7 +139,10 @@ fn target(kind: &str, name: Option<&str>) -> Result<(String, String)> {
 /// Runs a future to its end on a small runtime of its own.
 pub fn block_on<F: Future>(future: F) -> Result<F::Output> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(future))
 }
 
 /// A client with the instance's own kubeconfig, whatever KUBECONFIG says.

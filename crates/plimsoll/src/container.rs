@@ -123,16 +123,42 @@ pub fn run(instance: &Instance, verb: Verb) -> Result<ExitCode> {
             Verb::Exec(options) => exec::exec(&client, &options).await,
             Verb::Ps { all, quiet, output } => list::ps(&client, all, quiet, output).await,
             Verb::Images { quiet, output } => list::images(&client, quiet, output).await,
-            Verb::Logs { container, follow, tail, timestamps } => {
-                list::logs(&client, &container, follow, &tail, timestamps).await
+            Verb::Logs {
+                container,
+                follow,
+                tail,
+                timestamps,
+            } => list::logs(&client, &container, follow, &tail, timestamps).await,
+            Verb::Stop { containers, time } => {
+                each(&containers, async |name| {
+                    client
+                        .post(&format!("/containers/{name}/stop?t={time}"))
+                        .await
+                })
+                .await
             }
-            Verb::Stop { containers, time } => each(&containers, async |name| client.post(&format!("/containers/{name}/stop?t={time}")).await).await,
-            Verb::Start { containers } => each(&containers, async |name| client.post(&format!("/containers/{name}/start")).await).await,
-            Verb::Rm { containers, force } => each(&containers, async |name| client.delete(&format!("/containers/{name}?force={force}")).await).await,
+            Verb::Start { containers } => {
+                each(&containers, async |name| {
+                    client.post(&format!("/containers/{name}/start")).await
+                })
+                .await
+            }
+            Verb::Rm { containers, force } => {
+                each(&containers, async |name| {
+                    client
+                        .delete(&format!("/containers/{name}?force={force}"))
+                        .await
+                })
+                .await
+            }
             Verb::Rmi { images, force } => images::remove(&client, &images, force).await,
             Verb::Tag { source, target } => images::tag(&client, &source, &target).await,
             Verb::Pull { image } => images::pull(&client, &image).await,
-            Verb::Import { file, reference, busybox } => images::import(&client, &file, &reference, busybox).await,
+            Verb::Import {
+                file,
+                reference,
+                busybox,
+            } => images::import(&client, &file, &reference, busybox).await,
             Verb::Load { input } => images::load(&client, &input).await,
             Verb::Inspect { name } => list::inspect(&client, &name).await,
         }
@@ -140,7 +166,10 @@ pub fn run(instance: &Instance, verb: Verb) -> Result<ExitCode> {
 }
 
 /// Does one thing to each, prints the names that went well, goes on after a failure.
-async fn each(names: &[String], mut act: impl AsyncFnMut(String) -> Result<()>) -> Result<ExitCode> {
+async fn each(
+    names: &[String],
+    mut act: impl AsyncFnMut(String) -> Result<()>,
+) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for name in names {
         match act(client::encode(name)).await {

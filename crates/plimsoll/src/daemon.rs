@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use apiserver::pki::{self, Pki};
@@ -23,6 +23,8 @@ use crate::instance::{Instance, start_time};
 /// Roles get this long to end what they do.
 const FAREWELL: Duration = Duration::from_secs(5);
 const PODS_MAX: u32 = 110;
+/// How long a start waits for the data directory's lock.
+const LOCK: Duration = Duration::from_secs(3);
 
 /// Runs every role until SIGTERM or SIGINT. Containers keep running afterwards; the next start finds them.
 pub fn run(instance: &Instance) -> Result<()> {
@@ -30,7 +32,9 @@ pub fn run(instance: &Instance) -> Result<()> {
     raise_descriptor_limit();
     // one provider for everything that speaks TLS
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let outcome = runtime.block_on(serve(instance));
     runtime.shutdown_timeout(Duration::from_secs(1));
     let _ = fs::remove_file(instance.pid_file());
@@ -41,9 +45,19 @@ pub fn run(instance: &Instance) -> Result<()> {
 pub fn lock(instance: &Instance) -> Result<fs::File> {
     fs::create_dir_all(instance.run_dir())?;
     let path = instance.data_dir.join("daemon.lock");
-    let file = fs::File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!("another plimsoll is running on {}; see `plimsoll status`, end it with `plimsoll down`", instance.data_dir.display());
+    let file =
+        fs::File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    // a daemon that was killed lets the lock go only when its last thread has ended, a moment after its PID is gone
+    let deadline = Instant::now() + LOCK;
+    while rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        if Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+            continue;
+        }
+        bail!(
+            "another plimsoll is running on {}; see `plimsoll status`, end it with `plimsoll down`",
+            instance.data_dir.display()
+        );
     }
     Ok(file)
 }
@@ -57,15 +71,21 @@ async fn serve(instance: &Instance) -> Result<()> {
 
     let store_path = data.join("store").join("state.redb");
     fs::create_dir_all(data.join("store"))?;
-    let opening = tokio::task::spawn_blocking(move || store::embedded::EmbeddedStore::open(&store_path, store::embedded::Options::default()));
+    let opening = tokio::task::spawn_blocking(move || {
+        store::embedded::EmbeddedStore::open(&store_path, store::embedded::Options::default())
+    });
     let (store, network) = tokio::join!(opening, network::Network::open(instance.network()));
     let store = Arc::new(store?.context("cannot open the store")?);
     let network = network.context("cannot set up the network")?;
-    let engine = engine::Engine::open(instance.engine()).await.context("cannot start the container engine")?;
+    let engine = engine::Engine::open(instance.engine())
+        .await
+        .context("cannot start the container engine")?;
     let images_dir = data.join("images");
-    let images = tokio::task::spawn_blocking(move || image::Images::open(images_dir, image::Options::default()))
-        .await?
-        .context("cannot open the image store")?;
+    let images = tokio::task::spawn_blocking(move || {
+        image::Images::open(images_dir, image::Options::default())
+    })
+    .await?
+    .context("cannot open the image store")?;
 
     let api = bind(IpAddr::V4(Ipv4Addr::LOCALHOST), instance.api_port).await?;
     let api_for_pods = bind(gateway, instance.api_port).await?;
@@ -74,23 +94,48 @@ async fn serve(instance: &Instance) -> Result<()> {
     let mut config = apiserver::Config::new(data);
     config.service_cidr = instance.service_cidr.to_string();
     config.advertise_address = Some(SocketAddr::new(gateway, instance.api_port));
-    let server = ApiServer::open(config, store).await.context("cannot start the API server")?;
+    let server = ApiServer::open(config, store)
+        .await
+        .context("cannot start the API server")?;
 
     let pki = Pki::open(&data.join("pki")).context("cannot open the certificates")?;
     let first_service = Ipv4Addr::from(u32::from(instance.service_cidr.network()) + 1);
-    let names: Vec<String> = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
-        .into_iter()
-        .map(str::to_owned)
-        .chain(["127.0.0.1".into(), "::1".into(), gateway.to_string(), first_service.to_string(), node_name.clone()])
-        .collect();
+    let names: Vec<String> = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ]
+    .into_iter()
+    .map(str::to_owned)
+    .chain([
+        "127.0.0.1".into(),
+        "::1".into(),
+        gateway.to_string(),
+        first_service.to_string(),
+        node_name.clone(),
+    ])
+    .collect();
     let tls = pki.server_tls(&pki.server(&names)?, &[b"h2", b"http/1.1"])?;
-    let kubeconfig = pki::kubeconfig(&instance.name, &instance.api_url(), pki.ca_certificate(), &pki.admin()?);
+    let kubeconfig = pki::kubeconfig(
+        &instance.name,
+        &instance.api_url(),
+        pki.ca_certificate(),
+        &pki.admin()?,
+    );
     write_private(&instance.kubeconfig(), &kubeconfig)?;
     server.set_node_dialer(Arc::new(TlsDialer(pki.client_tls(&pki.kubelet_client()?)?)));
 
-    let role = |user: &str, group: &str| Identity { user: user.to_owned(), groups: vec![group.to_owned(), "system:authenticated".to_owned()] };
+    let role = |user: &str, group: &str| Identity {
+        user: user.to_owned(),
+        groups: vec![group.to_owned(), "system:authenticated".to_owned()],
+    };
     let masters = |user: &str| role(user, pki::MASTERS);
-    let metrics = metrics::Server::new(server.in_process_client(masters("system:serviceaccount:kube-system:metrics-server")), metrics::Config::default());
+    let metrics = metrics::Server::new(
+        server.in_process_client(masters("system:serviceaccount:kube-system:metrics-server")),
+        metrics::Config::default(),
+    );
     let resources = metrics::resources().iter().map(aggregated).collect();
     server.aggregate("metrics.k8s.io", "v1beta1", resources, metrics.service());
 
@@ -101,9 +146,15 @@ async fn serve(instance: &Instance) -> Result<()> {
 
     let socket = instance.docker_socket();
     let _ = fs::remove_file(&socket);
-    let docker_listener = UnixListener::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+    let docker_listener = UnixListener::bind(&socket)
+        .with_context(|| format!("cannot listen on {}", socket.display()))?;
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o660))?;
-    let docker = docker::Docker::new(engine.clone(), images.clone(), network.clone(), data.join("logs").join("containers"));
+    let docker = docker::Docker::new(
+        engine.clone(),
+        images.clone(),
+        network.clone(),
+        data.join("logs").join("containers"),
+    );
     roles.spawn(docker::serve(docker_listener, docker, shutdown.clone()));
 
     let node = node::Config {
@@ -117,10 +168,21 @@ async fn serve(instance: &Instance) -> Result<()> {
         pods_max: PODS_MAX,
     };
     let node_client = server.in_process_client(masters(&format!("system:node:{node_name}")));
-    let (stop, images_of_node, network_of_node) = (shutdown.clone(), images.clone(), network.clone());
+    let (stop, images_of_node, network_of_node) =
+        (shutdown.clone(), images.clone(), network.clone());
     let node_engine = engine.clone();
     roles.spawn(async move {
-        if let Err(error) = node::run(node, node_client, node_engine, images_of_node, network_of_node, kubelet, stop).await {
+        if let Err(error) = node::run(
+            node,
+            node_client,
+            node_engine,
+            images_of_node,
+            network_of_node,
+            kubelet,
+            stop,
+        )
+        .await
+        {
             tracing::error!(%error, "the node role could not start");
         }
     });
@@ -130,13 +192,24 @@ async fn serve(instance: &Instance) -> Result<()> {
         hpa_sync: Duration::from_secs(1),
         ..controllers::Config::default()
     };
-    roles.spawn(controllers::run(server.in_process_client(masters("system:kube-controller-manager")), controllers_config, shutdown.clone()));
-    roles.spawn(scheduler::run(server.in_process_client(masters("system:kube-scheduler")), scheduler::Config::default(), shutdown.clone()));
+    roles.spawn(controllers::run(
+        server.in_process_client(masters("system:kube-controller-manager")),
+        controllers_config,
+        shutdown.clone(),
+    ));
+    roles.spawn(scheduler::run(
+        server.in_process_client(masters("system:kube-scheduler")),
+        scheduler::Config::default(),
+        shutdown.clone(),
+    ));
     let stop = shutdown.clone();
     roles.spawn(async move { metrics.collect(stop).await });
 
     let pid = std::process::id();
-    write_private(&instance.pid_file(), &format!("{pid} {}\n", start_time(pid).unwrap_or_default()))?;
+    write_private(
+        &instance.pid_file(),
+        &format!("{pid} {}\n", start_time(pid).unwrap_or_default()),
+    )?;
     notify("READY=1");
     tracing::info!(instance = instance.name, api = instance.api_url(), "ready");
 
@@ -149,7 +222,10 @@ async fn serve(instance: &Instance) -> Result<()> {
     tracing::info!("stopping; containers keep running");
     notify("STOPPING=1");
     shutdown.cancel();
-    let _ = tokio::time::timeout(FAREWELL, async { while roles.join_next().await.is_some() {} }).await;
+    let _ = tokio::time::timeout(FAREWELL, async {
+        while roles.join_next().await.is_some() {}
+    })
+    .await;
     server.stop();
     let _ = fs::remove_file(&socket);
     Ok(())
@@ -168,7 +244,11 @@ fn aggregated(resource: &metrics::Resource) -> apiserver::AggregatedResource {
         singular: resource.singular.to_owned(),
         kind: resource.kind.to_owned(),
         namespaced: resource.namespaced,
-        verbs: resource.verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+        verbs: resource
+            .verbs
+            .iter()
+            .map(|verb| (*verb).to_owned())
+            .collect(),
         short_names: Vec::new(),
     }
 }
@@ -181,8 +261,11 @@ fn kubelet_tls(pki: &Pki, node: &str, address: &str) -> Result<Arc<rustls::Serve
         roots.add(certificate)?;
     }
     let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build()?;
-    let key = rustls_pemfile::private_key(&mut pair.key.as_bytes())?.context("the kubelet's key is not PEM")?;
-    let mut config = rustls::ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(certificates(&pair.certificate)?, key)?;
+    let key = rustls_pemfile::private_key(&mut pair.key.as_bytes())?
+        .context("the kubelet's key is not PEM")?;
+    let mut config = rustls::ServerConfig::builder()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(certificates(&pair.certificate)?, key)?;
     // upgrades (exec, attach) exist in HTTP/1.1 only
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
@@ -197,23 +280,37 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
-    file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
+    file.persist(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(())
 }
 
 /// Names a Node as kubelets do: the host's name in lower case.
 fn node_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .to_lowercase();
     let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
-    let name: String = name.chars().map(|c| if valid(c) { c } else { '-' }).collect();
+    let name: String = name
+        .chars()
+        .map(|c| if valid(c) { c } else { '-' })
+        .collect();
     let name = name.trim_matches(['-', '.']).to_owned();
-    if name.is_empty() { "localhost".into() } else { name }
+    if name.is_empty() {
+        "localhost".into()
+    } else {
+        name
+    }
 }
 
 /// Tells whoever started this process, in systemd's way.
 fn notify(state: &str) {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let sent = std::os::unix::net::UnixDatagram::unbound().and_then(|socket| socket.send_to(state.as_bytes(), Path::new(&path)));
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    let sent = std::os::unix::net::UnixDatagram::unbound()
+        .and_then(|socket| socket.send_to(state.as_bytes(), Path::new(&path)));
     if let Err(error) = sent {
         tracing::warn!(%error, "the starter could not be told {state}");
     }
@@ -223,5 +320,11 @@ fn notify(state: &str) {
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
 }

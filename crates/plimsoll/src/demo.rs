@@ -45,10 +45,18 @@ pub struct Options {
 
 /// Exit code 0 only if every stage happened.
 pub fn run(options: Options) -> Result<ExitCode> {
-    let temporary = tempfile::Builder::new().prefix("plimsoll-demo-").tempdir()?;
-    let data_dir = options.dir.clone().unwrap_or_else(|| temporary.path().join("data"));
+    let temporary = tempfile::Builder::new()
+        .prefix("plimsoll-demo-")
+        .tempdir()?;
+    let data_dir = options
+        .dir
+        .clone()
+        .unwrap_or_else(|| temporary.path().join("data"));
     if data_dir.exists() {
-        bail!("{} is there already; the demo makes and removes its own directory, so name a new one", data_dir.display());
+        bail!(
+            "{} is there already; the demo makes and removes its own directory, so name a new one",
+            data_dir.display()
+        );
     }
     let files = temporary.path().join("web-app");
     files::write(&files)?;
@@ -69,7 +77,11 @@ pub fn run(options: Options) -> Result<ExitCode> {
     let began = Instant::now();
     up::down(&data_dir, true).context("the demo could not clean up")?;
     println!("(removed in {} ms)", began.elapsed().as_millis());
-    Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if outcome.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn stages(options: &Options, data_dir: &Path, files: &Path) -> Result<()> {
@@ -80,15 +92,33 @@ fn stages(options: &Options, data_dir: &Path, files: &Path) -> Result<()> {
     heading(2, "Build my-web-app:latest from its Dockerfile");
     cluster::block_on(build_image(&instance, &options.busybox, files))??;
 
-    heading(3, "Deploy it: 3 replicas, a Service, a HorizontalPodAutoscaler");
-    for file in ["deployment.yaml", "service.yaml", "hpa.yaml", "hpa-quick.yaml"] {
+    heading(
+        3,
+        "Deploy it: 3 replicas, a Service, a HorizontalPodAutoscaler",
+    );
+    for file in [
+        "deployment.yaml",
+        "service.yaml",
+        "hpa.yaml",
+        "hpa-quick.yaml",
+    ] {
         apply(&instance, &files.join(file))?;
     }
     let latest = watch::start(&instance)?;
     let began = Instant::now();
-    wait_for(&latest, READY, "three replicas are not ready", |sample| sample.ready >= REPLICAS_MIN)?;
-    println!("three replicas ready after {} ms", began.elapsed().as_millis());
-    wait_for(&latest, READY, "the autoscaler has no CPU figures", |sample| sample.cpu_percent.is_some())?;
+    wait_for(&latest, READY, "three replicas are not ready", |sample| {
+        sample.ready >= REPLICAS_MIN
+    })?;
+    println!(
+        "three replicas ready after {} ms",
+        began.elapsed().as_millis()
+    );
+    wait_for(
+        &latest,
+        READY,
+        "the autoscaler has no CPU figures",
+        |sample| sample.cpu_percent.is_some(),
+    )?;
 
     heading(4, "Load it, and see it scale");
     let address = cluster::block_on(service_address(&instance))??;
@@ -107,7 +137,10 @@ fn stages(options: &Options, data_dir: &Path, files: &Path) -> Result<()> {
             break;
         }
         if Instant::now() > deadline {
-            bail!("the replicas did not fall back to {REPLICAS_MIN} within {} s after the load", FALL.as_secs());
+            bail!(
+                "the replicas did not fall back to {REPLICAS_MIN} within {} s after the load",
+                FALL.as_secs()
+            );
         }
     }
     screen.end();
@@ -128,20 +161,33 @@ async fn build_image(instance: &Instance, busybox: &Path, files: &Path) -> Resul
     let base = container::busybox_root(busybox)?;
     container::import_tar(&client, base, "busybox:static").await?;
     let began = Instant::now();
-    let id = build::build_with(&client, &build::Options::simple(files.to_owned(), "my-web-app:latest"), |text| print!("{text}")).await?;
+    let id = build::build_with(
+        &client,
+        &build::Options::simple(files.to_owned(), "my-web-app:latest"),
+        |text| print!("{text}"),
+    )
+    .await?;
     println!("{id} in {} ms", began.elapsed().as_millis());
     Ok(())
 }
 
 fn apply(instance: &Instance, file: &Path) -> Result<()> {
-    let verb = cluster::Verb::Apply { files: vec![file.to_owned()], namespace: "default".into() };
+    let verb = cluster::Verb::Apply {
+        files: vec![file.to_owned()],
+        namespace: "default".into(),
+    };
     if cluster::run(instance, verb)? != ExitCode::SUCCESS {
         bail!("{} could not be applied", file.display());
     }
     Ok(())
 }
 
-fn wait_for(latest: &Mutex<Sample>, limit: Duration, otherwise: &str, holds: impl Fn(&Sample) -> bool) -> Result<()> {
+fn wait_for(
+    latest: &Mutex<Sample>,
+    limit: Duration,
+    otherwise: &str,
+    holds: impl Fn(&Sample) -> bool,
+) -> Result<()> {
     let deadline = Instant::now() + limit;
     while !holds(&latest.lock()) {
         if Instant::now() > deadline {
@@ -155,8 +201,14 @@ fn wait_for(latest: &Mutex<Sample>, limit: Duration, otherwise: &str, holds: imp
 
 async fn service_address(instance: &Instance) -> Result<String> {
     let client: Client = cluster::client(instance).await?;
-    let service = Api::<Service>::default_namespaced(client).get("web-app").await?;
-    service.spec.and_then(|spec| spec.cluster_ip).filter(|ip| !ip.is_empty()).context("the service has no address")
+    let service = Api::<Service>::default_namespaced(client)
+        .get("web-app")
+        .await?;
+    service
+        .spec
+        .and_then(|spec| spec.cluster_ip)
+        .filter(|ip| !ip.is_empty())
+        .context("the service has no address")
 }
 
 /// Runs the load from a process of its own; returns the highest number of ready replicas.
@@ -164,15 +216,25 @@ fn loaded(address: &str, latest: &Mutex<Sample>, screen: &mut Screen) -> Result<
     let child = Command::new(std::env::current_exe()?)
         .arg("load-test")
         .arg(format!("http://{address}/cgi-bin/work"))
-        .args(["--rate", &LOAD_PER_SECOND.to_string(), "--seconds", &LOAD_SECONDS.to_string()])
+        .args([
+            "--rate",
+            &LOAD_PER_SECOND.to_string(),
+            "--seconds",
+            &LOAD_SECONDS.to_string(),
+        ])
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot start the load generator")?;
     let mut generator = Generator(child);
-    let output = generator.0.stdout.take().context("the load generator has an output")?;
+    let output = generator
+        .0
+        .stdout
+        .take()
+        .context("the load generator has an output")?;
     let (mut peak, mut answered) = (0, 0);
     for line in BufReader::new(output).lines() {
-        let second: Second = serde_json::from_str(&line?).context("the load generator reports in JSON")?;
+        let second: Second =
+            serde_json::from_str(&line?).context("the load generator reports in JSON")?;
         let sample = latest.lock().clone();
         peak = peak.max(sample.ready);
         answered += second.answered;

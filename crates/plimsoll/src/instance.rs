@@ -44,10 +44,17 @@ impl Instance {
         let text = match fs::read(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", file.display()));
+            }
         };
-        let mut instance: Self = serde_json::from_slice(&text)
-            .with_context(|| format!("{} is damaged; restore it, or remove {} to begin anew", file.display(), data_dir.display()))?;
+        let mut instance: Self = serde_json::from_slice(&text).with_context(|| {
+            format!(
+                "{} is damaged; restore it, or remove {} to begin anew",
+                file.display(),
+                data_dir.display()
+            )
+        })?;
         if instance.format > FORMAT {
             bail!(
                 "{} was written by a newer plimsoll (format {}, this one knows {FORMAT}); use that version",
@@ -75,15 +82,28 @@ impl Instance {
         if let Some(instance) = Self::find(data_dir)? {
             return Ok(instance);
         }
-        fs::create_dir_all(data_dir).with_context(|| format!("cannot make {}", data_dir.display()))?;
+        fs::create_dir_all(data_dir)
+            .with_context(|| format!("cannot make {}", data_dir.display()))?;
         let data_dir = fs::canonicalize(data_dir)?;
         let seed = seed(&data_dir);
         let name = format!("plim-{:06x}", seed & 0x00ff_ffff);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let taken = runtime.block_on(network::taken_ranges()).context("cannot read this machine's routes and addresses")?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let taken = runtime
+            .block_on(network::taken_ranges())
+            .context("cannot read this machine's routes and addresses")?;
         let (pod_cidr, service_cidr) = network::choose_ranges(seed, &taken)?;
         let (api_port, kubelet_port) = choose_ports(seed, data_dir == Path::new(DEFAULT_DATA_DIR))?;
-        let instance = Self { format: FORMAT, name, api_port, kubelet_port, pod_cidr, service_cidr, data_dir };
+        let instance = Self {
+            format: FORMAT,
+            name,
+            api_port,
+            kubelet_port,
+            pod_cidr,
+            service_cidr,
+            data_dir,
+        };
         instance.write()?;
         Ok(instance)
     }
@@ -93,7 +113,9 @@ impl Instance {
         let mut temporary = tempfile::NamedTempFile::new_in(&self.data_dir)?;
         serde_json::to_writer_pretty(&mut temporary, self)?;
         temporary.as_file().sync_all()?;
-        temporary.persist(&file).with_context(|| format!("cannot write {}", file.display()))?;
+        temporary
+            .persist(&file)
+            .with_context(|| format!("cannot write {}", file.display()))?;
         Ok(())
     }
 
@@ -120,7 +142,10 @@ impl Instance {
 
     /// The bridge's own address: pods' gateway, and the node's InternalIP.
     pub fn gateway(&self) -> Ipv4Addr {
-        self.pod_cidr.hosts().next().unwrap_or(self.pod_cidr.network())
+        self.pod_cidr
+            .hosts()
+            .next()
+            .unwrap_or(self.pod_cidr.network())
     }
 
     /// Service address of the cluster's DNS: the tenth of the range.
@@ -169,7 +194,10 @@ pub fn start_time(pid: u32) -> Option<String> {
     // the command's name may hold spaces and parentheses
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     // a dead process that nobody has waited for runs no more, and may stay so for ever
-    if fields.next().is_none_or(|state| state == "Z" || state == "X") {
+    if fields
+        .next()
+        .is_none_or(|state| state == "Z" || state == "X")
+    {
         return None;
     }
     fields.nth(18).map(str::to_owned)
@@ -182,7 +210,8 @@ fn seed(data_dir: &Path) -> u32 {
 }
 
 fn choose_ports(seed: u32, usual: bool) -> Result<(u16, u16)> {
-    let free = |port: u16| TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).is_ok();
+    let free =
+        |port: u16| TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).is_ok();
     if usual && free(API_PORT) && free(KUBELET_PORT) {
         return Ok((API_PORT, KUBELET_PORT));
     }
@@ -194,7 +223,11 @@ fn choose_ports(seed: u32, usual: bool) -> Result<(u16, u16)> {
             return Ok((port, port + 1));
         }
     }
-    bail!("no two free ports between {} and {} on this machine", OTHER_PORTS.start, OTHER_PORTS.end)
+    bail!(
+        "no two free ports between {} and {} on this machine",
+        OTHER_PORTS.start,
+        OTHER_PORTS.end
+    )
 }
 
 /// The data directory: flag or environment (clap reads both), else the default.
@@ -225,12 +258,25 @@ mod tests {
 
     #[test]
     fn a_newer_file_and_a_damaged_one_are_refused() {
-        let directory = tempfile::Builder::new().prefix("plimsoll-instance-").tempdir().expect("directory");
+        let directory = tempfile::Builder::new()
+            .prefix("plimsoll-instance-")
+            .tempdir()
+            .expect("directory");
         let file = directory.path().join(FILE);
         fs::write(&file, r#"{"format":99,"name":"plim-000000","api_port":1,"kubelet_port":2,"pod_cidr":"10.0.0.0/24","service_cidr":"10.1.0.0/24"}"#).expect("written");
-        assert!(Instance::find(directory.path()).expect_err("newer").to_string().contains("newer plimsoll"));
+        assert!(
+            Instance::find(directory.path())
+                .expect_err("newer")
+                .to_string()
+                .contains("newer plimsoll")
+        );
         fs::write(&file, "{").expect("written");
-        assert!(Instance::find(directory.path()).expect_err("damaged").to_string().contains("damaged"));
+        assert!(
+            Instance::find(directory.path())
+                .expect_err("damaged")
+                .to_string()
+                .contains("damaged")
+        );
     }
 
     #[test]
@@ -241,7 +287,10 @@ mod tests {
         let mut ended = std::process::Command::new("true").spawn().expect("spawned");
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
         while start_time(ended.id()).is_some() {
-            assert!(std::time::Instant::now() < deadline, "a process that has ended still counts");
+            assert!(
+                std::time::Instant::now() < deadline,
+                "a process that has ended still counts"
+            );
             std::thread::yield_now();
         }
         ended.wait().expect("waited for");

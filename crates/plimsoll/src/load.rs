@@ -41,9 +41,15 @@ pub struct Second {
 
 /// Runs to the end; each second prints one line. Exit code 1 if nothing was ever answered.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let answered = runtime.block_on(drive(options))?;
-    Ok(if answered > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if answered > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 #[derive(Default)]
@@ -53,12 +59,19 @@ struct Tally {
 }
 
 async fn drive(options: &Options) -> Result<usize> {
-    let uri: http::Uri = options.url.parse().with_context(|| format!("{:?} is no URL", options.url))?;
+    let uri: http::Uri = options
+        .url
+        .parse()
+        .with_context(|| format!("{:?} is no URL", options.url))?;
     let host = uri.host().context("the URL names no host")?.to_owned();
     if uri.scheme_str() != Some("http") || !(options.rate > 0.0 && options.rate <= 10_000.0) {
         bail!("the URL must begin with http:// and the rate lie between 0 and 10000 a second");
     }
-    let target = Arc::new((host, uri.port_u16().unwrap_or(80), uri.path_and_query().map_or("/".into(), ToString::to_string)));
+    let target = Arc::new((
+        host,
+        uri.port_u16().unwrap_or(80),
+        uri.path_and_query().map_or("/".into(), ToString::to_string),
+    ));
     let tally = Arc::new(Mutex::new(Tally::default()));
     let slots = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / options.rate));
@@ -99,12 +112,17 @@ async fn drive(options: &Options) -> Result<usize> {
 async fn get(target: &(String, u16, String)) -> Result<()> {
     let (host, port, path) = target;
     let stream = TcpStream::connect((host.as_str(), *port)).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
-    let request = http::Request::get(path).header("host", format!("{host}:{port}")).body(Empty::<Bytes>::new())?;
+    let request = http::Request::get(path)
+        .header("host", format!("{host}:{port}"))
+        .body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
+    let body = Limited::new(response.into_body(), BODY_BYTES_MAX)
+        .collect()
+        .await;
     driver.abort();
     if !status.is_success() || body.is_err() {
         bail!("answered {status}");
@@ -116,9 +134,18 @@ fn summary(mut tally: Tally) -> Second {
     tally.latencies_ms.sort_by(f64::total_cmp);
     let quantile = |q: f64| {
         let index = (q * tally.latencies_ms.len() as f64).ceil() as usize;
-        tally.latencies_ms.get(index.saturating_sub(1)).copied().unwrap_or(0.0)
+        tally
+            .latencies_ms
+            .get(index.saturating_sub(1))
+            .copied()
+            .unwrap_or(0.0)
     };
-    Second { answered: tally.latencies_ms.len(), failed: tally.failed, p50_ms: quantile(0.5), p99_ms: quantile(0.99) }
+    Second {
+        answered: tally.latencies_ms.len(),
+        failed: tally.failed,
+        p50_ms: quantile(0.5),
+        p99_ms: quantile(0.99),
+    }
 }
 
 #[cfg(test)]
@@ -127,8 +154,14 @@ mod tests {
 
     #[test]
     fn quantiles() {
-        let second = summary(Tally { latencies_ms: (1..=100).rev().map(f64::from).collect(), failed: 2 });
-        assert_eq!((second.answered, second.failed, second.p50_ms, second.p99_ms), (100, 2, 50.0, 99.0));
+        let second = summary(Tally {
+            latencies_ms: (1..=100).rev().map(f64::from).collect(),
+            failed: 2,
+        });
+        assert_eq!(
+            (second.answered, second.failed, second.p50_ms, second.p99_ms),
+            (100, 2, 50.0, 99.0)
+        );
         assert_eq!(summary(Tally::default()).p99_ms, 0.0);
     }
 }

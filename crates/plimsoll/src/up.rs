@@ -22,32 +22,52 @@ pub fn up(data_dir: &Path) -> Result<()> {
     let began = Instant::now();
     let instance = Instance::find_or_make(data_dir)?;
     if let Some(pid) = instance.daemon_pid() {
-        println!("plimsoll is already up (pid {pid})\n\n{}", next_steps(&instance));
+        println!(
+            "plimsoll is already up (pid {pid})\n\n{}",
+            next_steps(&instance)
+        );
         return Ok(());
     }
     fs::create_dir_all(instance.run_dir())?;
-    let log = fs::OpenOptions::new().create(true).append(true).open(instance.log())?;
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(instance.log())?;
     let log_start = log.metadata()?.len();
-    let socket_path = instance.run_dir().join(format!("notify-{}", std::process::id()));
+    let socket_path = instance
+        .run_dir()
+        .join(format!("notify-{}", std::process::id()));
     let _ = fs::remove_file(&socket_path);
-    let socket = UnixDatagram::bind(&socket_path).with_context(|| format!("cannot listen on {}", socket_path.display()))?;
+    let socket = UnixDatagram::bind(&socket_path)
+        .with_context(|| format!("cannot listen on {}", socket_path.display()))?;
     socket.set_read_timeout(Some(Duration::from_millis(20)))?;
     let outcome = start(&instance, &log, &socket, &socket_path);
     let _ = fs::remove_file(&socket_path);
     match outcome {
         Ok(pid) => {
             let ms = began.elapsed().as_millis();
-            println!("plimsoll is up (pid {pid}, {ms} ms)\n\n{}", next_steps(&instance));
+            println!(
+                "plimsoll is up (pid {pid}, {ms} ms)\n\n{}",
+                next_steps(&instance)
+            );
             Ok(())
         }
         Err(error) => {
             let said = tail_since(&instance.log(), log_start).unwrap_or_default();
-            Err(error.context(format!("plimsoll did not start; its log {} says:\n{said}", instance.log().display())))
+            Err(error.context(format!(
+                "plimsoll did not start; its log {} says:\n{said}",
+                instance.log().display()
+            )))
         }
     }
 }
 
-fn start(instance: &Instance, log: &fs::File, socket: &UnixDatagram, socket_path: &Path) -> Result<u32> {
+fn start(
+    instance: &Instance,
+    log: &fs::File,
+    socket: &UnixDatagram,
+    socket_path: &Path,
+) -> Result<u32> {
     let mut command = Command::new(std::env::current_exe()?);
     command
         .args(["up", "--foreground", "--data-dir"])
@@ -75,7 +95,10 @@ fn start(instance: &Instance, log: &fs::File, socket: &UnixDatagram, socket_path
     }
     let _ = child.kill();
     let _ = child.wait();
-    bail!("the daemon was not ready after {} s and was ended", START.as_secs())
+    bail!(
+        "the daemon was not ready after {} s and was ended",
+        START.as_secs()
+    )
 }
 
 fn next_steps(instance: &Instance) -> String {
@@ -101,15 +124,21 @@ fn tail_since(log: &Path, start: u64) -> Result<String> {
 pub fn down(data_dir: &Path, purge: bool) -> Result<()> {
     let Some(instance) = Instance::find(data_dir)? else {
         if purge && !data_dir.exists() {
-            println!("nothing to do: there is no instance in {}", data_dir.display());
+            println!(
+                "nothing to do: there is no instance in {}",
+                data_dir.display()
+            );
             return Ok(());
         }
         Instance::existing(data_dir)?;
         return Ok(());
     };
     stop_daemon(&instance)?;
-    let lock = lock_soon(&instance)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let lock = daemon::lock(&instance)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(stop_everything(&instance, purge))?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     if purge {
@@ -117,29 +146,30 @@ pub fn down(data_dir: &Path, purge: bool) -> Result<()> {
         remove(&instance.data_dir)?;
     }
     drop(lock);
-    println!("{}", if purge { "plimsoll is down and has left nothing behind" } else { "plimsoll is down; `plimsoll up` starts everything again" });
+    println!(
+        "{}",
+        if purge {
+            "plimsoll is down and has left nothing behind"
+        } else {
+            "plimsoll is down; `plimsoll up` starts everything again"
+        }
+    );
     Ok(())
 }
 
-/// The daemon's last act is to let the lock go; that may be a moment after its PID file has gone.
-fn lock_soon(instance: &Instance) -> Result<fs::File> {
-    let deadline = Instant::now() + STOP;
-    loop {
-        match daemon::lock(instance) {
-            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
-            outcome => return outcome,
-        }
-    }
-}
-
 fn stop_daemon(instance: &Instance) -> Result<()> {
-    let Some(pid) = instance.daemon_pid() else { return Ok(()) };
+    let Some(pid) = instance.daemon_pid() else {
+        return Ok(());
+    };
     let process = Pid::from_raw(i32::try_from(pid)?).context("a pid is not zero")?;
     let _ = kill_process(process, Signal::TERM);
     let deadline = Instant::now() + STOP;
     while instance.daemon_pid().is_some() {
         if Instant::now() > deadline {
-            eprintln!("the daemon (pid {pid}) did not end in {} s; it is killed", STOP.as_secs());
+            eprintln!(
+                "the daemon (pid {pid}) did not end in {} s; it is killed",
+                STOP.as_secs()
+            );
             let _ = kill_process(process, Signal::KILL);
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -148,32 +178,63 @@ fn stop_daemon(instance: &Instance) -> Result<()> {
 }
 
 async fn stop_everything(instance: &Instance, purge: bool) -> Result<()> {
-    let engine = engine::Engine::open(instance.engine()).await.context("cannot open the container engine")?;
-    let running = engine.containers().await.into_iter().filter(|c| c.state == engine::State::Running);
+    let engine = engine::Engine::open(instance.engine())
+        .await
+        .context("cannot open the container engine")?;
+    let running = engine
+        .containers()
+        .await
+        .into_iter()
+        .filter(|c| c.state == engine::State::Running);
     let stops = running.map(|container| {
         let engine = engine.clone();
-        async move { engine.stop_container(&container.id, None, Duration::from_secs(5)).await }
+        async move {
+            engine
+                .stop_container(&container.id, None, Duration::from_secs(5))
+                .await
+        }
     });
     futures::future::join_all(stops).await;
     for sandbox in engine.sandboxes().await {
-        engine.stop_sandbox(&sandbox.id).await.with_context(|| format!("cannot stop sandbox {}", sandbox.id))?;
+        engine
+            .stop_sandbox(&sandbox.id)
+            .await
+            .with_context(|| format!("cannot stop sandbox {}", sandbox.id))?;
     }
     if purge {
-        engine.purge().await.context("cannot remove what the engine made")?;
+        let node_dir = instance.data_dir.join("node");
+        node::release_volumes(&node_dir)
+            .with_context(|| format!("cannot unmount the volumes in {}", node_dir.display()))?;
+        engine
+            .purge()
+            .await
+            .context("cannot remove what the engine made")?;
     }
     let images_dir = instance.data_dir.join("images");
-    tokio::task::spawn_blocking(move || image::Images::open(images_dir, image::Options::default())?.purge())
-        .await?
-        .context("cannot unmount the images' snapshots")?;
-    let network = network::Network::open(instance.network()).await.context("cannot open the network")?;
-    network.purge().await.context("cannot remove what the network made")?;
+    tokio::task::spawn_blocking(move || {
+        image::Images::open(images_dir, image::Options::default())?.purge()
+    })
+    .await?
+    .context("cannot unmount the images' snapshots")?;
+    let network = network::Network::open(instance.network())
+        .await
+        .context("cannot open the network")?;
+    network
+        .purge()
+        .await
+        .context("cannot remove what the network made")?;
     Ok(())
 }
 
 fn remove(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}; what still uses it? (`fuser -vm` tells)", directory.display()))
+            Err(error).with_context(|| {
+                format!(
+                    "cannot remove {}; what still uses it? (`fuser -vm` tells)",
+                    directory.display()
+                )
+            })
         }
         _ => Ok(()),
     }

@@ -144,7 +144,7 @@ fn json_type(value: &Value) -> &'static str {
 }
 
 /// The type in the body must be the address's; a missing one is filled in.
-fn check_type(value: &mut Value, gvk: &Gvk) -> Result<(), ApiError> {
+pub(super) fn check_type(value: &mut Value, gvk: &Gvk) -> Result<(), ApiError> {
     let expected = gvk.api_version();
     let version = object::text(value, &["apiVersion"]).to_owned();
     let kind = object::text(value, &["kind"]).to_owned();

@@ -171,6 +171,8 @@ pub(super) async fn delete_collection(
             query: context.query.clone(),
             accept: None,
             content_type: String::new(),
+            applying: false,
+            manager: context.manager.clone(),
             ending: context.ending.clone(),
         };
         match delete_named(&named, &object.name, &options).await {

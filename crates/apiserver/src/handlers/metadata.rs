@@ -66,6 +66,21 @@ pub(super) fn place(context: &Context, value: &mut Value) -> Result<(), ApiError
     Ok(())
 }
 
+/// Takes the field managers out of an object.
+pub(super) fn take_managed(value: &mut Value) -> Option<Value> {
+    metadata(value).remove("managedFields")
+}
+
+/// Sets the field managers, if there are any.
+pub(super) fn set_managed(value: &mut Value, managed: Option<Value>) {
+    match managed {
+        Some(Value::Array(list)) if !list.is_empty() => {
+            metadata(value).insert("managedFields".into(), list.into());
+        }
+        _ => drop(take_managed(value)),
+    }
+}
+
 /// Drops what is empty, as encoding upstream's types does.
 pub(super) fn tidy(value: &mut Value) {
     metadata(value).retain(|key, value| match value {
@@ -130,7 +145,6 @@ pub(super) fn update(value: &mut Value, old: &Value, problems: &mut Problems) {
             None => metadata.remove(key),
         };
     }
-    metadata.remove("managedFields");
     metadata.remove("selfLink");
     if before.get("deletionTimestamp").is_some() {
         let had = object::items(before, &["finalizers"]);

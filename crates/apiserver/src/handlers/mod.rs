@@ -1,6 +1,7 @@
 //! The way of a request: authenticate, authorise, find the resource, dispatch.
 
 pub(crate) mod addresses;
+mod apply;
 mod binding;
 mod body;
 mod delete;
@@ -42,6 +43,10 @@ pub(crate) struct Context {
     pub query: Query,
     pub accept: Option<String>,
     pub content_type: String,
+    /// The request is a server-side apply: it brings the new field managers itself.
+    pub applying: bool,
+    /// Who owns the fields that the request changes.
+    pub manager: String,
     /// Ends the request's stream: the listener it came by shuts down.
     pub ending: CancellationToken,
 }
@@ -127,8 +132,11 @@ async fn route(
     match info.resource {
         None => crate::discovery::answer(&state, &parts, &info.path),
         Some(resource) => {
-            let kind = registry::find(&resource.group, &resource.version, &resource.resource)
-                .ok_or_else(ApiError::no_such_path)?;
+            let Some(kind) = registry::find(&resource.group, &resource.version, &resource.resource)
+            else {
+                return respond::no_custom_resources(&parts, &info.path)
+                    .ok_or_else(ApiError::no_such_path);
+            };
             let header = |name| {
                 parts
                     .headers
@@ -140,16 +148,17 @@ async fn route(
                 .get::<CancellationToken>()
                 .cloned()
                 .unwrap_or_default();
+            let content_type = header(http::header::CONTENT_TYPE).unwrap_or_default();
             let context = Context {
+                applying: parts.method == Method::PATCH && apply::is_apply(content_type),
+                manager: apply::manager(&query, header(http::header::USER_AGENT), &identity)?,
                 state,
                 identity,
                 kind,
                 info: resource,
                 query,
                 accept: header(http::header::ACCEPT).map(str::to_owned),
-                content_type: header(http::header::CONTENT_TYPE)
-                    .unwrap_or_default()
-                    .to_owned(),
+                content_type: content_type.to_owned(),
                 ending,
             };
             dispatch(context, parts, body).await

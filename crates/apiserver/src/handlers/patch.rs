@@ -14,7 +14,7 @@ use crate::status::{ApiError, Cause};
 pub(super) fn kind_of(content_type: &str) -> Result<PatchKind, ApiError> {
     PatchKind::of(content_type).ok_or_else(|| {
         ApiError::unsupported_media_type(
-            "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
+            "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml",
         )
     })
 }
@@ -29,6 +29,9 @@ pub(super) fn patch_error(error: PatchError) -> ApiError {
 }
 
 pub(super) async fn patch(context: &Context, patch_body: &[u8]) -> Result<Response, ApiError> {
+    if context.applying {
+        return super::apply::apply(context, patch_body).await;
+    }
     let dry_run = context.dry_run()?;
     let patch_kind = kind_of(&context.content_type)?;
     let validation = FieldValidation::of(context)?;
@@ -84,7 +87,7 @@ pub(super) fn invalid_patch(shown: &str, why: &str) -> ApiError {
     ApiError::invalid("", "", "", vec![cause])
 }
 
-fn check_identity(context: &Context, new: &Value) -> Result<(), ApiError> {
+pub(super) fn check_identity(context: &Context, new: &Value) -> Result<(), ApiError> {
     let name = text(new, &["metadata", "name"]);
     if name != context.info.name {
         return Err(ApiError::bad_request(format!(

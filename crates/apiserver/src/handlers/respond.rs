@@ -49,6 +49,20 @@ pub(crate) fn value(code: u16, value: &Value) -> Response {
     json(code, value.to_string())
 }
 
+/// The empty list of CustomResourceDefinitions, which this server does not have yet. kubectl asks for it before it says that it
+/// knows no such kind; a 404 would hide that.
+pub(crate) fn no_custom_resources(parts: &http::request::Parts, path: &str) -> Option<Response> {
+    let asked = parts.method == http::Method::GET
+        && path == "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    asked.then(|| {
+        let list = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinitionList",
+            "metadata": { "resourceVersion": "1" }, "items": [],
+        });
+        value(200, &list)
+    })
+}
+
 pub(crate) fn text(text: &'static str) -> Response {
     typed(200, "text/plain; charset=utf-8", text)
 }

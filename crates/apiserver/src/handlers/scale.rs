@@ -120,6 +120,8 @@ async fn set(
         query: context.query.clone(),
         accept: None,
         content_type: String::new(),
+        applying: false,
+        manager: context.manager.clone(),
         ending: context.ending.clone(),
     };
     let written = write::modify(&main, dry_run, |served| {

@@ -35,7 +35,9 @@ struct Watcher {
     selection: Selection,
     cursor: Cursor,
     writer: Writer,
-    /// Objects and events become bytes one at a time, when the client takes them.
+    /// The objects that were there when the watch began. They, and events, become bytes one at a time, when the
+    /// client takes them.
+    initial: std::vec::IntoIter<Arc<Object>>,
     pending: VecDeque<Pending>,
     changed: tokio::sync::watch::Receiver<u64>,
     deadline: Instant,
@@ -50,8 +52,6 @@ struct Watcher {
 
 enum Pending {
     Line(Bytes),
-    /// An object that was there when the watch began.
-    Initial(Arc<Object>),
     Event(Arc<Event>),
 }
 
@@ -93,6 +93,7 @@ pub(super) async fn watch(context: Context, options: &ListOptions) -> Result<Res
             .cursor(u64::MAX)
             .map_err(|_| ApiError::expired("no such revision"))?,
         writer,
+        initial: Vec::new().into_iter(),
         pending: VecDeque::new(),
         changed,
         deadline: now + timeout,
@@ -167,8 +168,7 @@ impl Watcher {
                 continue;
             };
             self.cursor = cursor;
-            self.pending
-                .extend(found.objects.into_iter().map(Pending::Initial));
+            self.initial = found.objects.into_iter();
             if options.send_initial_events == Some(true) && options.bookmarks {
                 let line = self.writer.bookmark(self.kind, found.revision, true);
                 self.pending.push_back(Pending::Line(line));
@@ -182,14 +182,14 @@ impl Watcher {
 
     async fn next(&mut self) -> Option<Bytes> {
         loop {
+            if let Some(object) = self.initial.next() {
+                let line = self
+                    .writer
+                    .line(self.kind, "ADDED", &object, object.revision);
+                return Some(line);
+            }
             match self.pending.pop_front() {
                 Some(Pending::Line(line)) => return Some(line),
-                Some(Pending::Initial(object)) => {
-                    let line = self
-                        .writer
-                        .line(self.kind, "ADDED", &object, object.revision);
-                    return Some(line);
-                }
                 Some(Pending::Event(event)) => match self.line(&event) {
                     Some(line) => return Some(line),
                     None => continue,

@@ -5,7 +5,7 @@ use store::{Expect, KeyValue};
 
 use super::body::{self, Decoded};
 use super::respond::{self, Response};
-use super::{Context, list, metadata};
+use super::{Context, apply, list, metadata};
 use crate::object::{self, text};
 use crate::registry::{self, Kind, Problems};
 use crate::schema::{self, Schemas};
@@ -37,11 +37,13 @@ pub(crate) async fn create_value(
             "resourceVersion should not be set on objects to be created",
         ));
     }
+    let managed = context.applying.then(|| metadata::take_managed(&mut value));
     metadata::create(context, &mut value);
     (kind.defaults)(&mut value);
     store_form(kind, &mut value)?;
     (kind.prepare_create)(&mut value);
     metadata::tidy(&mut value);
+    metadata::set_managed(&mut value, managed.flatten());
     let generate = text(&value, &["metadata", "generateName"]).to_owned();
     let generated = text(&value, &["metadata", "name"]).is_empty() && !generate.is_empty();
     for attempt in 1.. {
@@ -162,6 +164,7 @@ pub(super) async fn modify(
         let mut served = old.clone();
         kind.from_stored(&mut served);
         let mut new = change(&served)?;
+        let given = metadata::take_managed(&mut new);
         let version = text(&new, &["metadata", "resourceVersion"]).to_owned();
         let uid = text(&new, &["metadata", "uid"]);
         let actual = text(&old, &["metadata", "uid"]);
@@ -187,6 +190,11 @@ pub(super) async fn modify(
             true => Some(context.state.addresses.claim(&mut new, Some(&old))?),
             false => None,
         };
+        let managed = match context.applying {
+            true => given,
+            false => apply::after_update(context, given, &old, &new),
+        };
+        metadata::set_managed(&mut new, managed);
         new["metadata"]["resourceVersion"] = current.mod_revision.to_string().into();
         if new == old || dry_run {
             let stored = (!dry_run).then_some(&current);

@@ -1,7 +1,6 @@
 //! PATCH bodies applied to objects: JSON patch, merge patch and strategic merge patch.
 //!
-//! Fields that nobody here knows are kept. Server-side apply has its place beside these: it needs field ownership,
-//! for which the table of types has list types and list map keys, and comes with a later issue as a module here.
+//! Fields that nobody here knows are kept. Server-side apply, which needs field ownership, is `crate::apply`.
 
 mod json;
 mod strategic;

@@ -1,8 +1,7 @@
 //! What the built-in kinds look like: definitions, strict validation, merge keys and OpenAPI documents.
 //!
 //! Two embedded files hold it (`data/README.md`). The table of types is read on the first write and stays (some
-//! 400 KB); the OpenAPI schemas are unpacked for each document and let go. Server-side apply will find list types and
-//! list map keys in the table's file, too: see [`table`].
+//! 400 KB); the OpenAPI schemas are unpacked for each document and let go.
 
 mod blob;
 pub(crate) mod gotext;

@@ -1,7 +1,6 @@
 //! The table of types: what fields each built-in kind has, in JSON and in protobuf, and how lists merge.
 //!
-//! The file's last two columns, list type and list map keys, are not read yet: they are server-side apply's, which
-//! will add them to [`Field`].
+//! The last two columns, list type and list map keys, are server-side apply's.
 
 use super::Gvk;
 use std::collections::HashMap;
@@ -51,6 +50,9 @@ pub(crate) struct Field {
     pub omit_zero: bool,
     pub merge_key: &'static str,
     pub strategy: Strategy,
+    pub list: ListType,
+    /// Names of the fields that tell a list's items apart, with commas between.
+    pub list_keys: &'static str,
     /// Names of the Go structs that are inlined on the way from the type to the field, outermost first.
     pub embedded: Box<[&'static str]>,
 }
@@ -68,6 +70,17 @@ pub(crate) struct Strategy {
     pub merge: bool,
     pub replace: bool,
     pub retain_keys: bool,
+}
+
+/// How a list or map is owned (`x-kubernetes-list-type`, `x-kubernetes-map-type`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ListType {
+    /// Lists as a whole, maps by entry.
+    #[default]
+    Unset,
+    Atomic,
+    Set,
+    Map,
 }
 
 /// What a protobuf field number leads to.
@@ -182,6 +195,8 @@ struct Row {
     go_type: &'static str,
     merge_key: &'static str,
     strategy: Strategy,
+    list: ListType,
+    list_keys: &'static str,
 }
 
 #[derive(Default)]
@@ -222,6 +237,8 @@ impl Builder {
                         go_type: next(),
                         merge_key: next(),
                         strategy: strategy(next()),
+                        list: list_type(next()),
+                        list_keys: next(),
                     };
                     if let Some(raw) = builder.raw.last_mut() {
                         raw.rows.push(row);
@@ -293,6 +310,8 @@ impl Builder {
                 omit_zero: row.flags.contains('z'),
                 merge_key: row.merge_key,
                 strategy: row.strategy,
+                list: row.list,
+                list_keys: row.list_keys,
                 embedded: embedded.into(),
             });
         }
@@ -350,6 +369,15 @@ pub(super) fn map_element(go_type: &str) -> Option<&str> {
         .strip_prefix("map[")?
         .split_once(']')
         .map(|(_, element)| element)
+}
+
+fn list_type(text: &str) -> ListType {
+    match text {
+        "atomic" => ListType::Atomic,
+        "set" => ListType::Set,
+        "map" => ListType::Map,
+        _ => ListType::Unset,
+    }
 }
 
 fn strategy(text: &str) -> Strategy {

@@ -78,7 +78,10 @@ async fn slow_clients_are_let_go() {
         .await
         .expect("sent");
     let answer = until_closed(stream).await;
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("0\r\n\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("0\r\n\r\n"),
+        "{answer}"
+    );
     listening.shutdown.cancel();
 }
 
@@ -97,7 +100,9 @@ async fn connections_are_bounded() {
         loop {
             let admin = listening.keys.admin().expect("admin");
             let tls = listening.keys.client_tls(&admin).expect("TLS");
-            let tcp = TcpStream::connect(listening.address).await.expect("connected");
+            let tcp = TcpStream::connect(listening.address)
+                .await
+                .expect("connected");
             let name = rustls::pki_types::ServerName::try_from("127.0.0.1").expect("a name");
             if TlsConnector::from(tls).connect(name, tcp).await.is_ok() {
                 return;
@@ -113,11 +118,17 @@ async fn connections_are_bounded() {
 async fn heads_and_paths_are_bounded() {
     let listening = listen_with(|config| config.limits.head_bytes_max = 16 * 1024).await;
     let mut stream = connect(&listening, b"http/1.1").await;
-    let head = format!("GET /api HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "x".repeat(64 * 1024));
+    let head = format!(
+        "GET /api HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n",
+        "x".repeat(64 * 1024)
+    );
     // The server may close before it has read all.
     let _ = stream.write_all(head.as_bytes()).await;
     let answer = until_closed(stream).await;
-    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 431"),
+        "{answer}"
+    );
     listening.shutdown.cancel();
 
     let server = Server::new().await;
@@ -144,14 +155,24 @@ async fn every_body_is_bounded() {
         ("POST", "/api/v1/namespaces/default/pods/a/binding"),
         ("POST", "/api/v1/namespaces/default/pods/a/eviction"),
         ("PUT", "/api/v1/namespaces/default/finalize"),
-        ("PATCH", "/apis/apps/v1/namespaces/default/deployments/a/scale"),
-        ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"),
+        (
+            "PATCH",
+            "/apis/apps/v1/namespaces/default/deployments/a/scale",
+        ),
+        (
+            "POST",
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+        ),
     ];
     for (method, path) in paths {
         for content_type in ["application/json", "application/apply-patch+yaml"] {
             let headers = [("content-type", content_type)];
             let answer = server.ask(method, path, &headers, body.clone()).await;
-            assert!(matches!(answer.code, 413 | 405), "{method} {path}: {}", answer.body);
+            assert!(
+                matches!(answer.code, 413 | 405),
+                "{method} {path}: {}",
+                answer.body
+            );
         }
     }
 }
@@ -167,7 +188,10 @@ async fn watches_are_bounded() {
     };
     let first = watch().await;
     let second = watch().await;
-    assert_eq!((first.status().as_u16(), second.status().as_u16()), (200, 200));
+    assert_eq!(
+        (first.status().as_u16(), second.status().as_u16()),
+        (200, 200)
+    );
     let refused = watch().await;
     assert_eq!(refused.status(), 429);
     assert_eq!(refused.headers()["retry-after"], "1");
@@ -199,12 +223,25 @@ async fn streams_of_one_connection_are_bounded() {
             }
         }
     };
-    let settings = tokio::time::timeout(LONG, settings).await.expect("settings");
+    let settings = tokio::time::timeout(LONG, settings)
+        .await
+        .expect("settings");
     let announced: Vec<_> = settings
         .chunks_exact(6)
-        .map(|s| (u16::from_be_bytes([s[0], s[1]]), u32::from_be_bytes([s[2], s[3], s[4], s[5]])))
+        .map(|s| {
+            (
+                u16::from_be_bytes([s[0], s[1]]),
+                u32::from_be_bytes([s[2], s[3], s[4], s[5]]),
+            )
+        })
         .collect();
-    assert!(announced.contains(&(3, 3)), "concurrent streams: {announced:?}");
-    assert!(announced.contains(&(6, 20_000)), "header list: {announced:?}");
+    assert!(
+        announced.contains(&(3, 3)),
+        "concurrent streams: {announced:?}"
+    );
+    assert!(
+        announced.contains(&(6, 20_000)),
+        "header list: {announced:?}"
+    );
     listening.shutdown.cancel();
 }

@@ -1,5 +1,6 @@
 //! The API server driven in process: raw requests through its tower service, and `kube::Client`.
 
+mod apply;
 mod autoscalers;
 mod client;
 mod crud;

@@ -67,7 +67,7 @@ async fn refusals() {
         .ask(
             "PATCH",
             &format!("{path}?fieldManager=x"),
-            &[("content-type", "application/apply-patch+yaml")],
+            &[("content-type", "application/apply-patch+cbor")],
             "{}",
         )
         .await;

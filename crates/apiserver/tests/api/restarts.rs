@@ -70,7 +70,10 @@ async fn a_watch_resumes_from_before_the_restart() {
         .expect("a directory");
     let file = dir.path().join("state.redb");
     let server = Server::over(open(&file, 10_000).await, |_| {}).await;
-    server.post(CONFIG_MAPS, &config_map("old")).await.expect(201);
+    server
+        .post(CONFIG_MAPS, &config_map("old"))
+        .await
+        .expect(201);
     let from = version(&server).await;
     server.post(CONFIG_MAPS, &config_map("a")).await.expect(201);
     label(&server, "a", json!({"on": "yes"})).await;
@@ -98,18 +101,38 @@ async fn a_watch_resumes_from_before_the_restart() {
     assert_eq!(again, selected);
     let kinds: Vec<_> = again
         .iter()
-        .map(|(kind, object)| format!("{kind} {}", object["metadata"]["name"].as_str().unwrap_or("")))
+        .map(|(kind, object)| {
+            format!(
+                "{kind} {}",
+                object["metadata"]["name"].as_str().unwrap_or("")
+            )
+        })
         .collect();
-    let expected = ["ADDED a", "MODIFIED a", "DELETED a", "ADDED old", "DELETED old", "ADDED last"];
+    let expected = [
+        "ADDED a",
+        "MODIFIED a",
+        "DELETED a",
+        "ADDED old",
+        "DELETED old",
+        "ADDED last",
+    ];
     assert_eq!(kinds, expected);
 
     // A client library's watch goes on from the past into what happens now.
     let maps: Api<ConfigMap> =
         Api::default_namespaced(server.api.in_process_client(server.identity.clone()));
-    let middle = before[3].1["metadata"]["resourceVersion"].as_str().expect("a version");
-    let watch = maps.watch(&WatchParams::default(), middle).await.expect("a watch");
+    let middle = before[3].1["metadata"]["resourceVersion"]
+        .as_str()
+        .expect("a version");
+    let watch = maps
+        .watch(&WatchParams::default(), middle)
+        .await
+        .expect("a watch");
     let mut watch = std::pin::pin!(watch);
-    server.post(CONFIG_MAPS, &config_map("new")).await.expect(201);
+    server
+        .post(CONFIG_MAPS, &config_map("new"))
+        .await
+        .expect(201);
     let mut kinds = Vec::new();
     for _ in 0..5 {
         let event = tokio::time::timeout(Duration::from_secs(20), watch.try_next())
@@ -119,12 +142,22 @@ async fn a_watch_resumes_from_before_the_restart() {
             .expect("an event");
         kinds.push(match event {
             WatchEvent::Added(map) => format!("ADDED {}", map.metadata.name.unwrap_or_default()),
-            WatchEvent::Modified(map) => format!("MODIFIED {}", map.metadata.name.unwrap_or_default()),
-            WatchEvent::Deleted(map) => format!("DELETED {}", map.metadata.name.unwrap_or_default()),
+            WatchEvent::Modified(map) => {
+                format!("MODIFIED {}", map.metadata.name.unwrap_or_default())
+            }
+            WatchEvent::Deleted(map) => {
+                format!("DELETED {}", map.metadata.name.unwrap_or_default())
+            }
             other => panic!("{other:?}"),
         });
     }
-    let expected = ["MODIFIED old", "DELETED a", "DELETED old", "ADDED last", "ADDED new"];
+    let expected = [
+        "MODIFIED old",
+        "DELETED a",
+        "DELETED old",
+        "ADDED last",
+        "ADDED new",
+    ];
     assert_eq!(kinds, expected);
 }
 

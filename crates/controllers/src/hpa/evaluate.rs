@@ -17,6 +17,7 @@ use kube::{Api, Client};
 use super::memory::Memory;
 use super::readings;
 use super::record::{DecisionRecord, DecisionSink, LAST_DECISION, annotation};
+use super::shown;
 use super::target::Targets;
 use crate::error::{message, status_code};
 use crate::events::{Recorder, Severity};
@@ -193,15 +194,19 @@ impl Evaluator {
         }
     }
 
-    /// Writes the status: at once when anything but measured values changed, else every 15 s if they did.
+    /// Writes the status: at once when anything but measured values changed; every 2 s if these changed enough for a
+    /// person who watches the load (see [`shown`]); else every 15 s, as upstream does.
     async fn write_status(&self, autoscaler: &Arc<HorizontalPodAutoscaler>, decision: &Decision) {
         let uid = objects::uid(&**autoscaler);
         if !decision.status_changed {
             return;
         }
         let before = autoscaler.status.clone().unwrap_or_default();
-        if essence(&before) == essence(&decision.status) && !self.memory.status_is_due(uid) {
-            return;
+        if essence(&before) == essence(&decision.status) {
+            let pace = shown::pace(&before, &decision.status);
+            if !self.memory.status_is_due(uid, pace) {
+                return;
+            }
         }
         let mut object = HorizontalPodAutoscaler::clone(autoscaler);
         object.status = Some(decision.status.clone());

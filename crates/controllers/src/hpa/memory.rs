@@ -3,19 +3,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use autoscale::State;
 use autoscale::hpa::OtherAutoscaler;
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::informer::revision_of;
 use crate::objects;
 
-/// Time between two writes of a status in which only measured values changed, and between equal warnings; it is
-/// upstream's sync period.
+/// Time between equal warnings; it is upstream's sync period.
 const QUIET: Duration = Duration::from_secs(15);
 /// Equal warnings that are told apart per autoscaler.
 const WARNINGS_MAX: usize = 32;
@@ -156,11 +156,11 @@ impl Memory {
         differs
     }
 
-    /// Whether measured values alone may be written again.
-    pub fn status_is_due(&self, uid: &str) -> bool {
+    /// Whether a status in which only measured values changed may be written again, at this pace.
+    pub fn status_is_due(&self, uid: &str, pace: Duration) -> bool {
         let entries = self.entries.lock();
         let at = entries.get(uid).and_then(|entry| entry.status_at);
-        at.is_none_or(|at| at.elapsed() >= QUIET)
+        at.is_none_or(|at| at.elapsed() >= pace)
     }
 
     /// Remembers a written status.
@@ -184,5 +184,35 @@ impl Memory {
         }
         entry.warnings.insert(key, Instant::now());
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_status_is_due_at_its_pace() {
+        let (memory, autoscaler) = (Memory::default(), HorizontalPodAutoscaler::default());
+        let (quick, slow) = (Duration::from_secs(2), Duration::from_secs(15));
+        let turn = memory.begin(&autoscaler).expect("nobody has it");
+        assert!(memory.begin(&autoscaler).is_none());
+        assert!(memory.status_is_due("", slow), "never written");
+        memory.status_written("", autoscaler.clone());
+        let mut seen = Vec::new();
+        for second in 1..=15 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            seen.push((
+                second,
+                memory.status_is_due("", quick),
+                memory.status_is_due("", slow),
+            ));
+        }
+        assert_eq!(seen[0], (1, false, false));
+        assert_eq!(seen[1], (2, true, false));
+        assert_eq!(seen[13], (14, true, false));
+        assert_eq!(seen[14], (15, true, true));
+        drop(turn);
+        assert!(memory.begin(&autoscaler).is_some());
     }
 }

@@ -1,8 +1,9 @@
 //! The HorizontalPodAutoscaler's controller: reads what a decision needs, lets `autoscale` decide, writes the result.
 //!
 //! Every autoscaler is looked at once per sync period, and at once when its specification changes. What upstream
-//! ties to its 15 s sync stays tied to 15 s of wall clock: the default limit on growth (`autoscale`), the status's
-//! metric values, and repeated warnings.
+//! ties to its 15 s sync stays tied to 15 s of wall clock: the default limit on growth (`autoscale`), small changes of
+//! the status's metric values, and repeated warnings. Larger ones are written within 2 s, because `kubectl get hpa`
+//! is a person's window on the load (`shown`).
 //!
 //! Source followed: `pkg/controller/podautoscaler/horizontal.go` and `.../metrics/client.go`.
 
@@ -10,6 +11,7 @@ mod evaluate;
 mod memory;
 mod readings;
 mod record;
+mod shown;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -8,28 +8,49 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Container, lifecycle};
+use super::{Container, find, lifecycle};
 use crate::Docker;
 use crate::query::Query;
-use crate::reply::{Answer, full};
+use crate::reply::{Answer, Refusal, full};
 
 const STDIN_CHUNK: usize = 16 * 1024;
 
 /// Attaching to a container that has not been started brings its sandbox up, so that no byte of its output is missed.
-pub async fn attach(docker: Docker, container: Container, query: &Query, mut request: Request<Incoming>) -> Answer {
+pub async fn attach(
+    docker: Docker,
+    container: Container,
+    query: &Query,
+    mut request: Request<Incoming>,
+) -> Answer {
+    if !request.headers().contains_key(header::UPGRADE) {
+        return Err(Refusal::bad(
+            "attaching takes the connection over: send `Connection: Upgrade` and `Upgrade: tcp`",
+        ));
+    }
     if !container.running() {
-        let _turn = docker.inner.changes.lock().await;
+        let _turn = docker.inner.turns.of(container.id()).await;
         lifecycle::prepare_sandbox(&docker, &container).await?;
     }
     let stdin = query.flag("stdin") && container.record.config.open_stdin;
     let process = docker.inner.engine.attach(container.id(), stdin).await?;
     let tty = container.record.config.tty;
-    let wants = Wants { stdout: query.flag("stdout"), stderr: query.flag("stderr"), tty };
+    let wants = Wants {
+        stdout: query.flag("stdout"),
+        stderr: query.flag("stderr"),
+        tty,
+    };
     let ended = process.wait();
-    Ok(take_over(&mut request, tty, move |connection| {
-        serve(connection, process, wants, async {
+    let id = container.id().to_owned();
+    Ok(take_over(&mut request, tty, move |connection| async move {
+        let ended = async {
             let _ = ended.await;
-        })
+        };
+        serve(connection, process, wants, ended).await;
+        // one that was brought up to be attached to, and then not started, needs its sandbox no longer
+        let _turn = docker.inner.turns.of(&id).await;
+        if find(&docker, &id).await.is_ok_and(|now| !now.running()) {
+            lifecycle::release(&docker, &id).await;
+        }
     }))
 }
 
@@ -44,7 +65,11 @@ pub struct Wants {
 type Connection = TokioIo<hyper::upgrade::Upgraded>;
 
 /// Answers 101 (200 to clients that did not ask for an upgrade) and hands the raw connection to `then`.
-pub fn take_over<F, B>(request: &mut Request<B>, tty: bool, then: impl FnOnce(Connection) -> F + Send + 'static) -> Response<crate::reply::Body>
+pub fn take_over<F, B>(
+    request: &mut Request<B>,
+    tty: bool,
+    then: impl FnOnce(Connection) -> F + Send + 'static,
+) -> Response<crate::reply::Body>
 where
     F: Future<Output = ()> + Send,
 {
@@ -57,11 +82,18 @@ where
         }
     });
     let mut response = Response::new(full(""));
-    let kind = if tty { "application/vnd.docker.raw-stream" } else { "application/vnd.docker.multiplexed-stream" };
+    let kind = if tty {
+        "application/vnd.docker.raw-stream"
+    } else {
+        "application/vnd.docker.multiplexed-stream"
+    };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     if asked {
-        headers.insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
+        headers.insert(
+            header::CONNECTION,
+            header::HeaderValue::from_static("Upgrade"),
+        );
         headers.insert(header::UPGRADE, header::HeaderValue::from_static("tcp"));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     }
@@ -69,7 +101,12 @@ where
 }
 
 /// Moves bytes until all output is sent and `ended` has come, then closes.
-pub async fn serve(connection: Connection, mut process: Process, wants: Wants, ended: impl Future<Output = ()> + Send) {
+pub async fn serve(
+    connection: Connection,
+    mut process: Process,
+    wants: Wants,
+    ended: impl Future<Output = ()> + Send,
+) {
     let (mut from, mut to) = tokio::io::split(connection);
     let stdin = process.stdin.take();
     let input = tokio::spawn(async move {
@@ -124,6 +161,9 @@ mod tests {
 
     #[test]
     fn frames() {
-        assert_eq!(frame(2, b"ab").as_ref(), [2, 0, 0, 0, 0, 0, 0, 2, b'a', b'b']);
+        assert_eq!(
+            frame(2, b"ab").as_ref(),
+            [2, 0, 0, 0, 0, 0, 0, 2, b'a', b'b']
+        );
     }
 }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use engine::{ContainerSpec, LogConfig, Mount, MountKind, Resources, SandboxNetwork, SandboxSpec, Security};
-use hyper::body::Incoming;
+use engine::{
+    ContainerSpec, LogConfig, Mount, MountKind, Resources, SandboxNetwork, SandboxSpec, Security,
+};
 use http::StatusCode;
+use hyper::body::Incoming;
 use image::Image;
 use serde::Deserialize;
 use serde_json::json;
@@ -13,7 +15,7 @@ use serde_json::json;
 use crate::query::Query;
 use crate::record::{ANNOTATION, Config, HostConfig, OWNER, Record};
 use crate::reply::{Answer, Refusal, json_with};
-use crate::{Docker, body, names, ports};
+use crate::{Docker, body, names, ports, volumes};
 
 const CPU_PERIOD_US: u64 = 100_000;
 const LOG_BYTES_MAX: u64 = 10 << 20;
@@ -25,7 +27,10 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 struct Create {
     #[serde(flatten)]
     config: Config,
-    #[serde(rename = "HostConfig", deserialize_with = "crate::record::null_default")]
+    #[serde(
+        rename = "HostConfig",
+        deserialize_with = "crate::record::null_default"
+    )]
     host: HostConfig,
 }
 
@@ -36,31 +41,31 @@ pub async fn create(docker: &Docker, query: &Query, incoming: Incoming) -> Answe
     if image_name.is_empty() {
         return Err(Refusal::bad("no image specified"));
     }
-    let image = docker.inner.images.get(&image_name).map_err(|error| match error {
-        image::Error::NotFound(_) => Refusal::not_found(format!("No such image: {}", tagged(&image_name))),
-        other => other.into(),
-    })?;
-    let _turn = docker.inner.changes.lock().await;
-    let existing = super::all(docker).await;
-    let name = match query.get("name").map(|name| name.trim_start_matches('/')) {
-        Some(name) if !names::valid(name) => {
-            return Err(Refusal::bad(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")));
-        }
-        Some(name) => {
-            if let Some(other) = existing.iter().find(|c| c.record.name == name) {
-                return Err(Refusal::conflict(format!(
-                    "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to remove (or rename) that container to be able to reuse that name.",
-                    other.id()
-                )));
+    let image = docker
+        .inner
+        .images
+        .get(&image_name)
+        .map_err(|error| match error {
+            image::Error::NotFound(_) => {
+                Refusal::not_found(format!("No such image: {}", tagged(&image_name)))
             }
-            name.to_owned()
-        }
-        None => names::invent(|name| existing.iter().any(|c| c.record.name == name)),
-    };
+            other => other.into(),
+        })?;
     let id = names::id();
     let config = completed(request.config, &image, &id);
-    let record = Record {
-        name: name.clone(),
+    let wanted = query
+        .get("name")
+        .map(|name| name.trim_start_matches('/').to_owned());
+    if let Some(name) = &wanted {
+        if !names::valid(name) {
+            return Err(Refusal::bad(format!(
+                "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+            )));
+        }
+        // looked at again below; there is no need to make anything for a name that is taken
+        free(docker, name).await?;
+    }
+    let mut record = Record {
         image: image_name,
         image_id: image.id.clone(),
         config,
@@ -68,33 +73,70 @@ pub async fn create(docker: &Docker, query: &Query, incoming: Incoming) -> Answe
         ..Record::default()
     };
     let sandbox = sandbox(docker, &id, &record)?;
-    let mut container = container(docker, &id, &record)?;
-    let (images, of, snapshot) = (docker.inner.images.clone(), image, id.clone());
-    container.rootfs = tokio::task::spawn_blocking(move || images.prepare(&of, &snapshot)).await??;
-    let engine = &docker.inner.engine;
+    container(docker, &id, &record)?;
+    let (images, snapshot) = (docker.inner.images.clone(), id.clone());
+    let rootfs = tokio::task::spawn_blocking(move || images.prepare(&image, &snapshot)).await??;
     let made = async {
-        engine.create_sandbox(sandbox).await?;
-        engine.create_container(container).await
+        let _names = docker.inner.turns.names().await;
+        record.name = match wanted {
+            Some(name) => {
+                free(docker, &name).await?;
+                name
+            }
+            None => {
+                let existing = super::all(docker).await;
+                names::invent(|name| existing.iter().any(|c| c.record.name == name))
+            }
+        };
+        let container = ContainerSpec {
+            rootfs,
+            ..container(docker, &id, &record)?
+        };
+        docker.inner.engine.create_sandbox(sandbox).await?;
+        docker.inner.engine.create_container(container).await?;
+        Ok::<_, Refusal>(())
     };
-    if let Err(error) = made.await {
-        let _ = engine.remove_sandbox(&id).await;
+    if let Err(refusal) = made.await {
+        let _ = docker.inner.engine.remove_sandbox(&id).await;
         let images = docker.inner.images.clone();
         let _ = tokio::task::spawn_blocking(move || images.remove_snapshot(&id)).await;
-        return Err(error.into());
+        return Err(refusal);
     }
     json_with(StatusCode::CREATED, &json!({ "Id": id, "Warnings": [] }))
 }
 
+async fn free(docker: &Docker, name: &str) -> Result<(), Refusal> {
+    match super::all(docker)
+        .await
+        .iter()
+        .find(|c| c.record.name == name)
+    {
+        None => Ok(()),
+        Some(other) => Err(Refusal::conflict(format!(
+            "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to remove (or rename) that container to be able to reuse that name.",
+            other.id()
+        ))),
+    }
+}
+
 fn tagged(name: &str) -> String {
     let last = name.rsplit('/').next().unwrap_or(name);
-    if last.contains([':', '@']) { name.to_owned() } else { format!("{name}:latest") }
+    if last.contains([':', '@']) {
+        name.to_owned()
+    } else {
+        format!("{name}:latest")
+    }
 }
 
 /// The request's configuration, with what the image says where the request says nothing.
 fn completed(mut config: Config, image: &Image, id: &str) -> Config {
     let of = &image.config;
     let mut env: Vec<String> = Vec::new();
-    let has_path = of.env.iter().chain(&config.env).any(|variable| variable.starts_with("PATH="));
+    let has_path = of
+        .env
+        .iter()
+        .chain(&config.env)
+        .any(|variable| variable.starts_with("PATH="));
     if !has_path {
         env.push(PATH.to_owned());
     }
@@ -132,7 +174,10 @@ fn completed(mut config: Config, image: &Image, id: &str) -> Config {
     labels.append(&mut config.labels);
     config.labels = labels;
     for port in &of.exposed_ports {
-        config.exposed_ports.entry(port.clone()).or_insert_with(|| json!({}));
+        config
+            .exposed_ports
+            .entry(port.clone())
+            .or_insert_with(|| json!({}));
     }
     if config.hostname.is_empty() {
         config.hostname = id.chars().take(12).collect();
@@ -146,14 +191,25 @@ fn sandbox(docker: &Docker, id: &str, record: &Record) -> Result<SandboxSpec, Re
         "host" => SandboxNetwork::Host,
         "none" => SandboxNetwork::None,
         other if other.starts_with("container:") => {
-            return Err(Refusal::bad("sharing another container's network is not supported yet; use bridge, host or none"));
+            return Err(Refusal::bad(
+                "sharing another container's network is not supported yet; use bridge, host or none",
+            ));
         }
-        other => return Err(Refusal::not_found(format!("network {other} not found: bridge, host and none exist"))),
+        other => {
+            return Err(Refusal::not_found(format!(
+                "network {other} not found: bridge, host and none exist"
+            )));
+        }
     };
     let resolv_conf = match (network, record.host.dns.as_slice()) {
-        (SandboxNetwork::Host, []) => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        (SandboxNetwork::Host, []) => {
+            std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+        }
         (_, []) => docker.inner.network.resolv_conf(None),
-        (_, servers) => servers.iter().map(|server| format!("nameserver {server}\n")).collect(),
+        (_, servers) => servers
+            .iter()
+            .map(|server| format!("nameserver {server}\n"))
+            .collect(),
     };
     let own = matches!(network, SandboxNetwork::Own);
     Ok(SandboxSpec {
@@ -163,7 +219,11 @@ fn sandbox(docker: &Docker, id: &str, record: &Record) -> Result<SandboxSpec, Re
         network,
         hosts: hosts(record, None),
         resolv_conf,
-        published: if own { ports::published(&record.config, &record.host)? } else { Vec::new() },
+        published: if own {
+            ports::published(&record.config, &record.host)?
+        } else {
+            Vec::new()
+        },
         ..SandboxSpec::default()
     })
 }
@@ -186,14 +246,25 @@ pub fn hosts(record: &Record, address: Option<std::net::Ipv4Addr>) -> String {
 
 fn container(docker: &Docker, id: &str, record: &Record) -> Result<ContainerSpec, Refusal> {
     let (config, host) = (&record.config, &record.host);
-    let argv: Vec<String> = config.entrypoint.iter().flatten().chain(config.cmd.iter().flatten()).cloned().collect();
+    let argv: Vec<String> = config
+        .entrypoint
+        .iter()
+        .flatten()
+        .chain(config.cmd.iter().flatten())
+        .cloned()
+        .collect();
     if argv.is_empty() {
         return Err(Refusal::bad("no command specified"));
     }
-    let annotation = serde_json::to_string(record).map_err(|error| Refusal::internal(error.to_string()))?;
+    let annotation =
+        serde_json::to_string(record).map_err(|error| Refusal::internal(error.to_string()))?;
     let mut labels = config.labels.clone();
     labels.insert(OWNER.0.to_owned(), OWNER.1.to_owned());
-    let groups = host.group_add.iter().filter_map(|group| group.parse().ok()).collect();
+    let groups = host
+        .group_add
+        .iter()
+        .filter_map(|group| group.parse().ok())
+        .collect();
     Ok(ContainerSpec {
         id: id.to_owned(),
         sandbox: id.to_owned(),
@@ -202,26 +273,45 @@ fn container(docker: &Docker, id: &str, record: &Record) -> Result<ContainerSpec
         annotations: BTreeMap::from([(ANNOTATION.to_owned(), annotation)]),
         argv,
         env: with_defaults(config),
-        cwd: if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() },
+        cwd: if config.working_dir.is_empty() {
+            "/".into()
+        } else {
+            config.working_dir.clone()
+        },
         user: config.user.clone(),
         tty: config.tty,
         stdin: config.open_stdin,
         stdin_once: config.stdin_once,
-        mounts: mounts(host)?,
+        mounts: mounts(docker, host)?,
         resources: resources(host),
         security: Security {
             privileged: host.privileged,
             capabilities_add: host.cap_add.clone(),
             capabilities_drop: host.cap_drop.clone(),
             read_only_root: host.readonly_rootfs,
-            no_new_privileges: host.security_opt.iter().any(|opt| opt == "no-new-privileges" || opt == "no-new-privileges:true" || opt == "no-new-privileges=true"),
-            seccomp_unconfined: host.privileged || host.security_opt.iter().any(|opt| opt == "seccomp=unconfined" || opt == "seccomp:unconfined"),
+            no_new_privileges: host.security_opt.iter().any(|opt| {
+                opt == "no-new-privileges"
+                    || opt == "no-new-privileges:true"
+                    || opt == "no-new-privileges=true"
+            }),
+            seccomp_unconfined: host.privileged
+                || host
+                    .security_opt
+                    .iter()
+                    .any(|opt| opt == "seccomp=unconfined" || opt == "seccomp:unconfined"),
             supplementary_groups: groups,
             ..Security::default()
         },
-        log: LogConfig { path: log_path(docker, id), max_bytes: LOG_BYTES_MAX, max_files: LOG_FILES_MAX },
+        log: LogConfig {
+            path: log_path(docker, id),
+            max_bytes: LOG_BYTES_MAX,
+            max_files: LOG_FILES_MAX,
+        },
         oom_score_adj: host.oom_score_adj,
-        stop_signal: config.stop_signal.as_deref().and_then(super::lifecycle::signal_number),
+        stop_signal: config
+            .stop_signal
+            .as_deref()
+            .and_then(super::lifecycle::signal_number),
         ..ContainerSpec::default()
     })
 }
@@ -234,58 +324,142 @@ fn with_defaults(config: &Config) -> Vec<String> {
     let mut env = config.env.clone();
     for (name, value) in [("HOSTNAME", config.hostname.as_str()), ("TERM", "xterm")] {
         let wanted = name != "TERM" || config.tty;
-        if wanted && !env.iter().any(|variable| variable.starts_with(&format!("{name}="))) {
+        if wanted
+            && !env
+                .iter()
+                .any(|variable| variable.starts_with(&format!("{name}=")))
+        {
             env.push(format!("{name}={value}"));
         }
     }
     env
 }
 
-fn mounts(host: &HostConfig) -> Result<Vec<Mount>, Refusal> {
+fn mounts(docker: &Docker, host: &HostConfig) -> Result<Vec<Mount>, Refusal> {
     let mut mounts = Vec::new();
     for text in &host.binds {
-        let mut parts = text.split(':');
-        let (Some(source), Some(target)) = (parts.next(), parts.next()) else {
-            return Err(Refusal::bad(format!("invalid volume specification: {text:?}: say /SOURCE:/TARGET[:ro]")));
-        };
-        let options = parts.next().unwrap_or("");
-        mounts.push(bind(source, target, options.split(',').any(|o| o == "ro"))?);
+        let (source, target, read_only) = bind_parts(text)?;
+        mounts.push(mount(docker, source, target, read_only)?);
     }
-    for mount in &host.mounts {
-        match mount.kind.as_str() {
-            "bind" => mounts.push(bind(&mount.source, &mount.target, mount.read_only)?),
-            "tmpfs" => mounts.push(tmpfs(&mount.target, "")),
-            other => return Err(Refusal::bad(format!("mounts of type {other:?} are not supported yet; bind and tmpfs are"))),
+    for request in &host.mounts {
+        match request.kind.as_str() {
+            "bind" if !request.source.starts_with('/') => {
+                return Err(Refusal::bad(format!(
+                    "invalid mount config for type \"bind\": the source {:?} must be an absolute path",
+                    request.source
+                )));
+            }
+            "volume" if request.source.is_empty() || request.source.starts_with('/') => {
+                return Err(Refusal::bad(
+                    "a mount of type volume needs the name of a volume as its source",
+                ));
+            }
+            "bind" | "volume" => mounts.push(mount(
+                docker,
+                &request.source,
+                &request.target,
+                request.read_only,
+            )?),
+            "tmpfs" => mounts.push(tmpfs(&request.target, "")),
+            other => {
+                return Err(Refusal::bad(format!(
+                    "mounts of type {other:?} are not supported yet; bind, volume and tmpfs are"
+                )));
+            }
         }
     }
-    mounts.extend(host.tmpfs.iter().map(|(target, options)| tmpfs(target, options)));
+    mounts.extend(
+        host.tmpfs
+            .iter()
+            .map(|(target, options)| tmpfs(target, options)),
+    );
     Ok(mounts)
 }
 
-fn bind(source: &str, target: &str, read_only: bool) -> Result<Mount, Refusal> {
-    if !source.starts_with('/') {
-        return Err(Refusal::bad(format!("named volumes are not supported yet ({source:?}); bind an absolute path")));
-    }
+/// `SOURCE:TARGET[:OPTIONS]`; the source is an absolute path or the name of a volume.
+fn bind_parts(text: &str) -> Result<(&str, &str, bool), Refusal> {
+    let wrong = || {
+        Refusal::bad(format!(
+            "invalid volume specification: {text:?}: say /SOURCE:/TARGET[:ro] or NAME:/TARGET[:ro]"
+        ))
+    };
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match parts.as_slice() {
+        [source, target] => (*source, *target, ""),
+        [source, target, options] => (*source, *target, *options),
+        _ => return Err(wrong()),
+    };
     if !target.starts_with('/') {
-        return Err(Refusal::bad(format!("invalid mount path: {target:?} mount path must be absolute")));
+        return Err(Refusal::bad(format!(
+            "invalid mount path: {target:?} mount path must be absolute"
+        )));
     }
-    if !std::path::Path::new(source).exists() {
-        std::fs::create_dir_all(source).map_err(|error| Refusal::bad(format!("cannot make the mount source {source}: {error}")))?;
+    if !source.starts_with('/') && !names::valid(source) {
+        return Err(wrong());
     }
-    Ok(Mount { source: source.into(), target: target.to_owned(), kind: MountKind::Bind, read_only, options: vec!["rbind".into()] })
+    Ok((
+        source,
+        target,
+        options.split(',').any(|option| option == "ro"),
+    ))
+}
+
+fn mount(docker: &Docker, source: &str, target: &str, read_only: bool) -> Result<Mount, Refusal> {
+    if !target.starts_with('/') {
+        return Err(Refusal::bad(format!(
+            "invalid mount path: {target:?} mount path must be absolute"
+        )));
+    }
+    let source = if source.starts_with('/') {
+        std::path::PathBuf::from(source)
+    } else {
+        volumes::ensure(docker, source, &BTreeMap::new())?
+    };
+    if !source.exists() {
+        std::fs::create_dir_all(&source).map_err(|error| {
+            Refusal::bad(format!(
+                "cannot make the mount source {}: {error}",
+                source.display()
+            ))
+        })?;
+    }
+    Ok(Mount {
+        source,
+        target: target.to_owned(),
+        kind: MountKind::Bind,
+        read_only,
+        options: vec!["rbind".into()],
+    })
 }
 
 fn tmpfs(target: &str, options: &str) -> Mount {
-    let options = options.split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect();
-    Mount { source: PathBuf::new(), target: target.to_owned(), kind: MountKind::Tmpfs, read_only: false, options }
+    let options = options
+        .split(',')
+        .filter(|option| !option.is_empty())
+        .map(str::to_owned)
+        .collect();
+    Mount {
+        source: PathBuf::new(),
+        target: target.to_owned(),
+        kind: MountKind::Tmpfs,
+        read_only: false,
+        options,
+    }
 }
 
 fn resources(host: &HostConfig) -> Resources {
     let (quota, period) = if host.nano_cpus > 0 {
         (Some(host.nano_cpus / 10_000), Some(CPU_PERIOD_US))
     } else {
-        let period = if host.cpu_period > 0 { host.cpu_period } else { CPU_PERIOD_US };
-        (Some(host.cpu_quota).filter(|quota| *quota > 0), Some(period).filter(|_| host.cpu_quota > 0))
+        let period = if host.cpu_period > 0 {
+            host.cpu_period
+        } else {
+            CPU_PERIOD_US
+        };
+        (
+            Some(host.cpu_quota).filter(|quota| *quota > 0),
+            Some(period).filter(|_| host.cpu_quota > 0),
+        )
     };
     Resources {
         cpu_shares: Some(host.cpu_shares).filter(|shares| *shares > 0),
@@ -303,18 +477,37 @@ mod tests {
 
     #[test]
     fn limits() {
-        let host = HostConfig { nano_cpus: 500_000_000, memory: 64 << 20, ..HostConfig::default() };
+        let host = HostConfig {
+            nano_cpus: 500_000_000,
+            memory: 64 << 20,
+            ..HostConfig::default()
+        };
         let resources = resources(&host);
-        assert_eq!((resources.cpu_quota_us, resources.cpu_period_us, resources.memory_limit_bytes), (Some(50_000), Some(100_000), Some(64 << 20)));
+        assert_eq!(
+            (
+                resources.cpu_quota_us,
+                resources.cpu_period_us,
+                resources.memory_limit_bytes
+            ),
+            (Some(50_000), Some(100_000), Some(64 << 20))
+        );
     }
 
     #[test]
     fn volume_specifications() {
-        let with = |bind: &str| mounts(&HostConfig { binds: vec![bind.into()], ..HostConfig::default() });
-        let mount = with("/tmp:/data:ro").expect("valid").remove(0);
-        assert_eq!((mount.target.as_str(), mount.read_only), ("/data", true));
-        for wrong in ["name:/data", "/tmp", "/tmp:data", ""] {
-            assert!(with(wrong).is_err(), "{wrong}");
+        for (text, want) in [
+            ("/tmp:/data:ro", Some(("/tmp", "/data", true))),
+            ("name:/data", Some(("name", "/data", false))),
+            ("/tmp:/data:z,rw", Some(("/tmp", "/data", false))),
+            ("/tmp", None),
+            ("/tmp:data", None),
+            ("../up:/data", None),
+            ("a/b:/data", None),
+            (":/data", None),
+            ("a:/b:ro:x", None),
+            ("", None),
+        ] {
+            assert_eq!(bind_parts(text).ok(), want, "{text}");
         }
     }
 

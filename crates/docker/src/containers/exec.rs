@@ -65,10 +65,20 @@ pub async fn create(docker: &Docker, container: &Container, incoming: Incoming) 
         return Err(Refusal::bad("No exec command specified"));
     }
     if !container.running() {
-        return Err(Refusal::conflict(format!("container {} is not running", container.id())));
+        return Err(Refusal::conflict(format!(
+            "container {} is not running",
+            container.id()
+        )));
     }
     let id = names::id();
-    let exec = Exec { container: container.id().to_owned(), request, started: false, pid: None, resizer: None, code: None };
+    let exec = Exec {
+        container: container.id().to_owned(),
+        request,
+        started: false,
+        pid: None,
+        resizer: None,
+        code: None,
+    };
     let mut execs = docker.inner.execs.lock();
     if execs.order.len() >= REMEMBERED_MAX
         && let Some(oldest) = execs.order.pop_front()
@@ -81,7 +91,14 @@ pub async fn create(docker: &Docker, container: &Container, incoming: Incoming) 
     json_with(StatusCode::CREATED, &json!({ "Id": id }))
 }
 
-pub async fn request(docker: Docker, method: &Method, id: &str, action: &str, query: &Query, request: Request<Incoming>) -> Answer {
+pub async fn request(
+    docker: Docker,
+    method: &Method,
+    id: &str,
+    action: &str,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Answer {
     let unknown = || Refusal::not_found(format!("No such exec instance: {id}"));
     match (method, action) {
         (&Method::GET, "json") => {
@@ -99,7 +116,15 @@ pub async fn request(docker: Docker, method: &Method, id: &str, action: &str, qu
         }
         (&Method::POST, "resize") => {
             let (columns, rows) = lifecycle::size(query)?;
-            let resizer = docker.inner.execs.lock().by_id.get(id).ok_or_else(unknown)?.resizer.clone();
+            let resizer = docker
+                .inner
+                .execs
+                .lock()
+                .by_id
+                .get(id)
+                .ok_or_else(unknown)?
+                .resizer
+                .clone();
             if let Some(resizer) = resizer {
                 resizer.resize(columns, rows).await?;
             }
@@ -110,7 +135,9 @@ pub async fn request(docker: Docker, method: &Method, id: &str, action: &str, qu
                 let mut execs = docker.inner.execs.lock();
                 let exec = execs.by_id.get_mut(id).ok_or_else(unknown)?;
                 if exec.started {
-                    return Err(Refusal::conflict(format!("exec {id} has already been started")));
+                    return Err(Refusal::conflict(format!(
+                        "exec {id} has already been started"
+                    )));
                 }
                 exec.started = true;
                 (exec.container.clone(), exec.request.clone())
@@ -137,23 +164,33 @@ pub async fn request(docker: Docker, method: &Method, id: &str, action: &str, qu
                 }
             };
             let waiter = process.wait();
-            note(&docker, id, |exec| (exec.pid, exec.resizer) = (process.pid, Some(process.resizer())));
+            note(&docker, id, |exec| {
+                (exec.pid, exec.resizer) = (process.pid, Some(process.resizer()))
+            });
             let (known, of) = (docker.clone(), id.to_owned());
             let ended = tokio::spawn(async move {
                 let code = waiter.await.map_or(137, |status| status.code);
-                note(&known, &of, |exec| (exec.code, exec.resizer) = (Some(code), None));
+                note(&known, &of, |exec| {
+                    (exec.code, exec.resizer) = (Some(code), None)
+                });
             });
             if start.detach {
                 return empty(StatusCode::OK);
             }
-            let wants = Wants { stdout: wanted.attach_stdout, stderr: wanted.attach_stderr, tty: wanted.tty };
+            let wants = Wants {
+                stdout: wanted.attach_stdout,
+                stderr: wanted.attach_stderr,
+                tty: wanted.tty,
+            };
             Ok(take_over(&mut request, wanted.tty, move |connection| {
                 serve(connection, process, wants, async {
                     let _ = ended.await;
                 })
             }))
         }
-        _ => Err(Refusal::not_found(format!("page not found: {method} /exec/{id}/{action}"))),
+        _ => Err(Refusal::not_found(format!(
+            "page not found: {method} /exec/{id}/{action}"
+        ))),
     }
 }
 

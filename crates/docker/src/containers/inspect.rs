@@ -5,23 +5,43 @@ use serde_json::{Value, json};
 
 use super::{Container, published};
 use crate::reply::{Answer, json_of};
-use crate::{Docker, ports};
+use crate::{Docker, ports, volumes};
 
 pub async fn inspect(docker: &Docker, container: &Container) -> Answer {
     let (status, record) = (&container.status, &container.record);
-    let time = |at: Option<Timestamp>| at.map_or("0001-01-01T00:00:00Z".into(), |at| format!("{at:.9}"));
+    let time =
+        |at: Option<Timestamp>| at.map_or("0001-01-01T00:00:00Z".into(), |at| format!("{at:.9}"));
     let exit = status.exit.as_ref();
     let attachment = docker.inner.network.attachment(container.id());
-    let address = attachment.as_ref().map(|a| a.address.to_string()).unwrap_or_default();
-    let gateway = attachment.as_ref().map(|a| a.gateway.to_string()).unwrap_or_default();
-    let mac = attachment.as_ref().map(|a| a.mac.clone()).unwrap_or_default();
+    let address = attachment
+        .as_ref()
+        .map(|a| a.address.to_string())
+        .unwrap_or_default();
+    let gateway = attachment
+        .as_ref()
+        .map(|a| a.gateway.to_string())
+        .unwrap_or_default();
+    let mac = attachment
+        .as_ref()
+        .map(|a| a.mac.clone())
+        .unwrap_or_default();
     let prefix = attachment.as_ref().map_or(0, |a| a.prefix_len);
-    let ports = if container.running() { published(docker, container.id()).await } else { Vec::new() };
+    let ports = if container.running() {
+        published(docker, container.id()).await
+    } else {
+        Vec::new()
+    };
     let mounts: Vec<Value> = status
         .spec
         .mounts
         .iter()
         .map(|mount| {
+            if let Some(name) = volumes::name_of(docker, &mount.source) {
+                return json!({
+                    "Type": "volume", "Name": name, "Driver": "local", "Source": mount.source, "Destination": mount.target,
+                    "RW": !mount.read_only, "Mode": "z", "Propagation": "",
+                });
+            }
             let kind = if mount.kind == engine::MountKind::Tmpfs { "tmpfs" } else { "bind" };
             json!({ "Type": kind, "Source": mount.source, "Destination": mount.target, "RW": !mount.read_only, "Mode": "", "Propagation": "rprivate" })
         })
@@ -41,7 +61,7 @@ pub async fn inspect(docker: &Docker, container: &Container) -> Answer {
         "Path": status.spec.argv.first(), "Args": status.spec.argv.get(1..).unwrap_or_default(),
         "State": {
             "Status": container.state(), "Running": container.running(), "Paused": false, "Restarting": false, "Dead": false,
-            "OOMKilled": exit.is_some_and(|e| e.oom_killed), "Pid": status.pid.unwrap_or(0), "ExitCode": exit.map_or(0, |e| e.code),
+            "OOMKilled": exit.is_some_and(|e| e.oom_killed), "Pid": status.pid.unwrap_or(0), "ExitCode": container.exit_code(),
             "Error": record.error, "StartedAt": time(status.started_at), "FinishedAt": time(exit.map(|e| e.finished_at)),
         },
         "Image": record.image_id, "ResolvConfPath": "", "HostnamePath": "", "HostsPath": "", "LogPath": status.spec.log.path,

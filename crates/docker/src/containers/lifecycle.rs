@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use engine::{SandboxNetwork, SandboxState, SandboxUpdate, State};
+use engine::{SandboxNetwork, SandboxState, SandboxUpdate};
 use http::StatusCode;
 use serde_json::json;
 
@@ -14,20 +14,56 @@ use crate::{Docker, names, ports};
 
 const STOP_SECONDS: u32 = 10;
 
+/// A start that came to nothing.
+#[derive(Clone, Debug)]
+pub struct StartFailure {
+    pub id: String,
+    /// 126 or 127 as a shell has it, else 128.
+    pub code: i32,
+}
+
 pub async fn start(docker: &Docker, container: &Container) -> Answer {
+    let _turn = docker.inner.turns.of(container.id()).await;
+    // it may have been started or removed while we waited
+    let mut container = find(docker, container.id()).await?;
     if container.running() {
         return empty(StatusCode::NOT_MODIFIED);
     }
-    let _turn = docker.inner.changes.lock().await;
-    let mut record = container.record.clone();
-    let started = start_now(docker, container).await;
-    let error = started.as_ref().err().map(|refusal| refusal.message.clone()).unwrap_or_default();
-    if record.stopped_by_user || record.error != error {
-        (record.stopped_by_user, record.restarts, record.error) = (false, 0, error);
-        save(docker, container.id(), &record).await?;
+    let record = &mut container.record;
+    if record.stopped_by_user || record.restarts > 0 || !record.error.is_empty() {
+        (record.stopped_by_user, record.restarts, record.failed_code) = (false, 0, None);
+        record.error.clear();
+        save(docker, &container.status.id, record).await?;
     }
-    started?;
+    if let Err(refusal) = start_now(docker, &container).await {
+        let code = failed_code(&refusal.message);
+        // nobody may be waiting
+        let _ = docker.inner.failures.send(StartFailure {
+            id: container.id().to_owned(),
+            code,
+        });
+        if container.record.host.auto_remove {
+            remove_now(docker, container.id()).await?;
+        } else {
+            container.record.error.clone_from(&refusal.message);
+            container.record.failed_code = Some(code);
+            save(docker, container.id(), &container.record).await?;
+        }
+        return Err(refusal);
+    }
     empty(StatusCode::NO_CONTENT)
+}
+
+/// The exit code that Docker gives a container whose program could not be started.
+fn failed_code(message: &str) -> i32 {
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if says(&["executable file not found", "no such file or directory"]) {
+        127
+    } else if says(&["permission denied", "is a directory", "not a directory"]) {
+        126
+    } else {
+        128
+    }
 }
 
 /// Root file system, sandbox, address, ports, then the process. What was begun is taken back when a step fails.
@@ -47,18 +83,25 @@ pub async fn start_now(docker: &Docker, container: &Container) -> Result<(), Ref
 /// Brings the sandbox up to where a process can start, or someone attach.
 pub async fn prepare_sandbox(docker: &Docker, container: &Container) -> Result<(), Refusal> {
     let (engine, network, id) = (&docker.inner.engine, &docker.inner.network, container.id());
-    let sandbox = engine.sandbox(id).await.ok_or_else(|| Refusal::not_found(format!("No such container: {id}")))?;
+    let sandbox = engine
+        .sandbox(id)
+        .await
+        .ok_or_else(|| Refusal::not_found(format!("No such container: {id}")))?;
     if sandbox.state == SandboxState::Running {
         return Ok(());
     }
     let image = docker.inner.images.get(&container.record.image_id)?;
     let (images, snapshot) = (docker.inner.images.clone(), id.to_owned());
-    tokio::task::spawn_blocking(move || images.prepare(&image, &snapshot)).await??;
-    let started = engine.start_sandbox(id).await?;
+    let mounting = tokio::task::spawn_blocking(move || images.prepare(&image, &snapshot));
+    let (mounted, started) = tokio::join!(mounting, engine.start_sandbox(id));
+    let started = started?;
+    mounted??;
     if sandbox.spec.network != SandboxNetwork::Own {
         return Ok(());
     }
-    let namespace = started.netns.ok_or_else(|| Refusal::internal("the sandbox has no network namespace"))?;
+    let namespace = started
+        .netns
+        .ok_or_else(|| Refusal::internal("the sandbox has no network namespace"))?;
     let address: Ipv4Addr = network.attach(&namespace, id).await?.address;
     let published = ports::aimed(&sandbox.spec.published, address);
     let update = SandboxUpdate {
@@ -66,15 +109,20 @@ pub async fn prepare_sandbox(docker: &Docker, container: &Container) -> Result<(
         resolv_conf: None,
         published: (!published.is_empty()).then(|| published.clone()),
     };
-    engine.update_sandbox(id, update).await.map_err(|error| match error {
+    let updated = engine.update_sandbox(id, update).await;
+    updated.map_err(|error| match error {
         engine::Error::PortTaken { .. } => {
             let endpoint = &container.record.name;
-            Refusal::internal(format!("driver failed programming external connectivity on endpoint {endpoint}: {error}"))
+            Refusal::internal(format!(
+                "driver failed programming external connectivity on endpoint {endpoint}: {error}"
+            ))
         }
         other => other.into(),
     })?;
     if !published.is_empty() {
-        network.set_published(id, ports::translated(&published)).await?;
+        network
+            .set_published(id, ports::translated(&published))
+            .await?;
     }
     Ok(())
 }
@@ -84,9 +132,7 @@ pub async fn release(docker: &Docker, id: &str) {
     if let Err(error) = docker.inner.engine.stop_sandbox(id).await {
         tracing::warn!(%error, id, "a sandbox could not be stopped");
     }
-    if let Err(error) = docker.inner.network.detach(id).await {
-        tracing::warn!(%error, id, "an address could not be released");
-    }
+    detach(docker, id).await;
 }
 
 pub async fn stop(docker: &Docker, container: &Container, query: &Query) -> Answer {
@@ -99,7 +145,9 @@ pub async fn stop(docker: &Docker, container: &Container, query: &Query) -> Answ
 }
 
 fn signal_of(query: &Query) -> Result<Option<i32>, Refusal> {
-    let number = |name: &str| signal_number(name).ok_or_else(|| Refusal::bad(format!("invalid signal: {name}")));
+    let number = |name: &str| {
+        signal_number(name).ok_or_else(|| Refusal::bad(format!("invalid signal: {name}")))
+    };
     query.get("signal").map(number).transpose()
 }
 
@@ -107,19 +155,33 @@ fn signal_of(query: &Query) -> Result<Option<i32>, Refusal> {
 fn grace(container: &Container, query: &Query) -> Result<Duration, Refusal> {
     let default = i64::from(container.record.config.stop_timeout.unwrap_or(STOP_SECONDS));
     let seconds = query.number("t")?.unwrap_or(default);
-    Ok(Duration::from_secs(u64::try_from(seconds).unwrap_or(86_400).min(86_400)))
+    Ok(Duration::from_secs(
+        u64::try_from(seconds).unwrap_or(86_400).min(86_400),
+    ))
 }
 
-async fn stop_now(docker: &Docker, container: &Container, signal: Option<i32>, grace: Duration) -> Result<(), Refusal> {
+async fn stop_now(
+    docker: &Docker,
+    container: &Container,
+    signal: Option<i32>,
+    grace: Duration,
+) -> Result<(), Refusal> {
     let mut record = container.record.clone();
     if !record.stopped_by_user {
         record.stopped_by_user = true;
         save(docker, container.id(), &record).await?;
     }
-    docker.inner.engine.stop_container(container.id(), signal, grace).await?;
+    docker
+        .inner
+        .engine
+        .stop_container(container.id(), signal, grace)
+        .await?;
     // the monitor does this too; whoever asked shall find the ports free when the answer comes
-    let _turn = docker.inner.changes.lock().await;
-    if find(docker, container.id()).await.is_ok_and(|now| !now.running()) {
+    let _turn = docker.inner.turns.of(container.id()).await;
+    if find(docker, container.id())
+        .await
+        .is_ok_and(|now| !now.running())
+    {
         release(docker, container.id()).await;
     }
     Ok(())
@@ -127,7 +189,13 @@ async fn stop_now(docker: &Docker, container: &Container, signal: Option<i32>, g
 
 pub async fn restart(docker: &Docker, container: &Container, query: &Query) -> Answer {
     if container.running() {
-        stop_now(docker, container, signal_of(query)?, grace(container, query)?).await?;
+        stop_now(
+            docker,
+            container,
+            signal_of(query)?,
+            grace(container, query)?,
+        )
+        .await?;
     }
     let now = find(docker, container.id()).await?;
     start(docker, &now).await?;
@@ -136,7 +204,11 @@ pub async fn restart(docker: &Docker, container: &Container, query: &Query) -> A
 
 pub async fn kill(docker: &Docker, container: &Container, query: &Query) -> Answer {
     if !container.running() {
-        return Err(Refusal::conflict(format!("cannot kill container: {}: container {} is not running", container.record.name, container.id())));
+        return Err(Refusal::conflict(format!(
+            "cannot kill container: {}: container {} is not running",
+            container.record.name,
+            container.id()
+        )));
     }
     let signal = signal_of(query)?.unwrap_or(9);
     if signal == 9 {
@@ -144,7 +216,11 @@ pub async fn kill(docker: &Docker, container: &Container, query: &Query) -> Answ
         record.stopped_by_user = true;
         save(docker, container.id(), &record).await?;
     }
-    docker.inner.engine.signal_container(container.id(), signal).await?;
+    docker
+        .inner
+        .engine
+        .signal_container(container.id(), signal)
+        .await?;
     empty(StatusCode::NO_CONTENT)
 }
 
@@ -155,60 +231,68 @@ pub fn signal_number(name: &str) -> Option<i32> {
     }
     let upper = name.to_uppercase();
     let names = [
-        ("HUP", 1), ("INT", 2), ("QUIT", 3), ("ILL", 4), ("TRAP", 5), ("ABRT", 6), ("BUS", 7), ("FPE", 8), ("KILL", 9), ("USR1", 10),
-        ("SEGV", 11), ("USR2", 12), ("PIPE", 13), ("ALRM", 14), ("TERM", 15), ("STKFLT", 16), ("CHLD", 17), ("CONT", 18), ("STOP", 19),
-        ("TSTP", 20), ("TTIN", 21), ("TTOU", 22), ("URG", 23), ("XCPU", 24), ("XFSZ", 25), ("VTALRM", 26), ("PROF", 27), ("WINCH", 28),
-        ("IO", 29), ("PWR", 30), ("SYS", 31),
+        ("HUP", 1),
+        ("INT", 2),
+        ("QUIT", 3),
+        ("ILL", 4),
+        ("TRAP", 5),
+        ("ABRT", 6),
+        ("BUS", 7),
+        ("FPE", 8),
+        ("KILL", 9),
+        ("USR1", 10),
+        ("SEGV", 11),
+        ("USR2", 12),
+        ("PIPE", 13),
+        ("ALRM", 14),
+        ("TERM", 15),
+        ("STKFLT", 16),
+        ("CHLD", 17),
+        ("CONT", 18),
+        ("STOP", 19),
+        ("TSTP", 20),
+        ("TTIN", 21),
+        ("TTOU", 22),
+        ("URG", 23),
+        ("XCPU", 24),
+        ("XFSZ", 25),
+        ("VTALRM", 26),
+        ("PROF", 27),
+        ("WINCH", 28),
+        ("IO", 29),
+        ("PWR", 30),
+        ("SYS", 31),
     ];
     let wanted = upper.strip_prefix("SIG").unwrap_or(&upper);
-    names.iter().find(|(name, _)| *name == wanted).map(|(_, number)| *number)
-}
-
-/// Answers when the container has ended; the headers go out at once, so that the client can start it meanwhile.
-pub async fn wait(docker: Docker, container: Container, query: &Query) -> Answer {
-    let condition = query.get("condition").unwrap_or("not-running").to_owned();
-    if !["not-running", "next-exit", "removed"].contains(&condition.as_str()) {
-        return Err(Refusal::bad(format!("invalid condition: {condition:?}")));
-    }
-    let mut events = docker.inner.engine.events();
-    let answer = async move {
-        let engine = docker.inner.engine.clone();
-        let id = container.id().to_owned();
-        let ended = match (condition.as_str(), container.status.state) {
-            ("next-exit", State::Created | State::Exited) => {
-                loop {
-                    match events.recv().await {
-                        Ok(engine::Event::ContainerExited { id: of, status, .. }) if of == id => break Ok(status),
-                        Ok(engine::Event::ContainerRemoved { id: of, .. }) if of == id => break Err("the container was removed".to_owned()),
-                        Ok(_) => {}
-                        Err(_) => break engine.wait_container(&id).await.map_err(|e| e.to_string()),
-                    }
-                }
-            }
-            _ => engine.wait_container(&id).await.map_err(|error| error.to_string()),
-        };
-        if condition == "removed" {
-            while find(&docker, &id).await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-        let body = match ended {
-            Ok(status) => json!({ "StatusCode": status.code }),
-            Err(message) => json!({ "StatusCode": 125, "Error": { "Message": message } }),
-        };
-        bytes::Bytes::from(body.to_string())
-    };
-    crate::reply::stream("application/json", futures::stream::once(answer))
+    names
+        .iter()
+        .find(|(name, _)| *name == wanted)
+        .map(|(_, number)| *number)
 }
 
 pub async fn rename(docker: &Docker, container: &Container, query: &Query) -> Answer {
-    let name = query.get("name").unwrap_or_default().trim_start_matches('/').to_owned();
+    let name = query
+        .get("name")
+        .unwrap_or_default()
+        .trim_start_matches('/')
+        .to_owned();
     if !names::valid(&name) {
-        return Err(Refusal::bad(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")));
+        return Err(Refusal::bad(format!(
+            "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        )));
     }
-    let _turn = docker.inner.changes.lock().await;
-    if super::all(docker).await.iter().any(|c| c.record.name == name) {
-        return Err(Refusal::conflict(format!("Conflict. The container name \"/{name}\" is already in use")));
+    let _turn = docker.inner.turns.of(container.id()).await;
+    let container = find(docker, container.id()).await?;
+    let _names = docker.inner.turns.names().await;
+    if let Some(other) = super::all(docker)
+        .await
+        .iter()
+        .find(|c| c.record.name == name)
+    {
+        return Err(Refusal::conflict(format!(
+            "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to remove (or rename) that container to be able to reuse that name.",
+            other.id()
+        )));
     }
     let mut record = container.record.clone();
     record.name = name;
@@ -218,13 +302,20 @@ pub async fn rename(docker: &Docker, container: &Container, query: &Query) -> An
 
 pub async fn resize(docker: &Docker, container: &Container, query: &Query) -> Answer {
     let (columns, rows) = size(query)?;
-    docker.inner.engine.resize_container(container.id(), columns, rows).await?;
+    docker
+        .inner
+        .engine
+        .resize_container(container.id(), columns, rows)
+        .await?;
     empty(StatusCode::OK)
 }
 
 pub fn size(query: &Query) -> Result<(u16, u16), Refusal> {
     let side = |name: &str| -> Result<u16, Refusal> {
-        query.number(name)?.and_then(|n| u16::try_from(n).ok()).ok_or_else(|| Refusal::bad(format!("{name} must be a number below 65536")))
+        query
+            .number(name)?
+            .and_then(|n| u16::try_from(n).ok())
+            .ok_or_else(|| Refusal::bad(format!("{name} must be a number below 65536")))
     };
     Ok((side("w")?, side("h")?))
 }
@@ -239,18 +330,33 @@ pub async fn remove(docker: &Docker, container: &Container, query: &Query) -> An
     if container.running() {
         stop_now(docker, container, Some(9), Duration::ZERO).await?;
     }
-    let _turn = docker.inner.changes.lock().await;
-    remove_now(docker, container.id()).await?;
+    let _turn = docker.inner.turns.of(container.id()).await;
+    // one that removes itself may have gone already
+    if find(docker, container.id()).await.is_ok() {
+        remove_now(docker, container.id()).await?;
+    }
     empty(StatusCode::NO_CONTENT)
 }
 
-/// Sandbox, records, snapshot and log.
+/// Sandbox, records, snapshot, address and log. The caller has the container's turn.
 pub async fn remove_now(docker: &Docker, id: &str) -> Result<(), Refusal> {
-    let log = docker.inner.engine.container(id).await.map(|status| status.spec.log.clone());
-    release(docker, id).await;
-    docker.inner.engine.remove_sandbox(id).await?;
+    let (engine, network) = (&docker.inner.engine, &docker.inner.network);
+    let log = engine
+        .container(id)
+        .await
+        .map(|status| status.spec.log.clone());
+    let publishes = engine
+        .sandbox(id)
+        .await
+        .is_some_and(|sandbox| !sandbox.spec.published.is_empty());
+    if publishes {
+        // whoever hears that it is gone may take the same port at once
+        detach(docker, id).await;
+    }
+    // now it is gone for everybody who asks; taking an interface apart takes the kernel its time, and nobody waits for that
+    engine.remove_sandbox(id).await?;
     let (images, snapshot) = (docker.inner.images.clone(), id.to_owned());
-    tokio::task::spawn_blocking(move || {
+    let files = tokio::task::spawn_blocking(move || {
         if let Some(log) = log {
             let _ = std::fs::remove_file(&log.path);
             for number in 1..=log.max_files {
@@ -260,15 +366,35 @@ pub async fn remove_now(docker: &Docker, id: &str) -> Result<(), Refusal> {
             }
         }
         images.remove_snapshot(&snapshot)
-    })
-    .await??;
+    });
+    if network.attachment(id).is_some() {
+        let (docker, id) = (docker.clone(), id.to_owned());
+        tokio::spawn(async move { detach(&docker, &id).await });
+    }
+    files.await??;
     Ok(())
 }
 
+async fn detach(docker: &Docker, id: &str) {
+    if let Err(error) = docker.inner.network.detach(id).await {
+        tracing::warn!(%error, id, "an address could not be released");
+    }
+}
+
 pub async fn prune(docker: &Docker) -> Answer {
-    let _turn = docker.inner.changes.lock().await;
     let mut deleted = Vec::new();
-    for container in super::all(docker).await.into_iter().filter(|c| !c.running()) {
+    for container in super::all(docker)
+        .await
+        .into_iter()
+        .filter(|c| !c.running())
+    {
+        let _turn = docker.inner.turns.of(container.id()).await;
+        if find(docker, container.id())
+            .await
+            .map_or(true, |now| now.running())
+        {
+            continue;
+        }
         remove_now(docker, container.id()).await?;
         deleted.push(container.id().to_owned());
     }
@@ -277,11 +403,32 @@ pub async fn prune(docker: &Docker) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use super::signal_number;
+    use super::{failed_code, signal_number};
+
+    #[test]
+    fn codes_of_failed_starts() {
+        for (message, want) in [
+            ("exec: \"nosuch\": executable file not found in $PATH", 127),
+            ("exec: \"/x\": stat /x: no such file or directory", 127),
+            ("exec: \"/etc/passwd\": permission denied", 126),
+            ("exec: \"/etc\": is a directory", 126),
+            ("no space left on device", 128),
+        ] {
+            assert_eq!(failed_code(message), want, "{message}");
+        }
+    }
 
     #[test]
     fn signals() {
-        for (name, want) in [("SIGTERM", Some(15)), ("term", Some(15)), ("9", Some(9)), ("0", None), ("65", None), ("SIGNOTHING", None), ("", None)] {
+        for (name, want) in [
+            ("SIGTERM", Some(15)),
+            ("term", Some(15)),
+            ("9", Some(9)),
+            ("0", None),
+            ("65", None),
+            ("SIGNOTHING", None),
+            ("", None),
+        ] {
             assert_eq!(signal_number(name), want, "{name}");
         }
     }

@@ -15,7 +15,10 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 pub async fn stats(docker: Docker, container: Container, query: &Query) -> Answer {
     if !container.running() {
-        return Err(Refusal::conflict(format!("container {} is not running", container.id())));
+        return Err(Refusal::conflict(format!(
+            "container {} is not running",
+            container.id()
+        )));
     }
     let once = query.get("stream").is_some() && !query.flag("stream");
     let before = sample(&docker, container.id()).await?;
@@ -27,14 +30,17 @@ pub async fn stats(docker: Docker, container: Container, query: &Query) -> Answe
         let now = sample(&docker, container.id()).await?;
         return json_of(&render(&container, Some(&before), &now));
     }
-    let endless = futures::stream::unfold((docker, container, None::<Sample>), async |(docker, container, before)| {
-        if before.is_some() {
-            tokio::time::sleep(PERIOD).await;
-        }
-        let now = sample(&docker, container.id()).await.ok()?;
-        let text = format!("{}\n", render(&container, before.as_ref(), &now));
-        Some((Bytes::from(text), (docker, container, Some(now))))
-    });
+    let endless = futures::stream::unfold(
+        (docker, container, None::<Sample>),
+        async |(docker, container, before)| {
+            if before.is_some() {
+                tokio::time::sleep(PERIOD).await;
+            }
+            let now = sample(&docker, container.id()).await.ok()?;
+            let text = format!("{}\n", render(&container, before.as_ref(), &now));
+            Some((Bytes::from(text), (docker, container, Some(now))))
+        },
+    );
     stream("application/json", endless)
 }
 
@@ -46,13 +52,25 @@ struct Sample {
 async fn sample(docker: &Docker, id: &str) -> Result<Sample, Refusal> {
     let stats = docker.inner.engine.stats(id).await?;
     let text = std::fs::read_to_string("/proc/stat")?;
-    Ok(Sample { stats, system_ns: system_ns(&text) })
+    Ok(Sample {
+        stats,
+        system_ns: system_ns(&text),
+    })
 }
 
 /// All time of all cores; the kernel counts in hundredths of a second.
 fn system_ns(stat: &str) -> u64 {
-    let fields = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).take(8);
-    fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>().saturating_mul(10_000_000)
+    let fields = stat
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(1)
+        .take(8);
+    fields
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum::<u64>()
+        .saturating_mul(10_000_000)
 }
 
 fn render(container: &Container, before: Option<&Sample>, now: &Sample) -> Value {
@@ -67,7 +85,10 @@ fn render(container: &Container, before: Option<&Sample>, now: &Sample) -> Value
             },
         })
     };
-    let inactive = now.stats.memory_usage_bytes.saturating_sub(now.stats.memory_working_set_bytes);
+    let inactive = now
+        .stats
+        .memory_usage_bytes
+        .saturating_sub(now.stats.memory_working_set_bytes);
     json!({
         "id": container.id(), "name": format!("/{}", container.record.name),
         "read": format!("{:.9}", now.stats.at), "preread": before.map_or("0001-01-01T00:00:00Z".into(), |s| format!("{:.9}", s.stats.at)),
@@ -82,22 +103,47 @@ fn render(container: &Container, before: Option<&Sample>, now: &Sample) -> Value
 
 fn machine_memory_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .unwrap_or_default();
+    line.split_whitespace()
+        .next()
+        .and_then(|kib| kib.parse::<u64>().ok())
+        .unwrap_or(0)
+        * 1024
 }
 
 /// Processes of the container, found by their pid namespace.
 pub fn top(container: &Container) -> Answer {
     let namespace = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let Some(own) = container.status.pid.and_then(namespace).filter(|_| container.running()) else {
-        return Err(Refusal::conflict(format!("container {} is not running", container.id())));
+    let Some(own) = container
+        .status
+        .pid
+        .and_then(namespace)
+        .filter(|_| container.running())
+    else {
+        return Err(Refusal::conflict(format!(
+            "container {} is not running",
+            container.id()
+        )));
     };
     let mut rows: Vec<[String; 2]> = Vec::new();
     for entry in std::fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
+            continue;
+        };
         if namespace(pid).as_ref() == Some(&own) {
             let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let command = command.split(|b| *b == 0).map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ");
+            let command = command
+                .split(|b| *b == 0)
+                .map(String::from_utf8_lossy)
+                .collect::<Vec<_>>()
+                .join(" ");
             rows.push([pid.to_string(), command.trim_end().to_owned()]);
         }
     }
@@ -109,7 +155,10 @@ pub fn top(container: &Container) -> Answer {
 mod tests {
     #[test]
     fn time_of_all_cores() {
-        assert_eq!(super::system_ns("cpu  1 2 3 4 0 0 0 0 0 0\ncpu0 1\n"), 100_000_000);
+        assert_eq!(
+            super::system_ns("cpu  1 2 3 4 0 0 0 0 0 0\ncpu0 1\n"),
+            100_000_000
+        );
         assert_eq!(super::system_ns(""), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! Limits as values of cgroup files, for v1 and v2.
 
 use crate::spec::Resources;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const PERIOD_US_DEFAULT: u64 = 100_000;
 
@@ -21,6 +21,15 @@ pub(super) fn files(
         .filter_map(|(controller, file, value)| Some((dir_of(controller)?, file, value)))
         .collect()
 }
+
+/// Whether a file limits swap.
+pub(super) fn of_swap(file: &Path) -> bool {
+    file.file_name()
+        .is_some_and(|name| name == MEMORY_AND_SWAP || name == SWAP)
+}
+
+const MEMORY_AND_SWAP: &str = "memory.memsw.limit_in_bytes";
+const SWAP: &str = "memory.swap.max";
 
 type Wanted = Vec<(&'static str, &'static str, String)>;
 
@@ -43,9 +52,9 @@ fn v1(resources: &Resources) -> Wanted {
     }
     if let Some(limit) = resources.memory_limit_bytes.filter(|limit| *limit > 0) {
         // Memory and swap together may not be below memory at any moment: open it, then close both.
-        wanted.push(("memory", "memory.memsw.limit_in_bytes", "-1".into()));
+        wanted.push(("memory", MEMORY_AND_SWAP, "-1".into()));
         wanted.push(("memory", "memory.limit_in_bytes", limit.to_string()));
-        wanted.push(("memory", "memory.memsw.limit_in_bytes", limit.to_string()));
+        wanted.push(("memory", MEMORY_AND_SWAP, limit.to_string()));
     }
     if let Some(limit) = resources.pids_limit {
         wanted.push(("pids", "pids.max", max_or(limit)));
@@ -71,7 +80,7 @@ fn v2(resources: &Resources) -> Wanted {
     }
     if let Some(limit) = resources.memory_limit_bytes.filter(|limit| *limit > 0) {
         wanted.push(("memory", "memory.max", limit.to_string()));
-        wanted.push(("memory", "memory.swap.max", "0".into()));
+        wanted.push(("memory", SWAP, "0".into()));
     }
     if let Some(limit) = resources.pids_limit {
         wanted.push(("pids", "pids.max", max_or(limit)));

@@ -2,13 +2,18 @@
 //!
 //! A path here is the same in every hierarchy (`/plim-XXXXXX/pods/SANDBOX/CONTAINER`). On a hybrid machine the v1 controllers
 //! rule, and the unified hierarchy is left alone. Source: the kernel's cgroup-v1 and cgroup-v2 documents.
+//!
+//! On v2 a group that gives controllers to the groups beneath may hold no processes of its own ("no internal processes"): so
+//! processes are in leaves only, `supervisors` and `pods/SANDBOX/CONTAINER`.
 
+mod hierarchy;
 mod limits;
 mod stats;
 
 use crate::error::Error;
 use crate::spec::Resources;
 use crate::sys;
+use hierarchy::{CONTROLLERS, Hierarchy, collect_processes, remove_tree, subdirectories};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,14 +27,6 @@ const ROUNDS_MAX: u32 = 60;
 #[derive(Clone, Debug)]
 pub struct Cgroups {
     hierarchies: Vec<Hierarchy>,
-}
-
-#[derive(Clone, Debug)]
-struct Hierarchy {
-    mount: PathBuf,
-    /// Names of its v1 controllers; for v2 those of `cgroup.controllers`.
-    controllers: Vec<String>,
-    unified: bool,
 }
 
 impl Cgroups {
@@ -102,6 +99,25 @@ impl Cgroups {
         }
     }
 
+    /// A directory that stands in for a hierarchy without controllers.
+    #[cfg(test)]
+    pub fn beneath(mount: &Path) -> Cgroups {
+        Cgroups {
+            hierarchies: vec![Hierarchy {
+                mount: mount.to_owned(),
+                controllers: Vec::new(),
+                unified: false,
+            }],
+        }
+    }
+
+    /// Whether the kernel refuses containers the devices that they may not use. Only the v1 controller does so here: on v2 it
+    /// would take a BPF program per cgroup, which is not written yet. There containers cannot make device files instead
+    /// ([`crate::oci::capabilities`]), unless they are given that right on purpose.
+    pub fn refuses_devices(&self) -> bool {
+        self.has("devices")
+    }
+
     /// Whether the unified hierarchy rules.
     pub fn unified(&self) -> bool {
         self.hierarchies.iter().any(|hierarchy| hierarchy.unified)
@@ -134,7 +150,14 @@ impl Cgroups {
         let controller = |name: &str| self.dir_of(name, path);
         for (dir, file, value) in limits::files(resources, self.unified(), controller) {
             let file = dir.join(file);
-            fs::write(&file, &value).map_err(|error| Error::io("set the limit", &file, error))?;
+            match fs::write(&file, &value) {
+                // A kernel that does not account for swap has no such file, and gives no swap either.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && limits::of_swap(&file) => {
+                }
+                written => {
+                    written.map_err(|error| Error::io("set the limit", &file, error))?;
+                }
+            }
         }
         Ok(())
     }
@@ -255,107 +278,6 @@ impl Cgroups {
             thread::sleep(Duration::from_millis(u64::from(round.min(20)) * 2 + 1));
         }
         last.map_err(|error| Error::io("remove the cgroup", Path::new(path), error))
-    }
-}
-
-/// v1 controllers that this crate knows.
-const CONTROLLERS: [&str; 12] = [
-    "cpu",
-    "cpuacct",
-    "cpuset",
-    "memory",
-    "devices",
-    "freezer",
-    "blkio",
-    "pids",
-    "hugetlb",
-    "net_cls",
-    "net_prio",
-    "perf_event",
-];
-
-impl Hierarchy {
-    fn has(&self, controller: &str) -> bool {
-        self.controllers.iter().any(|known| known == controller)
-    }
-
-    fn dir(&self, path: &str) -> PathBuf {
-        self.mount.join(path.trim_start_matches('/'))
-    }
-
-    fn create(&self, path: &str) -> Result<(), Error> {
-        let mut dir = self.mount.clone();
-        for name in path.split('/').filter(|name| !name.is_empty()) {
-            if self.unified {
-                self.delegate(&dir);
-            }
-            let parent = dir.clone();
-            dir.push(name);
-            match fs::create_dir(&dir) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(Error::io("make the cgroup", &dir, error)),
-            }
-            if self.has("cpuset") && !self.unified {
-                for file in ["cpuset.cpus", "cpuset.mems"] {
-                    copy_when_empty(&parent.join(file), &dir.join(file))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets the groups beneath `dir` use the controllers; one at a time, since some may be refused.
-    fn delegate(&self, dir: &Path) {
-        for controller in self
-            .controllers
-            .iter()
-            .filter(|name| ["cpu", "cpuset", "memory", "pids", "io"].contains(&name.as_str()))
-        {
-            let _ = fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"));
-        }
-    }
-}
-
-fn copy_when_empty(from: &Path, to: &Path) -> Result<(), Error> {
-    let current = fs::read_to_string(to).map_err(|error| Error::io("read", to, error))?;
-    if !current.trim().is_empty() {
-        return Ok(());
-    }
-    let value = fs::read_to_string(from).map_err(|error| Error::io("read", from, error))?;
-    fs::write(to, value.trim()).map_err(|error| Error::io("write", to, error))
-}
-
-fn subdirectories(dir: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(dir) else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect()
-}
-
-fn collect_processes(dir: &Path, pids: &mut Vec<u32>) {
-    let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-    pids.extend(
-        text.lines()
-            .filter_map(|line| line.parse::<u32>().ok())
-            .filter(|pid| *pid != 0),
-    );
-    for subdirectory in subdirectories(dir) {
-        collect_processes(&subdirectory, pids);
-    }
-}
-
-fn remove_tree(dir: &Path) -> io::Result<()> {
-    for subdirectory in subdirectories(dir) {
-        remove_tree(&subdirectory)?;
-    }
-    match fs::remove_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

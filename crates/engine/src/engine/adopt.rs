@@ -73,7 +73,7 @@ impl Engine {
             end_process(&process).await;
         }
         if is_running(record.state) || process.is_some() {
-            self.settle(&sandbox).await?;
+            self.settle(&sandbox, true).await?;
             if record.state == SandboxState::Created {
                 inner.save_sandbox(&sandbox, SandboxState::Created)?;
             }
@@ -87,7 +87,12 @@ impl Engine {
         else {
             return records::remove_dir(&layout.container(sandbox, id));
         };
-        let state = records::load::<ContainerState>(&layout.container_state(sandbox, id))?;
+        let state = layout.container_state(sandbox, id);
+        let state = records::load::<ContainerState>(&state).unwrap_or_else(|error| {
+            // It ran when the machine lost power, before its end could be recorded.
+            tracing::warn!(container = id, %error, "the container's state is lost");
+            None
+        });
         let container = Container::new(&record, state.as_ref());
         self.inner
             .known

@@ -288,6 +288,7 @@ impl Inner {
         let Ok(Some(mut state)) = records::load::<ContainerState>(&path) else {
             return;
         };
+        let recorded = state.exit.is_some();
         let exit = state.exit.take().unwrap_or_else(|| {
             let same_boot = state.process.boot_id == proc::boot_id();
             // In this boot it was killed together with its cgroup. Before it, nobody knows.
@@ -305,7 +306,7 @@ impl Inner {
             }
         });
         state.exit = Some(exit.clone());
-        if let Err(error) = records::save(&path, &state) {
+        if !recorded && let Err(error) = records::save(&path, &state) {
             tracing::error!(container = container.id, %error, "cannot record the end of the container");
         }
         if container.now.borrow().state == State::Running {

@@ -93,6 +93,12 @@ impl Engine {
     pub async fn open(config: Config) -> Result<Engine, Error> {
         validate::config(&config)?;
         let cgroups = kernel::check()?;
+        if !cgroups.refuses_devices() {
+            tracing::warn!(
+                "this machine has cgroup v2 only, where access to devices is not restricted yet: containers cannot make device files \
+                 unless they are privileged or given MKNOD, but may use those that are in their images or mounts"
+            );
+        }
         let layout = Layout {
             root: config.root.clone(),
             run: config.run.clone(),

@@ -121,7 +121,7 @@ impl Engine {
     pub async fn stop_sandbox(&self, id: &str) -> Result<(), Error> {
         let sandbox = self.inner.get_sandbox(id)?;
         let _turn = sandbox.turn.lock().await;
-        self.stop_taken(&sandbox).await
+        self.stop_taken(&sandbox, true).await
     }
 
     /// Stops it and removes its records and those of its containers.
@@ -129,8 +129,12 @@ impl Engine {
         let inner = &self.inner;
         let sandbox = inner.get_sandbox(id)?;
         let _turn = sandbox.turn.lock().await;
-        self.stop_taken(&sandbox).await?;
-        self.release_blocking(id).await;
+        // Its end need not be recorded: a daemon that dies now finds no supervising process, and comes to the same conclusion.
+        let ran = sandbox.now.lock().state == SandboxState::Running;
+        self.stop_taken(&sandbox, false).await?;
+        if !ran {
+            self.release_blocking(id).await;
+        }
         records::remove_dir(&inner.layout.sandbox(id))?;
         let containers = inner.containers_of(id);
         {
@@ -166,7 +170,7 @@ impl Engine {
         self.inner.cgroups.stats(&self.inner.cgroup_of_sandbox(id))
     }
 
-    async fn stop_taken(&self, sandbox: &Arc<Sandbox>) -> Result<(), Error> {
+    async fn stop_taken(&self, sandbox: &Arc<Sandbox>, record: bool) -> Result<(), Error> {
         let (state, link, process) = {
             let mut now = sandbox.now.lock();
             now.stopping = true;
@@ -183,11 +187,11 @@ impl Engine {
         if let Some(process) = process {
             end_process(&process).await;
         }
-        self.settle(sandbox).await
+        self.settle(sandbox, record).await
     }
 
-    /// The supervising process is gone: clean up after it and write down what became of everything.
-    pub(super) async fn settle(&self, sandbox: &Arc<Sandbox>) -> Result<(), Error> {
+    /// The supervising process is gone: clean up after it and write down (of the sandbox only with `record`) what became of everything.
+    pub(super) async fn settle(&self, sandbox: &Arc<Sandbox>, record: bool) -> Result<(), Error> {
         let inner = &self.inner;
         self.release_blocking(&sandbox.id).await;
         for container in inner.containers_of(&sandbox.id) {
@@ -199,8 +203,11 @@ impl Engine {
             now.supervisor = None;
             now.published = Vec::new();
             now.stopping = false;
+            now.state = SandboxState::Stopped;
         }
-        inner.save_sandbox(sandbox, SandboxState::Stopped)?;
+        if record {
+            inner.save_sandbox(sandbox, SandboxState::Stopped)?;
+        }
         inner.tell(Event::SandboxStopped {
             id: sandbox.id.clone(),
         });
@@ -228,7 +235,7 @@ impl Engine {
         if let Some(process) = process {
             end_process(&process).await;
         }
-        if let Err(error) = self.settle(&sandbox).await {
+        if let Err(error) = self.settle(&sandbox, true).await {
             tracing::error!(sandbox = id, %error, "cannot record the end of the sandbox");
         }
     }

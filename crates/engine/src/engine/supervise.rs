@@ -8,9 +8,12 @@ use crate::status::SandboxState;
 use crate::sys;
 use crate::wire::{Failure, Reply, Request};
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
 
@@ -18,7 +21,7 @@ use tokio::process::Command;
 const READY_MAX: Duration = Duration::from_secs(30);
 /// How long a supervising process may take to end when asked, and then when killed.
 pub(super) const END_MAX: Duration = Duration::from_secs(15);
-const POLL: Duration = Duration::from_millis(5);
+const END_PATIENCE: Duration = Duration::from_secs(1);
 /// Longest message of a supervising process that could not start.
 const MESSAGE_LENGTH_MAX: u64 = 64 << 10;
 
@@ -117,15 +120,38 @@ impl Engine {
 
 /// Waits for a process that is ending; kills it when that takes too long. Only this very process, whatever its pid is now.
 pub(super) async fn end_process(process: &ProcessId) {
-    let steps = (END_MAX.as_millis() / POLL.as_millis()) as u32;
-    for step in 0..steps {
+    let Some(end) = End::of(process) else {
+        return;
+    };
+    if tokio::time::timeout(END_PATIENCE, end.wait()).await.is_ok() {
+        return;
+    }
+    if process.alive() {
+        // Its containers die by their cgroup.
+        let _ = sys::kill(process.pid as i32, libc::SIGKILL);
+    }
+    let _ = tokio::time::timeout(END_MAX, end.wait()).await;
+}
+
+/// The end of a process that runs, as a descriptor that becomes readable.
+struct End(AsyncFd<OwnedFd>);
+
+impl End {
+    /// `None` when it has ended already.
+    fn of(process: &ProcessId) -> Option<End> {
+        let pid = rustix::process::Pid::from_raw(process.pid as i32)?;
+        let flags = rustix::process::PidfdFlags::empty();
+        let fd = rustix::process::pidfd_open(pid, flags).ok()?;
+        // Looked at after it was opened: from then on the descriptor means this process whatever happens to its pid.
         if !process.alive() {
-            return;
+            return None;
         }
-        if step == 200 {
-            // Its containers die by their cgroup.
-            let _ = sys::kill(process.pid as i32, libc::SIGKILL);
-        }
-        tokio::time::sleep(POLL).await;
+        // SAFETY: an OwnedFd always answers with the same descriptor, and keeps it open for as long as it lives.
+        let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+        Some(End(registered.ok()?))
+    }
+
+    async fn wait(&self) {
+        let _ = self.0.readable().await;
     }
 }

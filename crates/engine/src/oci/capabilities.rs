@@ -1,5 +1,6 @@
 //! Which capabilities a container has: Docker's default set, more or fewer on request.
 
+use crate::cgroup::Cgroups;
 use crate::spec::Security;
 
 const DEFAULT: [&str; 14] = [
@@ -64,11 +65,31 @@ const ALL: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
-/// Capability names with `CAP_`, sorted; only those that this process can give.
+/// Capability names with `CAP_`, sorted; only those that this process can give. Where the cgroup does not refuse devices,
+/// `MKNOD` is not among the default ones: with a device file of its own making a container could read the machine's disks.
 pub fn of(security: &Security) -> Vec<String> {
     let permitted =
         rustix::thread::capabilities(None).map_or(u64::MAX, |sets| sets.permitted.bits());
-    chosen(security, permitted)
+    let mknod = 1 << 27;
+    let refused = !security.privileged
+        && !asked_for(security, "MKNOD")
+        && !Cgroups::detect().is_ok_and(|cgroups| cgroups.refuses_devices());
+    chosen(
+        security,
+        if refused {
+            permitted & !mknod
+        } else {
+            permitted
+        },
+    )
+}
+
+/// Whether it is added by its own name.
+fn asked_for(security: &Security, name: &str) -> bool {
+    security
+        .capabilities_add
+        .iter()
+        .any(|added| plain(added) == name)
 }
 
 fn chosen(security: &Security, permitted: u64) -> Vec<String> {
@@ -104,11 +125,19 @@ fn plain(name: &str) -> String {
 }
 
 /// The number of a capability.
-pub fn bit(name: &str) -> Option<u32> {
+fn bit(name: &str) -> Option<u32> {
     let name = plain(name);
     ALL.iter()
         .position(|known| *known == name)
         .map(|bit| bit as u32)
+}
+
+/// These capabilities as the kernel's set.
+pub fn bits(names: &[String]) -> u64 {
+    names
+        .iter()
+        .filter_map(|name| bit(name))
+        .fold(0, |bits, bit| bits | 1 << bit)
 }
 
 /// Whether this is the name of a capability, or `ALL`.

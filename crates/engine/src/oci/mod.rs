@@ -1,13 +1,14 @@
 //! From a container's specification to the OCI runtime's configuration.
 
 pub mod capabilities;
+pub mod filter;
 mod mounts;
 pub mod rootfs;
 pub mod seccomp;
 mod seccomp_calls;
 pub mod user;
 
-use crate::spec::{ContainerSpec, SandboxNetwork, SandboxSpec};
+use crate::spec::{ContainerSpec, SandboxNetwork, SandboxSpec, Security};
 use serde_json::{Value, json};
 use std::path::Path;
 use user::User;
@@ -63,11 +64,16 @@ pub fn config(inputs: &Inputs) -> Value {
     let container = inputs.container;
     let security = &container.security;
     let capabilities = capabilities::of(security);
-    let effective = if inputs.user.uid == 0 {
+    let mut effective = if inputs.user.uid == 0 {
         capabilities.clone()
     } else {
         Vec::new()
     };
+    // The last step before the program loads the filter, which needs this right, and gives it up.
+    let loader = "CAP_SYS_ADMIN".to_owned();
+    if has_filter(security) && !security.no_new_privileges && !effective.contains(&loader) {
+        effective.push(loader);
+    }
     let mut process = json!({
         "terminal": container.tty,
         "user": { "uid": inputs.user.uid, "gid": inputs.user.gid, "additionalGids": inputs.user.groups },
@@ -77,7 +83,6 @@ pub fn config(inputs: &Inputs) -> Value {
         "cwd": "/",
         "capabilities": { "bounding": capabilities, "effective": effective, "permitted": effective },
     });
-    // Written only when true: libcontainer treats an explicit false as "load seccomp after dropping rights", which then fails.
     if security.no_new_privileges {
         process["noNewPrivileges"] = json!(true);
     }
@@ -99,9 +104,6 @@ pub fn config(inputs: &Inputs) -> Value {
                 .collect::<Vec<_>>()
         );
         linux["readonlyPaths"] = json!(READ_ONLY_PATHS);
-        if !security.seccomp_unconfined {
-            linux["seccomp"] = seccomp::profile(&capabilities);
-        }
     }
     json!({
         "ociVersion": "1.0.2",
@@ -110,6 +112,11 @@ pub fn config(inputs: &Inputs) -> Value {
         "mounts": mounts::of(inputs),
         "linux": linux,
     })
+}
+
+/// Whether its processes run behind a seccomp filter. It is not in the configuration: libcontainer would compile it each time.
+pub fn has_filter(security: &Security) -> bool {
+    !security.privileged && !security.seccomp_unconfined
 }
 
 fn namespaces(inputs: &Inputs) -> Value {
@@ -178,7 +185,7 @@ fn oom_score(wanted: i32) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{Mount, MountKind, Security};
+    use crate::spec::{Mount, MountKind};
 
     fn make(container: &ContainerSpec) -> Value {
         let sandbox = SandboxSpec {
@@ -221,10 +228,17 @@ mod tests {
         );
         assert_eq!(
             spec["process"]["capabilities"]["effective"],
-            json!([]),
-            "a plain user has none effective"
+            json!(["CAP_SYS_ADMIN"]),
+            "a plain user has none effective but the one that loads the filter"
         );
-        assert_eq!(spec["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
+        let unable = make(&ContainerSpec {
+            security: Security {
+                no_new_privileges: true,
+                ..Security::default()
+            },
+            ..ContainerSpec::default()
+        });
+        assert_eq!(unable["process"]["capabilities"]["effective"], json!([]));
         assert!(
             spec["linux"]["maskedPaths"]
                 .as_array()
@@ -258,7 +272,6 @@ mod tests {
             },
             ..ContainerSpec::default()
         });
-        assert_eq!(spec["linux"]["seccomp"], Value::Null);
         assert_eq!(spec["linux"]["maskedPaths"], Value::Null);
         assert_eq!(spec["linux"]["resources"]["devices"][0]["allow"], true);
     }

@@ -1,6 +1,6 @@
 //! Makes a container with libcontainer and starts its program.
 
-use super::launch::{Launch, Steps, read_failure};
+use super::launch::{Confinement, Launch, Steps, read_failure};
 use super::{Task, failed};
 use crate::cgroup::Cgroups;
 use crate::oci::rootfs::Root;
@@ -116,11 +116,14 @@ pub fn run(task: &Task) -> Result<(u32, Option<OwnedFd>), Failure> {
         cwd: container.cwd.clone(),
         kind: FailureKind::Start,
     };
+    let confinement = Confinement::of(&container.security, &user, layout)
+        .map_err(|error| fail("cannot prepare", &error))?;
     let (failures, failures_in) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|error| fail("pipe", &error))?;
     let failures_in = Arc::new(failures_in);
     let steps = Steps {
         launch,
+        confinement,
         failures: failures_in.clone(),
     };
     let console = container

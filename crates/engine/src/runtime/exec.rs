@@ -7,19 +7,20 @@ use super::create::receive_descriptor;
 use super::launch::{Launch, read_failure};
 use super::{Task, failed};
 use crate::cgroup::Cgroups;
+use crate::oci::filter::Filter;
 use crate::oci::{self, capabilities, seccomp, user};
 use crate::process::ExecSpec;
 use crate::records::{self, ContainerRecord, ContainerState};
 use crate::spec::Security;
 use crate::sys;
 use crate::wire::{Failure, FailureKind};
-use libcontainer::oci_spec::runtime::LinuxSeccomp;
 use libcontainer::syscall::syscall::create_syscall;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 /// Enters and starts; the pid here, and the terminal. `request` is the JSON of an [`ExecSpec`] file's path.
 pub fn run(task: &Task, request: &str) -> Result<(u32, Option<OwnedFd>), Failure> {
@@ -59,8 +60,8 @@ pub fn run(task: &Task, request: &str) -> Result<(u32, Option<OwnedFd>), Failure
     let doors = cgroups
         .doors(&format!("{}/{}", task.cgroup, task.container))
         .map_err(|error| fail("cgroups", &error))?;
-    let parts =
-        Parts::of(&record, exec, &config).map_err(|error| fail("cannot prepare", &error))?;
+    let parts = Parts::of(&record, exec, &config, &layout.filters())
+        .map_err(|error| fail("cannot prepare", &error))?;
 
     sys::set_undumpable();
     let mut namespaces = libc::CLONE_NEWNS
@@ -120,7 +121,7 @@ struct Parts {
     default_user: String,
     tty: bool,
     capabilities: Vec<String>,
-    filter: Option<LinuxSeccomp>,
+    filter: Option<Filter>,
     no_new_privileges: bool,
 }
 
@@ -129,7 +130,8 @@ impl Parts {
         record: &ContainerRecord,
         exec: ExecSpec,
         config: &serde_json::Value,
-    ) -> Result<Parts, serde_json::Error> {
+        filters: &Path,
+    ) -> Result<Parts, String> {
         let container = &record.spec;
         let security = &container.security;
         let privileged = security.privileged || exec.privileged;
@@ -140,7 +142,7 @@ impl Parts {
         let filter = if privileged || security.seccomp_unconfined {
             None
         } else {
-            Some(serde_json::from_value(seccomp::profile(&capabilities))?)
+            Some(Filter::of(&seccomp::profile(&capabilities), filters)?)
         };
         let inherited = config["process"]["env"]
             .as_array()
@@ -153,7 +155,8 @@ impl Parts {
         let home = container.env.iter().all(|entry| name(entry) != "HOME");
         let kept = inherited.filter(|entry| {
             let name = name(entry);
-            !overridden.contains(&name) && !(changes_user && home && name == "HOME")
+            let follows_user = changes_user && home && name == "HOME";
+            !overridden.contains(&name) && !follows_user
         });
         let mut env: Vec<String> = kept.map(str::to_owned).collect();
         if exec.tty
@@ -236,7 +239,7 @@ impl Parts {
 
     fn confine(&self, user: &user::User) -> Result<(), String> {
         let text = |error: std::io::Error| error.to_string();
-        let wanted = capability_bits(&self.capabilities);
+        let wanted = capabilities::bits(&self.capabilities);
         for bit in 0..64 {
             // Numbers that the kernel does not know are refused, and are the end of the list.
             if wanted & (1 << bit) == 0 && sys::drop_bounding(bit).is_err() {
@@ -264,12 +267,10 @@ impl Parts {
     }
 
     fn load_filter(&self) -> Result<(), String> {
-        let Some(filter) = &self.filter else {
-            return Ok(());
-        };
-        libcontainer::seccomp::initialize_seccomp(filter)
-            .map(drop)
-            .map_err(|error| error.to_string())
+        match &self.filter {
+            Some(filter) => filter.load().map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -282,11 +283,4 @@ fn user_here(wanted: &str, extra_groups: &[u32]) -> Result<user::User, String> {
     let mut user = user::resolve(wanted, &read("/etc/passwd")?, &read("/etc/group")?)?;
     user.groups.extend(extra_groups);
     Ok(user)
-}
-
-fn capability_bits(names: &[String]) -> u64 {
-    names
-        .iter()
-        .filter_map(|name| capabilities::bit(name))
-        .fold(0, |bits, bit| bits | 1 << bit)
 }

@@ -1,5 +1,10 @@
 //! The last steps inside the container: go to the working directory, find the program, become it. Errors are worded as Docker's.
 
+use crate::oci::filter::Filter;
+use crate::oci::user::User;
+use crate::oci::{self, capabilities, seccomp};
+use crate::records::Layout;
+use crate::spec::Security;
 use crate::sys;
 use crate::wire::{Failure, FailureKind};
 use libcontainer::oci_spec::runtime::Spec;
@@ -7,6 +12,7 @@ use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
 use rustix::fs::{Access, AtFlags, CWD};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::File;
@@ -159,10 +165,52 @@ fn words(error: &io::Error) -> String {
         .to_lowercase()
 }
 
+/// What remains to be given up when libcontainer has done its part.
+#[derive(Clone)]
+pub struct Confinement {
+    filter: Filter,
+    effective: CapabilitySet,
+}
+
+impl Confinement {
+    /// `None` for a container without a filter.
+    pub fn of(
+        security: &Security,
+        user: &User,
+        layout: &Layout,
+    ) -> Result<Option<Confinement>, String> {
+        if !oci::has_filter(security) {
+            return Ok(None);
+        }
+        let capabilities = capabilities::of(security);
+        let filter = Filter::of(&seccomp::profile(&capabilities), &layout.filters())?;
+        let effective = if user.uid == 0 {
+            capabilities::bits(&capabilities)
+        } else {
+            0
+        };
+        Ok(Some(Confinement {
+            filter,
+            effective: CapabilitySet::from_bits_retain(effective),
+        }))
+    }
+
+    fn apply(&self) -> io::Result<()> {
+        self.filter.load()?;
+        let sets = CapabilitySets {
+            effective: self.effective,
+            permitted: self.effective,
+            inheritable: CapabilitySet::empty(),
+        };
+        Ok(rustix::thread::set_capabilities(None, sets)?)
+    }
+}
+
 /// Lets libcontainer's container process do these steps, and tells failures over a pipe that a successful exec closes.
 #[derive(Clone)]
 pub struct Steps {
     pub launch: Launch,
+    pub confinement: Option<Confinement>,
     pub failures: Arc<OwnedFd>,
 }
 
@@ -187,7 +235,14 @@ impl Executor for Steps {
     }
 
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
-        let failure = match self.launch.prepare() {
+        let confine = |program| match &self.confinement {
+            Some(confinement) => confinement.apply().map(|()| program).map_err(|error| {
+                let reason = format!("cannot take the container's rights: {error}");
+                self.launch.failure(&reason, 128)
+            }),
+            None => Ok(program),
+        };
+        let failure = match self.launch.prepare().and_then(confine) {
             Ok(program) => self.launch.become_program(&program),
             Err(failure) => failure,
         };

@@ -14,16 +14,6 @@ use std::time::{Duration, Instant};
 /// How long ending waits for killed containers.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
-/// Longest pause between two tries to remove a cgroup.
-const REMOVAL_PAUSE_MAX: Duration = Duration::from_secs(1);
-
-/// A cgroup that is to go.
-pub struct Removal {
-    cgroup: String,
-    pause: Duration,
-    pub at: Instant,
-}
-
 impl Supervisor {
     pub(super) fn container_ended(&mut self, key: u64, status: WaitStatus) {
         // With its first process gone every process of its pid namespace is: what is in the pipes is all there will be.
@@ -74,36 +64,8 @@ impl Supervisor {
     pub(super) fn clean_up_after(&mut self, id: &str) {
         let _ = records::remove_dir(&self.layout.bundles().join(id));
         let _ = records::remove_dir(&self.layout.runtime().join(id));
-        self.removals.push(Removal {
-            cgroup: format!("{}/{id}", self.cgroup),
-            pause: Duration::from_millis(1),
-            at: Instant::now(),
-        });
-        self.remove_cgroups(Instant::now());
-    }
-
-    /// Tries to remove the cgroups that are due; those whose last processes are not gone yet are tried again later.
-    pub(super) fn remove_cgroups(&mut self, now: Instant) {
-        let cgroups = &self.cgroups;
-        self.removals.retain_mut(|removal| {
-            if removal.at > now {
-                return true;
-            }
-            if cgroups.try_remove(&removal.cgroup).is_ok() {
-                return false;
-            }
-            removal.at = now + removal.pause;
-            removal.pause = (removal.pause * 2).min(REMOVAL_PAUSE_MAX);
-            true
-        });
-    }
-
-    /// A container starts again in a cgroup that could not be removed yet.
-    pub(super) fn keep_cgroup(&mut self, cgroup: &str) {
-        if self.removals.iter().any(|removal| removal.cgroup == cgroup) {
-            self.removals.retain(|removal| removal.cgroup != cgroup);
-            let _ = self.cgroups.try_remove(cgroup);
-        }
+        self.removals
+            .add(&self.cgroups, format!("{}/{id}", self.cgroup));
     }
 
     /// Kills everything and makes the loop end.

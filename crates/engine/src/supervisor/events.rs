@@ -98,8 +98,7 @@ impl Supervisor {
             || self.ports.timed()
             || self.clients.values().any(|c| c.unsent() > 0);
         let tick = timed.then(|| Instant::now() + TICK);
-        let removals = self.removals.iter().map(|removal| removal.at);
-        let due = tick.into_iter().chain(removals).min();
+        let due = tick.into_iter().chain(self.removals.due()).min();
         loop {
             self.tidy();
             let tidy_in = self
@@ -353,7 +352,7 @@ impl Supervisor {
             self.drop_client(key);
         }
         self.expire_jobs(now);
-        self.remove_cgroups(now);
+        self.removals.work(&self.cgroups, now);
         self.ports.expire(now);
         if self.jobs.is_empty() {
             self.ended.clear();

@@ -154,7 +154,7 @@ impl Supervisor {
         }
         container.state = Some(state.clone());
         container.feed();
-        let saved = records::save(
+        let saved = records::save_for_this_boot(
             &self.layout.container_state(&self.id, &container.id),
             &state,
         );

@@ -4,12 +4,14 @@
 //! One thread, one poll loop, no async runtime, small buffers: there is one such process per pod.
 
 mod client;
+mod connection;
 mod container;
 mod ending;
 mod events;
 mod jobs;
 pub mod log;
 mod ports;
+mod removals;
 mod requests;
 mod setup;
 mod udp;
@@ -19,9 +21,9 @@ use crate::records::Layout;
 use crate::sys::WaitStatus;
 use client::Client;
 use container::Container;
-use ending::Removal;
 use jobs::Job;
 use ports::Ports;
+use removals::Removals;
 pub use setup::{PODS, release, short_socket_path};
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -68,8 +70,7 @@ struct Supervisor {
     execs: BTreeMap<u32, u64>,
     ended: VecDeque<(u32, WaitStatus)>,
     ports: Ports,
-    /// cgroups of ended containers that could not be removed yet.
-    removals: Vec<Removal>,
+    removals: Removals,
     /// Who asked it to end, and until when it waits for its containers.
     stopping: Option<(Option<(u64, u64)>, Instant)>,
     next_key: u64,

@@ -1,12 +1,13 @@
-//! Published ports: bound here on the host, carried to the sandbox's address. TCP by a plain copy that never blocks and keeps
-//! half-closed connections half open; UDP by one connected socket per peer (udp.rs).
+//! Published ports: bound here on the host, carried to the sandbox's address. TCP connection by connection
+//! (connection.rs), UDP by one connected socket per peer (udp.rs).
 
+use super::connection::{Connection, Flow, wanted_flags};
 use super::udp::Peers;
 use crate::spec::{Protocol, PublishedPort};
 use crate::wire::{Failure, FailureKind};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,8 +17,6 @@ use std::time::Instant;
 const CONNECTIONS_MAX: usize = 512;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// Copies in a row before others get their turn.
-const COPIES_IN_A_ROW: usize = 16;
 /// Ports of one sandbox.
 const PORTS_MAX: usize = 1024;
 
@@ -47,21 +46,6 @@ struct Bound {
     port: u16,
     socket: OwnedFd,
     peers: Peers,
-}
-
-struct Connection {
-    outside: OwnedFd,
-    inside: OwnedFd,
-    connecting: bool,
-    inward: Flow,
-    outward: Flow,
-}
-
-#[derive(Default)]
-struct Flow {
-    pending: Vec<u8>,
-    ended: bool,
-    shut: bool,
 }
 
 impl Ports {
@@ -242,76 +226,6 @@ impl Ports {
             self.connections.insert(self.next_key, connection);
         }
     }
-}
-
-impl Connection {
-    /// Copies what goes in both directions; false when the connection is over.
-    fn carry(&mut self, scratch: &mut [u8]) -> bool {
-        if self.connecting {
-            match sockopt::socket_error(&self.inside) {
-                Ok(Ok(())) => self.connecting = false,
-                _ => return false,
-            }
-        }
-        let inward = self.inward.copy(&self.outside, &self.inside, scratch);
-        let outward = self.outward.copy(&self.inside, &self.outside, scratch);
-        inward && outward && !(self.inward.shut && self.outward.shut)
-    }
-}
-
-impl Flow {
-    /// False when the connection is broken.
-    fn copy(&mut self, from: &OwnedFd, to: &OwnedFd, scratch: &mut [u8]) -> bool {
-        for _ in 0..COPIES_IN_A_ROW {
-            if !self.pending.is_empty() {
-                match send(to, &self.pending) {
-                    Some(count) => drop(self.pending.drain(..count)),
-                    None => return false,
-                }
-                if !self.pending.is_empty() {
-                    return true;
-                }
-                self.pending = Vec::new();
-            }
-            if self.ended {
-                if !self.shut {
-                    self.shut = true;
-                    let _ = rustix::net::shutdown(to, Shutdown::Write);
-                }
-                return true;
-            }
-            match rustix::io::read(from, &mut *scratch) {
-                Ok(0) => self.ended = true,
-                Ok(count) => match send(to, &scratch[..count]) {
-                    Some(sent) => self.pending.extend_from_slice(&scratch[sent..count]),
-                    None => return false,
-                },
-                Err(Errno::AGAIN | Errno::INTR) => return true,
-                Err(_) => return false,
-            }
-        }
-        true
-    }
-}
-
-/// How much went; `None` when the connection is broken.
-fn send(to: &OwnedFd, bytes: &[u8]) -> Option<usize> {
-    match rustix::net::send(to, bytes, rustix::net::SendFlags::NOSIGNAL) {
-        Ok(count) => Some(count),
-        Err(Errno::AGAIN | Errno::INTR) => Some(0),
-        Err(_) => None,
-    }
-}
-
-fn wanted_flags(reading: &Flow, writing: &Flow, connecting: bool) -> PollFlags {
-    let mut flags = PollFlags::empty();
-    if connecting || !writing.pending.is_empty() {
-        flags |= PollFlags::OUT;
-    }
-    if !connecting && !reading.ended && reading.pending.is_empty() {
-        flags |= PollFlags::IN;
-    }
-    flags
 }
 
 fn same_binding(one: &PublishedPort, other: &PublishedPort) -> bool {

@@ -118,7 +118,7 @@ impl Supervisor {
                         published: published.clone(),
                         ..record
                     };
-                    records::save(&path, &record)
+                    records::save_for_this_boot(&path, &record)
                         .map_err(|error| Failure::new(FailureKind::Other, error.to_string()))?;
                 }
                 Ok(Some(Reply::Published { ports: published }))
@@ -171,7 +171,7 @@ impl Supervisor {
             .ok_or_else(|| Failure::new(FailureKind::State, "not known"))?;
         let spec = record.spec;
         let cgroup = format!("{}/{id}", self.cgroup);
-        self.keep_cgroup(&cgroup);
+        self.removals.cancel(&self.cgroups, &cgroup);
         let key = self.find_or_make(id);
         let container = self
             .containers

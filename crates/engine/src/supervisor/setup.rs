@@ -1,6 +1,7 @@
 //! Start and end of a supervising process: its own cgroup, the sandbox's cgroup, namespaces, socket and ports.
 
 use super::ports::Ports;
+use super::removals::Removals;
 use super::{SCRATCH_LENGTH, Supervisor};
 use crate::cgroup::Cgroups;
 use crate::error::Error;
@@ -84,7 +85,7 @@ pub fn set_up(args: &[OsString]) -> Result<Supervisor, Failure> {
     };
     let process = ProcessId::of(std::process::id())
         .ok_or_else(|| other("cannot read /proc/self/stat".into()))?;
-    records::save(
+    records::save_for_this_boot(
         &layout.supervisor_record(id),
         &SupervisorRecord { process, published },
     )
@@ -102,7 +103,7 @@ pub fn set_up(args: &[OsString]) -> Result<Supervisor, Failure> {
         execs: BTreeMap::new(),
         ended: VecDeque::new(),
         ports,
-        removals: Vec::new(),
+        removals: Removals::default(),
         stopping: None,
         next_key: 0,
         tidy_at: Cell::new(Some(Instant::now())),

@@ -64,30 +64,38 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Entry of an index for a platform: with the same variant, or else the first of the architecture.
+    /// Entry of an index that runs on a platform: the first of the nearest variant. One entry that names no platform is for
+    /// all of them.
     pub fn select(&self, platform: &Platform) -> Option<&Descriptor> {
         let manifests = self.manifests.as_deref().unwrap_or_default();
-        let fits = |d: &&Descriptor| {
-            d.platform
-                .as_ref()
-                .is_some_and(|p| p.os == platform.os && p.architecture == platform.architecture)
+        let of = |variant: u32| {
+            manifests.iter().find(|d| {
+                d.platform.as_ref().is_some_and(|p| {
+                    p.os == platform.os
+                        && p.architecture == platform.architecture
+                        && level(&p.architecture, p.variant.as_deref()) == Some(variant)
+                })
+            })
         };
-        let exact = |d: &&Descriptor| {
-            fits(d)
-                && d.platform
-                    .as_ref()
-                    .is_some_and(|p| platform.variant.is_none() || p.variant == platform.variant)
+        let same_name = || {
+            manifests.iter().find(|d| {
+                d.platform.as_ref().is_some_and(|p| {
+                    (&p.os, &p.architecture, &p.variant)
+                        == (&platform.os, &platform.architecture, &platform.variant)
+                })
+            })
         };
         let unnamed = || {
             manifests
                 .first()
                 .filter(|d| manifests.len() == 1 && d.platform.is_none())
         };
-        manifests
-            .iter()
-            .find(exact)
-            .or_else(|| manifests.iter().find(fits))
-            .or_else(unnamed)
+        match level(&platform.architecture, platform.variant.as_deref()) {
+            // A machine runs what was made for its predecessors, never the reverse.
+            Some(wanted) => (0..=wanted).rev().find_map(of),
+            None => same_name(),
+        }
+        .or_else(unnamed)
     }
 
     /// Configuration and layers of an image manifest.
@@ -98,6 +106,90 @@ impl Manifest {
                 what,
                 "it has no config or no layers: not an image",
             )),
+        }
+    }
+}
+
+/// Place of a variant among its architecture's, each of which runs what was made for those before it; none means the
+/// common one. `None` for a variant that is no number.
+fn level(architecture: &str, variant: Option<&str>) -> Option<u32> {
+    let common = match architecture {
+        "arm" => 7,
+        "arm64" => 8,
+        _ => 1,
+    };
+    match variant {
+        None | Some("") => Some(common),
+        Some(text) => text.strip_prefix('v')?.parse().ok().filter(|n| *n < 100),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variants_run_what_was_made_for_their_predecessors() {
+        let index = |platforms: &[&str]| Manifest {
+            manifests: Some(
+                platforms
+                    .iter()
+                    .map(|text| {
+                        let mut parts = text.split('/').map(str::to_owned);
+                        Descriptor {
+                            digest: (*text).to_owned(),
+                            platform: Some(DescriptorPlatform {
+                                os: parts.next().unwrap(),
+                                architecture: parts.next().unwrap(),
+                                variant: parts.next(),
+                            }),
+                            ..Descriptor::default()
+                        }
+                    })
+                    .collect(),
+            ),
+            ..Manifest::default()
+        };
+        let arm = [
+            "linux/arm/v5",
+            "linux/arm/v7",
+            "linux/arm/v6",
+            "unknown/unknown",
+        ];
+        for (entries, wanted, expected) in [
+            (&arm[..], "linux/arm/v7", Some("linux/arm/v7")),
+            (&arm[..], "linux/arm", Some("linux/arm/v7")),
+            (&arm[..], "linux/arm/v6", Some("linux/arm/v6")),
+            (&arm[..1], "linux/arm/v7", Some("linux/arm/v5")),
+            (&arm[1..2], "linux/arm/v6", None),
+            (&arm[..], "linux/arm64", None),
+            (&["linux/arm64/v8"], "linux/arm64", Some("linux/arm64/v8")),
+            (&["linux/arm64"], "linux/arm64/v8", Some("linux/arm64")),
+            (&["linux/amd64/v3"], "linux/amd64", None),
+            (
+                &["linux/amd64/v3", "linux/amd64"],
+                "linux/amd64",
+                Some("linux/amd64"),
+            ),
+            (
+                &["linux/amd64/v3", "linux/amd64"],
+                "linux/amd64/v4",
+                Some("linux/amd64/v3"),
+            ),
+            (&["windows/amd64"], "linux/amd64", None),
+            (
+                &["linux/mips/softfloat"],
+                "linux/mips/softfloat",
+                Some("linux/mips/softfloat"),
+            ),
+            (&["linux/mips/softfloat"], "linux/mips/hardfloat", None),
+            (&["unknown/unknown"], "linux/amd64", None),
+            (&[], "linux/amd64", None),
+        ] {
+            let index = index(entries);
+            let platform = Platform::parse(wanted).unwrap();
+            let found = index.select(&platform).map(|d| d.digest.as_str());
+            assert_eq!(found, expected, "{wanted} of {entries:?}");
         }
     }
 }

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use super::BuildError;
 use super::executor::{Executor, fail};
 use super::files::{Change, Copier, resolve_owner};
 use super::run::Workspace;
 use super::sources::{Item, Origin};
 use super::stage::StageState;
-use super::{BuildError, plan};
 use crate::archive::import::{blocking, unpack_compressed};
 use crate::dockerfile::ignore::IgnorePatterns;
 use crate::dockerfile::step::{Copy, Flag, Source, Step};
@@ -50,23 +50,7 @@ impl Executor<'_> {
         // Files of another stage or image are seen through a mount of their own.
         let layers = match &options.from {
             None => None,
-            Some(name) => Some(match plan::source_stage(&self.file, index, name) {
-                Some(earlier) => {
-                    self.stages[earlier]
-                        .clone()
-                        .unwrap_or_default()
-                        .file
-                        .rootfs
-                        .diff_ids
-                }
-                None => {
-                    self.image(name, self.request.platform.clone())
-                        .await?
-                        .file
-                        .rootfs
-                        .diff_ids
-                }
-            }),
+            Some(name) => Some(self.source_layers(index, name).await?),
         };
         let source = match &layers {
             Some(layers) => Some(blocking(|| Workspace::new(self.store(), layers))?),

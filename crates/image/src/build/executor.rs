@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 
 use super::scope::Globals;
 use super::stage::StageState;
-use super::{BuildError, BuildEvent, BuildRequest, plan};
+use super::{BuildError, BuildEvent, BuildRequest, plan, shell};
 use crate::archive::import::blocking;
 use crate::dockerfile::ignore::IgnorePatterns;
 use crate::dockerfile::parse;
@@ -232,11 +232,11 @@ impl<'a> Executor<'a> {
         match &step.kind {
             Kind::Run {
                 command,
-                script,
+                scripts,
                 flags,
             } => {
-                self.run_step(state, step, command, script.as_ref(), flags)
-                    .await?;
+                let argv = shell::argv(command, scripts, &state.file.config.shell);
+                self.run_step(index, state, step, argv, flags).await?;
             }
             Kind::Copy(copy) => self.copy_step(index, state, step, copy).await?,
             Kind::Workdir(path) => self.workdir_step(state, step, path).await?,

@@ -5,9 +5,12 @@ mod executor;
 mod files;
 mod from;
 mod metadata;
+mod mounts;
 mod plan;
 mod run;
+mod run_flags;
 mod scope;
+mod shell;
 mod sources;
 mod stage;
 

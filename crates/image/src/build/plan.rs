@@ -1,6 +1,7 @@
 //! Which stages are needed for the target, and how many steps that makes.
 
 use super::BuildError;
+use super::run_flags::from_of;
 use crate::dockerfile::step::{Dockerfile, Kind, Stage};
 
 /// Index of the wanted stage.
@@ -63,13 +64,22 @@ pub(super) fn needed(file: &Dockerfile, bases: &[String], target: usize) -> Vec<
 }
 
 fn froms(stage: &Stage) -> impl Iterator<Item = &str> {
-    stage.steps.iter().filter_map(|step| match &step.kind {
-        Kind::Copy(copy) => copy
-            .flags
+    stage.steps.iter().flat_map(|step| {
+        let (flags, wanted) = match &step.kind {
+            Kind::Copy(copy) => (copy.flags.as_slice(), "from"),
+            Kind::Run { flags, .. } => (flags.as_slice(), "mount"),
+            _ => (&[][..], ""),
+        };
+        flags
             .iter()
-            .find(|f| f.name == "from")?
-            .value
-            .as_deref(),
-        _ => None,
+            .filter(move |f| f.name == wanted)
+            .filter_map(|f| {
+                let value = f.value.as_deref()?;
+                if f.name == "from" {
+                    Some(value)
+                } else {
+                    from_of(value)
+                }
+            })
     })
 }

@@ -9,11 +9,11 @@ use engine::runner::RunStep;
 use tokio::sync::mpsc;
 
 use super::executor::{Executor, fail};
-use super::metadata::words_of;
+use super::mounts::Found;
 use super::stage::StageState;
 use super::{BuildError, BuildEvent, DEFAULT_PATH, scope};
 use crate::archive::import::blocking;
-use crate::dockerfile::step::{Flag, Form, Script, Step};
+use crate::dockerfile::step::{Flag, Step};
 use crate::error::Error;
 use crate::store::Store;
 use crate::store::durable::digest_of;
@@ -86,17 +86,13 @@ impl Drop for Workspace<'_> {
 impl Executor<'_> {
     pub(super) async fn run_step(
         &self,
+        index: usize,
         stage: &mut StageState,
         step: &Step,
-        command: &Form,
-        script: Option<&Script>,
+        argv: Vec<String>,
         flags: &[Flag],
     ) -> Result<(), BuildError> {
-        check_flags(flags).map_err(|e| fail(step, e))?;
-        let argv = match script {
-            Some(script) => script_argv(command, script, &stage.file.config.shell),
-            None => words_of(command, &stage.file.config.shell),
-        };
+        let found = self.mounts(index, stage, step, flags).await?;
         let args = stage.scope.run_args(&stage.file.config.env);
         let mut env = args.clone();
         env.extend(stage.file.config.env.iter().cloned());
@@ -110,15 +106,17 @@ impl Executor<'_> {
             &format!("{env:?}"),
             &config.working_dir,
             &config.user,
+            &found.key,
         ]);
         env.extend(stage.scope.proxies(&self.globals));
         let record = match self.lookup(&key).await {
             Some(record) => record,
             None => {
-                let layer = self.run_command(stage, argv.clone(), env).await?;
+                let layer = self.run_command(stage, argv.clone(), env, &found).await?;
                 self.remember(&key, layer)
             }
         };
+        blocking(|| drop(found));
         let prefix = if args.is_empty() {
             String::new()
         } else {
@@ -133,7 +131,9 @@ impl Executor<'_> {
         stage: &StageState,
         argv: Vec<String>,
         env: Vec<String>,
+        found: &Found<'_>,
     ) -> Result<Option<String>, BuildError> {
+        let ready = self.ready(found).await?;
         let workspace = blocking(|| Workspace::new(self.store(), &stage.file.rootfs.diff_ids))?;
         let container = workspace.id.clone();
         self.tell(BuildEvent::Running {
@@ -144,6 +144,7 @@ impl Executor<'_> {
         let clean: Vec<PathBuf> = MOUNT_POINTS
             .iter()
             .map(PathBuf::from)
+            .chain(ready.points.iter().cloned())
             .filter(|p| std::fs::symlink_metadata(workspace.root.join(p)).is_err())
             .collect();
         let config = &stage.file.config;
@@ -158,7 +159,7 @@ impl Executor<'_> {
             env,
             cwd,
             user: config.user.clone(),
-            mounts: Vec::new(),
+            mounts: ready.mounts.clone(),
         };
         let (sender, mut receiver) = mpsc::channel::<Bytes>(64);
         let mut tail: VecDeque<u8> = VecDeque::new();
@@ -171,6 +172,7 @@ impl Executor<'_> {
             }
         };
         let (code, ()) = futures::join!(self.runner.run(run, sender), forward);
+        blocking(|| drop(ready));
         let result = match code {
             Ok(0) => blocking(|| workspace.into_layer(&clean)).map_err(BuildError::from),
             Ok(code) => {
@@ -267,111 +269,5 @@ fn remove_empty(path: &Path) {
     };
     if let Err(error) = removed {
         tracing::debug!(%error, path = %path.display(), "kept: the step used it");
-    }
-}
-
-/// `RUN <<EOF`: the body is the script; `RUN <<EOF cat`: the body is the command's input, which the shell sees to.
-fn script_argv(command: &Form, script: &Script, shell: &Option<Vec<String>>) -> Vec<String> {
-    let rest = match command {
-        Form::Shell(line) => line.trim(),
-        Form::Exec(_) => "",
-    };
-    // parse-dockerfile leaves the mark itself out of or in the command, depending on what follows.
-    let rest = rest.strip_prefix("<<").map_or(rest, |r| {
-        r.trim_start_matches('-')
-            .trim_start_matches(['"', '\''])
-            .trim_start_matches(&script.name)
-            .trim_start_matches(['"', '\''])
-    });
-    let rest = rest.trim();
-    let line = if !rest.is_empty() {
-        let quote = if script.expand { "" } else { "'" };
-        format!(
-            "{rest} <<{quote}{name}{quote}\n{body}{name}",
-            name = script.name,
-            body = script.content
-        )
-    } else if let Some(shebang) = script.content.strip_prefix("#!") {
-        // The interpreter reads the script from a file; a shell can hand it one without leaving anything behind.
-        let interpreter = shebang.lines().next().unwrap_or("").trim();
-        let mut mark = "PLIMSOLL".to_owned();
-        while script.content.contains(&mark) {
-            mark.push('_');
-        }
-        format!(
-            "{interpreter} /dev/stdin <<'{mark}'\n{}{mark}",
-            script.content
-        )
-    } else {
-        script.content.clone()
-    };
-    words_of(&Form::Shell(line), shell)
-}
-
-fn check_flags(flags: &[Flag]) -> Result<(), String> {
-    for flag in flags {
-        let value = flag.value.as_deref().unwrap_or("");
-        match (flag.name.as_str(), value) {
-            ("network", "default") | ("security", "sandbox") => {}
-            // Without the cache a step only takes longer.
-            ("mount", value) if value.split(',').any(|p| p == "type=cache") => {}
-            ("mount", value) => {
-                return Err(format!(
-                    "RUN --mount={value} is not supported yet, only type=cache"
-                ));
-            }
-            ("network" | "security", value) => {
-                return Err(format!("RUN --{}={value} is not supported", flag.name));
-            }
-            (name, _) => return Err(format!("unknown flag: --{name}")),
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn heredocs_become_commands() {
-        let script = |content: &str, expand| Script {
-            name: "E".into(),
-            content: content.into(),
-            expand,
-        };
-        for (command, content, expand, expected) in [
-            ("", "a\nb\n", true, "a\nb\n"),
-            ("<<E", "a\n", true, "a\n"),
-            ("cat", "a\n", true, "cat <<E\na\nE"),
-            ("<<E cat", "a\n", false, "cat <<'E'\na\nE"),
-            (
-                "",
-                "#!/bin/awk -f\nx\n",
-                true,
-                "/bin/awk -f /dev/stdin <<'PLIMSOLL'\n#!/bin/awk -f\nx\nPLIMSOLL",
-            ),
-        ] {
-            let argv = script_argv(
-                &Form::Shell(command.into()),
-                &script(content, expand),
-                &None,
-            );
-            assert_eq!(argv, ["/bin/sh", "-c", expected]);
-        }
-    }
-
-    #[test]
-    fn flags_of_run() {
-        let flag = |name: &str, value: &str| {
-            [Flag {
-                name: name.into(),
-                value: Some(value.into()),
-            }]
-        };
-        assert!(check_flags(&flag("mount", "type=cache,target=/x")).is_ok());
-        for (name, value) in [("mount", "type=secret"), ("network", "host"), ("nope", "1")] {
-            assert!(check_flags(&flag(name, value)).is_err(), "{name}={value}");
-        }
     }
 }

@@ -1,7 +1,10 @@
 //! From text to [`Dockerfile`]: syntax by the `parse-dockerfile` crate, names and values split here.
 
+use std::collections::BTreeMap;
+
 use parse_dockerfile as pd;
 
+use super::heredoc::{self, Heredocs};
 use super::lines::{logical_line, position};
 use super::step::{Copy, Dockerfile, Flag, Form, Kind, Script, Source, Stage, Step};
 use super::words::split;
@@ -23,7 +26,8 @@ pub(crate) fn parse(text: &str) -> Result<Dockerfile, BuildError> {
     if text.trim().is_empty() {
         return Err(BuildError::Request("the Dockerfile cannot be empty".into()));
     }
-    let parsed = pd::parse(text).map_err(|e| BuildError::Syntax {
+    let Heredocs { masked, scripts } = heredoc::take(text)?;
+    let parsed = pd::parse(&masked).map_err(|e| BuildError::Syntax {
         line: e.line(),
         column: e.column(),
         reason: e.to_string(),
@@ -33,7 +37,11 @@ pub(crate) fn parse(text: &str) -> Result<Dockerfile, BuildError> {
         .escape
         .as_ref()
         .map_or('\\', |d| d.value.value);
-    let reader = Reader { text, escape };
+    let reader = Reader {
+        text,
+        escape,
+        scripts,
+    };
     let mut file = Dockerfile {
         escape,
         arguments: Vec::new(),
@@ -85,6 +93,8 @@ pub(crate) fn parse_trigger(text: &str, line: usize) -> Result<Step, BuildError>
 struct Reader<'a> {
     text: &'a str,
     escape: char,
+    /// Heredocs of RUN by its offset.
+    scripts: BTreeMap<usize, Vec<Script>>,
 }
 
 impl Reader<'_> {
@@ -130,15 +140,18 @@ impl Reader<'_> {
         use pd::Instruction as I;
         Ok(match instruction {
             I::Run(i) => {
-                let script = i
-                    .here_docs
-                    .first()
-                    .map(|h| self.script(h, i.run.span.start, 0));
+                let at = i.run.span.start;
+                let command = self.form(&i.arguments);
+                let scripts = self.scripts.get(&at).cloned().unwrap_or_default();
+                if matches!(command, Form::Exec(_)) && !scripts.is_empty() {
+                    let reason = "a heredoc needs the shell form of RUN";
+                    return Err(self.syntax(at, reason.into()));
+                }
                 (
-                    i.run.span.start,
+                    at,
                     Kind::Run {
-                        command: self.form(&i.arguments),
-                        script,
+                        command,
+                        scripts,
                         flags: flags(&i.options),
                     },
                 )
@@ -386,13 +399,13 @@ mod tests {
             .collect();
         assert_eq!(
             kinds[0],
-            r#"4 Run { command: Shell("echo   hi"), script: None, flags: [] }"#
+            r#"4 Run { command: Shell("echo   hi"), scripts: [], flags: [] }"#
         );
         assert_eq!(kinds[1], r#"7 Env([("a", "\"b c\""), ("d", "e")])"#);
         assert_eq!(kinds[2], r#"8 Env([("old", "form here")])"#);
         assert_eq!(
             kinds[4],
-            r#"10 Run { command: Exec(["a", "b"]), script: None, flags: [] }"#
+            r#"10 Run { command: Exec(["a", "b"]), scripts: [], flags: [] }"#
         );
         let Kind::Copy(copy) = &stage.steps[6].kind else {
             panic!("{:?}", stage.steps[6])
@@ -404,13 +417,13 @@ mod tests {
         };
         assert_eq!(copy.sources, [Source::Inline(expected)]);
         let Kind::Run {
-            script: Some(script),
-            ..
+            command, scripts, ..
         } = &stage.steps[7].kind
         else {
             panic!()
         };
-        assert_eq!(script.content, "echo 1\necho 2\n");
+        assert_eq!(*command, Form::Shell("<<EOF".into()));
+        assert_eq!(scripts[0].content, "echo 1\necho 2\n");
         assert_eq!(stage.steps[11].kind, Kind::Onbuild("RUN x".into()));
         assert_eq!(file.warnings.len(), 1);
     }
@@ -428,6 +441,8 @@ mod tests {
             ("FROM --x=y a\n", "line 1"),
             ("FROM a\nVOLUME [\"\"]\n", "line 2"),
             ("FROM a AS x\nFROM b AS x\n", "line 2"),
+            ("FROM a\nRUN cat <<A <<B\nA\nB\nNO\n", "line 5"),
+            ("FROM a\nRUN x <<A\n", "line 2, column 7"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(at), "{text:?}: {error}");

@@ -32,7 +32,8 @@ pub(crate) struct Step {
 pub(crate) enum Kind {
     Run {
         command: Form,
-        script: Option<Script>,
+        /// Heredocs in the order of their marks in the command.
+        scripts: Vec<Script>,
         flags: Vec<Flag>,
     },
     Cmd(Form),

@@ -1,18 +1,24 @@
 //! Talking to registries: OCI distribution by the `oci-client` crate, its errors in our words.
 
+mod download;
+mod failure;
 pub(crate) mod pull;
 pub(crate) mod push;
+mod trust;
 
 use std::time::Duration;
 
+use oci_client::RegistryOperation;
 use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::secrets::RegistryAuth;
 
 use crate::error::Error;
 use crate::model::Auth;
 use crate::reference::Reference;
 use crate::store::Store;
+
+/// A host that does not even take the connection is not waited for longer.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(15);
 
 /// A registry, one repository in it and our credentials.
 pub(crate) struct Remote {
@@ -22,18 +28,26 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    pub fn new(store: &Store, name: Reference, auth: Option<Auth>) -> Remote {
+    /// Prepares a client; nothing is sent yet.
+    ///
+    /// # Errors
+    /// When a certificate that the registry is to be trusted by cannot be read.
+    pub fn new(store: &Store, name: Reference, auth: Option<Auth>) -> Result<Remote, Error> {
         // The first provider installed in a process stays; a second attempt is refused, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let plain = name.is_loopback() || store.options.plain_http.contains(&name.registry);
+        let authorities = trust::authorities(&store.options.certificates, &name.registry)?;
+        // A registry on this machine has TLS only if someone said whom to trust there.
+        let plain = name.is_loopback() && authorities.is_empty()
+            || store.options.plain_http.contains(&name.registry);
         let config = ClientConfig {
             protocol: if plain {
                 ClientProtocol::Http
             } else {
                 ClientProtocol::Https
             },
-            connect_timeout: Some(Duration::from_secs(15)),
-            read_timeout: Some(Duration::from_secs(60)),
+            connect_timeout: Some(store.options.timeout.min(CONNECT_TIMEOUT_MAX)),
+            read_timeout: Some(store.options.timeout),
+            extra_root_certificates: authorities,
             use_monolithic_push: true,
             user_agent: concat!("plimsoll/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
@@ -43,11 +57,25 @@ impl Remote {
             Some(Auth::Basic { username, password }) => RegistryAuth::Basic(username, password),
             Some(Auth::Bearer(token)) => RegistryAuth::Bearer(token),
         };
-        Remote {
-            client: oci_client::Client::new(config),
-            auth,
-            name,
-        }
+        // Not `Client::new`: that would fall back to a client without our settings.
+        let client = oci_client::Client::try_from(config).map_err(|e| Error::Registry {
+            registry: name.registry.clone(),
+            action: "the set-up of its client".into(),
+            reason: e.to_string(),
+        })?;
+        Ok(Remote { client, auth, name })
+    }
+
+    /// Asks for a token, or for another one in place of what the registry no longer takes.
+    ///
+    /// # Errors
+    /// The token server's refusal; the requests themselves would only tell that they lack a token.
+    pub async fn login(&self, operation: RegistryOperation) -> Result<(), Error> {
+        self.client
+            .auth(&self.reference(None), &self.auth, operation)
+            .await
+            .map(drop)
+            .map_err(|e| self.error("the login", e))
     }
 
     /// The repository, at the given digest or at the name's own tag or digest.
@@ -63,99 +91,4 @@ impl Remote {
             }
         }
     }
-
-    /// Our words for what went wrong.
-    pub fn error(&self, action: &str, error: OciDistributionError) -> Error {
-        use OciDistributionError as E;
-        let name = self.name.to_string();
-        let registry = self.name.registry.clone();
-        match error {
-            E::ImageManifestNotFoundError(_) => Error::RemoteNotFound(name),
-            E::ServerError { code: 404, .. } => Error::RemoteNotFound(name),
-            E::UnauthorizedError { .. } => Error::Unauthorized {
-                reference: name,
-                reason: "the registry asks for credentials".into(),
-            },
-            E::AuthenticationFailure(reason) => Error::Unauthorized {
-                reference: name,
-                reason,
-            },
-            E::ServerError {
-                code: 401 | 403,
-                message,
-                ..
-            } => Error::Unauthorized {
-                reference: name,
-                reason: message,
-            },
-            E::RegistryError { envelope, url } => {
-                let has = |codes: &[OciErrorCode]| {
-                    envelope.errors.iter().any(|e| codes.contains(&e.code))
-                };
-                if has(&[
-                    OciErrorCode::ManifestUnknown,
-                    OciErrorCode::NameUnknown,
-                    OciErrorCode::BlobUnknown,
-                    OciErrorCode::NotFound,
-                ]) {
-                    Error::RemoteNotFound(name)
-                } else if has(&[OciErrorCode::Unauthorized, OciErrorCode::Denied]) {
-                    Error::Unauthorized {
-                        reference: name,
-                        reason: envelope.to_string(),
-                    }
-                } else {
-                    Error::Registry {
-                        registry,
-                        action: action.into(),
-                        reason: format!("{envelope} ({url})"),
-                    }
-                }
-            }
-            E::RequestError(e) if e.is_connect() || e.is_timeout() => Error::Unreachable {
-                registry,
-                reason: causes(&e),
-            },
-            E::RequestError(e) => Error::Registry {
-                registry,
-                action: action.into(),
-                reason: causes(&e),
-            },
-            E::DigestError(oci_client::errors::DigestError::VerificationError {
-                expected,
-                actual,
-            }) => Error::DigestMismatch {
-                what: action.into(),
-                expected,
-                actual,
-            },
-            E::IoError(e)
-                if e.get_ref()
-                    .is_some_and(|inner| inner.to_string().contains("igest")) =>
-            {
-                Error::DigestMismatch {
-                    what: action.into(),
-                    expected: "its name".into(),
-                    actual: e.to_string(),
-                }
-            }
-            other => Error::Registry {
-                registry,
-                action: action.into(),
-                reason: other.to_string(),
-            },
-        }
-    }
-}
-
-/// An error and what caused it, in one line: the top alone says only "error sending request".
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -1,12 +1,15 @@
 //! Pull: manifest, configuration, then layers side by side, each verified twice (as it came, and unpacked).
+//!
+//! When a pull fails, the layers that it completed stay until the next collection of garbage: another attempt finds them.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use oci_client::manifest::OciDescriptor;
+use oci_client::RegistryOperation;
 
 use super::Remote;
+use super::download::download;
+use super::failure::is_unauthorized;
 use crate::archive::import::{blocking, in_background};
 use crate::archive::layer;
 use crate::archive::manifest::{Descriptor, INDEX, MANIFEST, Manifest};
@@ -36,7 +39,7 @@ pub(crate) async fn pull(
     progress: ProgressSender,
 ) -> Result<Image, Error> {
     let name = Reference::parse(reference)?;
-    let remote = Remote::new(store, name.clone(), auth);
+    let remote = Remote::new(store, name.clone(), auth)?;
     let _busy = store.busy();
     let (bytes, digest) = manifest(&remote, None).await?;
     let tag = name.digest.clone().or(name.tag.clone()).unwrap_or_default();
@@ -49,20 +52,29 @@ pub(crate) async fn pull(
 
     let mut manifest_ = Manifest::parse(&bytes, &format!("manifest of {name}"))?;
     if manifest_.manifests.is_some() {
-        let platform = platform.unwrap_or_else(Platform::host);
+        let platform = platform.clone().unwrap_or_else(Platform::host);
         let selected = manifest_
             .select(&platform)
-            .ok_or_else(|| Error::NoPlatform {
-                reference: name.to_string(),
-                platform: platform.to_string(),
-            })?;
-        let (bytes, _) = manifest(&remote, Some(&selected.digest.clone())).await?;
+            .ok_or_else(|| no_platform(&name, &platform))?;
+        let (bytes, _) = manifest(&remote, Some(&selected.digest)).await?;
+        if bytes.len() as u64 != selected.size {
+            return Err(Error::malformed(
+                format!("manifest of {name}"),
+                format!("{} bytes instead of {}", bytes.len(), selected.size),
+            ));
+        }
         manifest_ = Manifest::parse(&bytes, &format!("manifest of {name}"))?;
     }
     let (config, layers) = manifest_.image(&format!("manifest of {name}"))?;
-    let config_bytes = small_blob(&remote, config).await?;
+    let config_bytes = configuration(store, &remote, config).await?;
     let file: ConfigFile = serde_json::from_slice(&config_bytes)
         .map_err(|e| Error::malformed(format!("configuration of {name}"), e))?;
+    // An index was asked for the platform; a single image must be told apart by what it says itself.
+    if let Some(platform) = &platform
+        && (file.os != platform.os || file.architecture != platform.architecture)
+    {
+        return Err(no_platform(&name, platform));
+    }
     if file.rootfs.diff_ids.len() != layers.len() || layers.len() > crate::store::layers::LAYERS_MAX
     {
         return Err(match layers.len() {
@@ -119,10 +131,16 @@ pub(crate) async fn pull(
 /// Fetches a manifest and verifies it against the digest it was asked for by.
 async fn manifest(remote: &Remote, digest: Option<&str>) -> Result<(Vec<u8>, String), Error> {
     let reference = remote.reference(digest);
-    let result = remote
-        .client
-        .pull_manifest_raw(&reference, &remote.auth, &ACCEPTED)
-        .await;
+    let ask = || {
+        remote
+            .client
+            .pull_manifest_raw(&reference, &remote.auth, &ACCEPTED)
+    };
+    let mut result = ask().await;
+    if matches!(&result, Err(e) if is_unauthorized(e)) {
+        remote.login(RegistryOperation::Pull).await?;
+        result = ask().await;
+    }
     let (bytes, _) = result.map_err(|e| remote.error("the manifest", e))?;
     let actual = digest_of(&bytes);
     if let Some(expected) = digest
@@ -138,44 +156,25 @@ async fn manifest(remote: &Remote, digest: Option<&str>) -> Result<(Vec<u8>, Str
     Ok((bytes.to_vec(), actual))
 }
 
-fn descriptor(d: &Descriptor) -> OciDescriptor {
-    OciDescriptor {
-        media_type: d.media_type.clone(),
-        digest: d.digest.clone(),
-        size: i64::try_from(d.size).unwrap_or(i64::MAX),
-        ..OciDescriptor::default()
+fn no_platform(name: &Reference, platform: &Platform) -> Error {
+    Error::NoPlatform {
+        reference: name.to_string(),
+        platform: platform.to_string(),
     }
 }
 
-async fn small_blob(remote: &Remote, d: &Descriptor) -> Result<Vec<u8>, Error> {
+async fn configuration(store: &Store, remote: &Remote, d: &Descriptor) -> Result<Vec<u8>, Error> {
     if d.size > CONFIG_BYTES_MAX || !is_digest(&d.digest) {
         return Err(Error::malformed(
             "image configuration",
             "it is larger than 8 MiB or not named by sha256",
         ));
     }
-    let fail = |e| remote.error("the configuration", e);
-    let mut stream = remote
-        .client
-        .pull_blob_stream(&remote.reference(None), &descriptor(d))
-        .await
-        .map_err(fail)?;
-    let mut bytes = Vec::new();
-    while let Some(chunk) = stream.stream.next().await {
-        bytes.extend_from_slice(&chunk.map_err(|e| remote.error("the configuration", e.into()))?);
-        if bytes.len() as u64 > d.size {
-            break;
-        }
+    let _turn = store.fetching.lock(&d.digest).await;
+    if !store.blobs.has(&d.digest) {
+        download(store, remote, d, "the configuration", |_| {}).await?;
     }
-    let actual = digest_of(&bytes);
-    if actual != d.digest {
-        return Err(Error::DigestMismatch {
-            what: "configuration".into(),
-            expected: d.digest.clone(),
-            actual,
-        });
-    }
-    Ok(bytes)
+    blocking(|| store.blobs.read(&d.digest))
 }
 
 /// Makes one layer be here. Whoever comes second waits and finds it.
@@ -205,7 +204,12 @@ async fn fetch(
         return Ok(());
     }
     if !store.blobs.has(&d.digest) {
-        download(store, remote, d, &id, progress).await?;
+        let count = |current| {
+            let id = id.clone();
+            let total = d.size;
+            tick(progress, PullEvent::Downloading { id, current, total });
+        };
+        download(store, remote, d, &format!("layer {id}"), count).await?;
     }
     tell(progress, PullEvent::Downloaded { id: id.clone() }).await;
     let (background, blob, diff_id) = (store.clone(), d.clone(), diff_id.to_owned());
@@ -233,44 +237,6 @@ async fn fetch(
     })
     .await?;
     tell(progress, PullEvent::Complete { id }).await;
-    Ok(())
-}
-
-async fn download(
-    store: &Store,
-    remote: &Remote,
-    d: &Descriptor,
-    id: &str,
-    progress: &ProgressSender,
-) -> Result<(), Error> {
-    let fail = |e| remote.error(&format!("layer {id}"), e);
-    let mut stream = remote
-        .client
-        .pull_blob_stream(&remote.reference(None), &descriptor(d))
-        .await
-        .map_err(fail)?;
-    let mut writer = store.blobs.writer()?;
-    let mut current = 0;
-    while let Some(chunk) = stream.stream.next().await {
-        let chunk = chunk.map_err(|e| remote.error(&format!("layer {id}"), e.into()))?;
-        writer
-            .write_all(&chunk)
-            .map_err(Error::io("write", &store.root))?;
-        current += chunk.len() as u64;
-        if current > d.size {
-            let reason = format!("more than the {} bytes of its manifest", d.size);
-            return Err(Error::malformed(format!("layer {}", d.digest), reason));
-        }
-        tick(
-            progress,
-            PullEvent::Downloading {
-                id: id.to_owned(),
-                current,
-                total: d.size,
-            },
-        );
-    }
-    blocking(|| store.blobs.commit(writer, Some(&d.digest)))?;
     Ok(())
 }
 

@@ -30,14 +30,10 @@ pub(crate) async fn push(
 ) -> Result<String, Error> {
     let name = Reference::parse(reference)?;
     let image = store.resolve(reference)?;
-    let remote = Remote::new(store, name, auth);
+    let remote = Remote::new(store, name, auth)?;
     let _busy = store.busy();
     let target = remote.reference(None);
-    remote
-        .client
-        .auth(&target, &remote.auth, RegistryOperation::Push)
-        .await
-        .map_err(|e| remote.error("the login", e))?;
+    remote.login(RegistryOperation::Push).await?;
 
     let mut layers = Vec::new();
     for diff_id in image.layers() {

@@ -9,10 +9,12 @@ use tempfile::NamedTempFile;
 use crate::error::Error;
 use crate::reference::is_digest;
 use crate::store::durable::{self, Hashing};
+use crate::store::pending::Pending;
 
 pub(crate) struct Blobs {
     directory: PathBuf,
     temporary: PathBuf,
+    pub pending: Pending,
 }
 
 /// A blob being written; gone unless committed.
@@ -35,6 +37,7 @@ impl Blobs {
         let directory = root.join("blobs/sha256");
         fs::create_dir_all(&directory).map_err(Error::io("create", &directory))?;
         Ok(Blobs {
+            pending: Pending::new(&directory),
             directory,
             temporary: temporary.into(),
         })
@@ -68,7 +71,7 @@ impl Blobs {
         })
     }
 
-    /// Puts a written blob in place, durable, and returns digest and size.
+    /// Puts a written blob in place and returns digest and size. It is durable when the index is written next.
     ///
     /// # Errors
     /// [`Error::DigestMismatch`] when it is not what was expected.
@@ -86,12 +89,9 @@ impl Blobs {
             });
         }
         let path = self.path(&digest)?;
-        file.as_file()
-            .sync_all()
-            .map_err(Error::io("write", &path))?;
         file.persist(&path)
             .map_err(|e| Error::io("store", &path)(e.error))?;
-        durable::sync_directory(&self.directory)?;
+        self.pending.add(&path);
         Ok((digest, size))
     }
 

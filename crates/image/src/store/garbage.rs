@@ -1,8 +1,10 @@
 //! What nothing refers to goes: layers first from the index, then from the disk.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use super::Store;
+use super::layers::{self, tree_size};
 use crate::error::Error;
 
 impl Store {
@@ -68,8 +70,23 @@ impl Store {
     }
 
     pub fn prune_build_cache(&self) -> Result<u64, Error> {
-        self.state.lock().cache.forget_all();
-        self.state.lock().cache.write(&self.root.join("cache.json"));
-        self.collect_garbage()
+        let mut freed = 0;
+        {
+            let mut state = self.state.lock();
+            state.cache.forget_all();
+            state.cache.write(&self.root.join("cache.json"));
+            // A running step may have one of them mounted.
+            if state.busy == 0 {
+                let directory = self.cache_mounts();
+                freed = tree_size(&directory);
+                layers::discard(&directory, &self.root.join("tmp"))?;
+            }
+        }
+        Ok(freed + self.collect_garbage()?)
+    }
+
+    /// Holds a directory for every cache mount.
+    pub fn cache_mounts(&self) -> PathBuf {
+        self.root.join("cache-mounts")
     }
 }

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use crate::error::Error;
 use crate::reference::is_digest;
 use crate::store::durable;
+use crate::store::pending::Pending;
 
 /// Layers an overlay is given at most; Docker's own limit.
 pub(crate) const LAYERS_MAX: usize = 127;
@@ -18,6 +19,7 @@ pub(crate) struct Layers {
     directory: PathBuf,
     links: PathBuf,
     names: Mutex<Names>,
+    pub pending: Pending,
 }
 
 #[derive(Default)]
@@ -34,6 +36,7 @@ impl Layers {
             fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
         }
         let layers = Layers {
+            pending: Pending::new(&directory),
             directory,
             links,
             names: Mutex::default(),
@@ -83,11 +86,14 @@ impl Layers {
         self.path(diff_id).is_ok_and(|p| p.is_dir())
     }
 
-    /// Takes a finished directory over as this layer; if the layer is there already the directory is deleted.
+    /// Takes a finished directory over as this layer, durable when the index is written next; if the layer is there already the directory is deleted.
     pub fn adopt(&self, directory: &Path, diff_id: &str) -> Result<(), Error> {
         let path = self.path(diff_id)?;
         match fs::rename(directory, &path) {
-            Ok(()) => durable::sync_directory(&self.directory),
+            Ok(()) => {
+                self.pending.add(&path);
+                Ok(())
+            }
             // An empty layer over itself: rename replaces an empty directory silently, a full one is refused.
             Err(_) if path.is_dir() => durable::delete_tree(directory),
             Err(e) => Err(Error::io("store layer", path)(e)),

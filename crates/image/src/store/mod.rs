@@ -1,7 +1,8 @@
 //! Everything that is kept on disk, and the locks that let several builds, pulls and containers share it.
 //!
 //! `index.json` names images and layers, `blobs/` holds configurations and compressed layers, `layers/` unpacked ones,
-//! `snapshots/` mounted roots, `tmp/` what is not finished (emptied at start), `cache.json` the build cache.
+//! `snapshots/` mounted roots, `tmp/` what is not finished (emptied at start), `cache.json` the build
+//! cache, `cache-mounts/` what steps keep from build to build.
 
 pub(crate) mod blobs;
 pub(crate) mod cache;
@@ -12,6 +13,7 @@ pub(crate) mod keyed;
 pub(crate) mod layers;
 pub(crate) mod mounts;
 pub(crate) mod names;
+mod pending;
 mod removal;
 pub mod snapshots;
 
@@ -19,6 +21,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
@@ -86,8 +89,9 @@ impl Store {
         let root = root.canonicalize().map_err(Error::io("resolve", &root))?;
         let lock_path = root.join("lock");
         let lock = File::create(&lock_path).map_err(Error::io("open", &lock_path))?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| Error::Locked(root.clone()))?;
+        if !take_lock(&lock) {
+            return Err(Error::Locked(root));
+        }
         let temporary = root.join("tmp");
         durable::delete_tree(&temporary)?;
         fs::create_dir_all(&temporary).map_err(Error::io("create", &temporary))?;
@@ -99,7 +103,9 @@ impl Store {
         let known = |id: &String| files.contains_key(id);
         index.tags.retain(|_, tag| known(&tag.id));
         index.digests.retain(|_, id| known(id));
+        let before = index.layers.len();
         index.layers.retain(|id, _| layers.has(id));
+        let dirty = index.layers.len() != before;
         let cache = Cache::read(&root.join("cache.json"), options.cache_entries);
         let state = State {
             index,
@@ -107,7 +113,7 @@ impl Store {
             cache,
             busy: 0,
             garbage: false,
-            dirty: false,
+            dirty,
         };
         let store = Store {
             root,
@@ -137,7 +143,14 @@ impl Store {
             .map_err(Error::io("create a directory in", parent))
     }
 
+    /// Makes durable what the index is going to name; done before the state is locked it keeps nobody waiting.
+    fn settle(&self) -> Result<(), Error> {
+        self.blobs.pending.settle()?;
+        self.layers.pending.settle()
+    }
+
     fn write(&self, state: &mut State) -> Result<(), Error> {
+        self.settle()?;
         state.index.write(&self.root.join("index.json"))?;
         state.dirty = false;
         Ok(())
@@ -198,7 +211,7 @@ impl Store {
                 self.blobs.put(&bytes)?
             }
         };
-        durable::sync_filesystem(&self.root)?;
+        self.settle()?;
         let mut state = self.state.lock();
         if let Some(missing) = file
             .rootfs
@@ -301,6 +314,7 @@ impl Store {
         let mut usage = Usage {
             snapshots_bytes,
             blobs_bytes,
+            build_cache_bytes: tree_size(&self.cache_mounts()),
             ..Usage::default()
         };
         for (id, record) in &state.index.layers {
@@ -333,12 +347,24 @@ impl Store {
 
     /// Writes index and cache, for a build that failed half-way: its finished steps need not run again.
     pub fn flush(&self) -> Result<(), Error> {
-        durable::sync_filesystem(&self.root)?;
+        self.settle()?;
         let mut state = self.state.lock();
         self.write(&mut state)?;
         state.cache.write(&self.root.join("cache.json"));
         Ok(())
     }
+}
+
+/// Takes the lock, soon or not at all: a child that a killed process was about to start holds it until its exec.
+fn take_lock(lock: &File) -> bool {
+    const ATTEMPTS: u32 = 40;
+    const PAUSE: Duration = Duration::from_millis(50);
+    (0..ATTEMPTS).any(|n| {
+        if n > 0 {
+            std::thread::sleep(PAUSE);
+        }
+        rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+    })
 }
 
 /// Parses the configurations of all images; an image whose configuration is damaged is dropped, with a warning.

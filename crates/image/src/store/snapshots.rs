@@ -94,11 +94,12 @@ impl Snapshots {
                 let json = serde_json::to_vec(&record)
                     .map_err(|e| Error::malformed("snapshot record", e))?;
                 let file = path.join("snapshot.json");
-                if volatile {
-                    fs::write(&file, &json).map_err(Error::io("write", &file))?;
-                } else {
-                    durable::write_atomic(&file, &json)?;
-                }
+                // Not synced: what a power cut takes is a root that nothing durable was written to yet, and asking for
+                // the snapshot again makes it anew.
+                let new = path.join("snapshot.json.new");
+                fs::write(&new, &json)
+                    .and_then(|()| fs::rename(&new, &file))
+                    .map_err(Error::io("write", &file))?;
                 records.insert(id.to_owned(), record);
             }
         }

@@ -3,15 +3,16 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timestamps, XattrFlags};
 use rustix::io::Errno;
 use tar::{Entry, EntryType};
 
 use super::Unpack;
+use super::attributes::{Meta, set_meta, set_meta_of_name};
 use super::confine::{Links, Root, clean, explain};
 use crate::error::Error;
 
@@ -36,13 +37,6 @@ pub(super) struct Writer<'a> {
     root: Root,
     /// Directory times are set last: writing into a directory changes them.
     directories: Vec<(PathBuf, Timestamps)>,
-}
-
-struct Meta {
-    mode: u32,
-    owner: (u32, u32),
-    times: Timestamps,
-    xattrs: Vec<(String, Vec<u8>)>,
 }
 
 impl<'a> Writer<'a> {
@@ -84,7 +78,7 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         let relative = clean(&entry.path_bytes())?;
-        let meta = self.meta(entry)?;
+        let meta = Meta::of(entry, self.options.owner)?;
         let path = self.options.beneath.join(&relative);
         let Some(name) = relative.file_name().map(OsStr::to_owned) else {
             return if kind.is_dir() {
@@ -132,70 +126,6 @@ impl<'a> Writer<'a> {
             }
             other => Err(format!("unknown type {:?}", char::from(other.as_byte()))),
         }
-    }
-
-    fn meta<R: Read>(&self, entry: &mut Entry<'_, R>) -> Result<Meta, String> {
-        let mut xattrs = Vec::new();
-        let mut mtime = None;
-        if let Some(extensions) = entry.pax_extensions().map_err(|e| e.to_string())? {
-            for extension in extensions {
-                let extension = extension.map_err(|e| format!("bad extended header: {e}"))?;
-                let key = extension.key_bytes();
-                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    let name =
-                        std::str::from_utf8(name).map_err(|_| "an attribute name is not UTF-8")?;
-                    xattrs.push((name.to_owned(), extension.value_bytes().to_owned()));
-                } else if key == b"mtime" {
-                    mtime = extension.value().ok().and_then(parse_time);
-                }
-            }
-        }
-        // Overlay's own marks in an archive would redirect or hide files of other layers.
-        xattrs.retain(|(name, _)| {
-            !name.starts_with("trusted.overlay.")
-                && !name.starts_with("user.overlay.")
-                && [
-                    "security.capability",
-                    "user.",
-                    "trusted.",
-                    "system.posix_acl_",
-                ]
-                .iter()
-                .any(|p| name.starts_with(p))
-        });
-        let header = entry.header();
-        let mode = header.mode().map_err(|e| e.to_string())? & 0o7777;
-        let id = |number: io::Result<u64>| {
-            let number = number.map_err(|e| e.to_string())?;
-            u32::try_from(number)
-                .ok()
-                .filter(|n| *n != u32::MAX)
-                .ok_or(format!("owner {number} is no valid id"))
-        };
-        let owner = match self.options.owner {
-            Some(owner) => owner,
-            None => (id(header.uid())?, id(header.gid())?),
-        };
-        let mtime = mtime.unwrap_or_else(|| {
-            let seconds = header
-                .mtime()
-                .ok()
-                .and_then(|s| i64::try_from(s).ok())
-                .unwrap_or(0);
-            Timespec {
-                tv_sec: seconds.min(TIME_MAX),
-                tv_nsec: 0,
-            }
-        });
-        Ok(Meta {
-            mode,
-            owner,
-            times: Timestamps {
-                last_access: mtime,
-                last_modification: mtime,
-            },
-            xattrs,
-        })
     }
 
     fn root_directory(&mut self, path: &Path, meta: Meta) -> Result<(), String> {
@@ -344,48 +274,6 @@ fn regular<R: Read>(
     rustix::fs::futimens(&file, &meta.times).map_err(words)
 }
 
-/// Owner first: changing it clears set-id bits and capabilities.
-fn set_meta(fd: &impl AsFd, meta: &Meta) -> Result<(), String> {
-    let (uid, gid) = ids(meta);
-    rustix::fs::fchown(fd, Some(uid), Some(gid)).map_err(words)?;
-    rustix::fs::fchmod(fd, Mode::from_raw_mode(meta.mode)).map_err(words)?;
-    for (name, value) in &meta.xattrs {
-        match rustix::fs::fsetxattr(fd, name.as_str(), value, XattrFlags::empty()) {
-            // Not every file system knows every kind; images are made to live with that.
-            Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
-            Err(e) => return Err(format!("attribute {name}: {}", words(e))),
-        }
-    }
-    Ok(())
-}
-
-/// For what cannot be opened: symbolic links, devices.
-fn set_meta_of_name(parent: &OwnedFd, name: &OsStr, meta: &Meta, mode: bool) -> Result<(), String> {
-    let (uid, gid) = ids(meta);
-    rustix::fs::chownat(
-        parent,
-        name,
-        Some(uid),
-        Some(gid),
-        AtFlags::SYMLINK_NOFOLLOW,
-    )
-    .map_err(words)?;
-    if mode {
-        rustix::fs::chmodat(
-            parent,
-            name,
-            Mode::from_raw_mode(meta.mode),
-            AtFlags::empty(),
-        )
-        .map_err(words)?;
-    }
-    rustix::fs::utimensat(parent, name, &meta.times, AtFlags::SYMLINK_NOFOLLOW).map_err(words)
-}
-
-fn ids(meta: &Meta) -> (Uid, Gid) {
-    (Uid::from_raw(meta.owner.0), Gid::from_raw(meta.owner.1))
-}
-
 fn device_of<R: Read>(entry: &Entry<'_, R>) -> Result<(u32, u32), String> {
     let header = entry.header();
     let major = header
@@ -410,28 +298,6 @@ fn file_type_of(kind: EntryType, device: (u32, u32)) -> Result<FileType, String>
     }
 }
 
-/// Later times would not fit every file system.
-const TIME_MAX: i64 = 0x3_ffff_ffff;
-
-fn parse_time(text: &str) -> Option<Timespec> {
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let tv_sec: i64 = seconds.parse().ok()?;
-    let digits: String = fraction
-        .chars()
-        .chain("000000000".chars())
-        .take(9)
-        .collect();
-    let tv_nsec = if tv_sec < 0 {
-        0
-    } else {
-        digits.parse::<u32>().ok()?
-    };
-    Some(Timespec {
-        tv_sec: tv_sec.clamp(-(1 << 31), TIME_MAX),
-        tv_nsec: tv_nsec.into(),
-    })
-}
-
-fn words(errno: Errno) -> String {
+pub(super) fn words(errno: Errno) -> String {
     io::Error::from(errno).to_string()
 }

@@ -2,6 +2,7 @@
 //!
 //! Layer format: OCI image-spec, layer.md; overlay's own marks: Documentation/filesystems/overlayfs.rst.
 
+mod attributes;
 pub(crate) mod canonical;
 pub(crate) mod compression;
 pub(crate) mod confine;

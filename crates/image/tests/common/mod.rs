@@ -1,6 +1,9 @@
 //! A store in a temporary directory that unmounts itself, a runner that is `chroot`, and small archives.
 #![allow(dead_code)] // each test program uses its part
 
+pub mod debian;
+pub mod server;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -136,6 +139,16 @@ impl Drop for Home {
         if let Err(error) = self.images.purge() {
             eprintln!("cleaning up: {error}");
         }
+        // Other handles on this directory may have left theirs when a test panicked.
+        let root = self.dir.path().display().to_string();
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        for point in mounts.lines().filter_map(|l| l.split(' ').nth(4)) {
+            if point.starts_with(&root) {
+                let _ = std::process::Command::new("umount")
+                    .args(["-l", point])
+                    .status();
+            }
+        }
     }
 }
 
@@ -181,7 +194,31 @@ pub struct Chroot;
 #[async_trait]
 impl Runner for Chroot {
     async fn run(&self, step: RunStep, output: mpsc::Sender<Bytes>) -> Result<i32, RunError> {
-        let mut command = tokio::process::Command::new("chroot");
+        // Mounts live in a namespace of the step's own and are gone with it.
+        let mut script = String::from("set -e\n");
+        for mount in &step.mounts {
+            let target = format!("{}{}", step.rootfs.display(), mount.target);
+            let source = mount.source.display();
+            let read_only = if mount.read_only { ",ro" } else { "" };
+            script.push_str(&match mount.kind {
+                engine::MountKind::Tmpfs => format!(
+                    "mkdir -p {target}; mount -t tmpfs -o mode=755{} tmpfs {target}\n",
+                    mount.options.iter().map(|o| format!(",{o}")).collect::<String>()
+                ),
+                engine::MountKind::Bind => format!(
+                    "if [ -d {source} ]; then mkdir -p {target}; else mkdir -p $(dirname {target}); touch {target}; fi\n\
+                     mount --bind {source} {target}; mount -o remount,bind{read_only} {target}\n"
+                ),
+            });
+        }
+        let mut command = tokio::process::Command::new("unshare");
+        command.args([
+            "-m",
+            "sh",
+            "-c",
+            &format!("{script}exec chroot \"$@\""),
+            "sh",
+        ]);
         if !step.user.is_empty() {
             command.arg(format!("--userspec={}", step.user));
         }

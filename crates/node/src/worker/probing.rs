@@ -1,7 +1,7 @@
 //! The probes of running containers: started once each, their verdicts taken in.
 
-use k8s_openapi::api::core::v1::Container;
 use engine::ContainerStatus;
+use k8s_openapi::api::core::v1::Container;
 use tokio_util::sync::CancellationToken;
 
 use super::{Probes, Worker};
@@ -17,21 +17,38 @@ impl Worker {
         let attempt = self.attempts.entry(container.name.clone()).or_default();
         attempt.id = Some(status.id.clone());
         if attempt.image_id.is_empty() {
-            attempt.image_id = status.spec.labels.get(label::IMAGE_ID).cloned().unwrap_or_default();
+            attempt.image_id = status
+                .spec
+                .labels
+                .get(label::IMAGE_ID)
+                .cloned()
+                .unwrap_or_default();
         }
-        let (startup, readiness, liveness) =
-            (container.startup_probe.clone(), container.readiness_probe.clone(), container.liveness_probe.clone());
+        let (startup, readiness, liveness) = (
+            container.startup_probe.clone(),
+            container.readiness_probe.clone(),
+            container.liveness_probe.clone(),
+        );
         // after a restart of the daemon, what was ready stays so until a probe says otherwise
         let known = self.pod.status.as_ref().and_then(|before| {
             let id = format!("plimsoll://{}", status.id);
-            let all = before.container_statuses.iter().chain(&before.init_container_statuses).flatten();
-            all.into_iter().find(|c| c.container_id.as_ref() == Some(&id)).cloned()
+            let all = before
+                .container_statuses
+                .iter()
+                .chain(&before.init_container_statuses)
+                .flatten();
+            all.into_iter()
+                .find(|c| c.container_id.as_ref() == Some(&id))
+                .cloned()
         });
-        let probes = self.probes.entry(status.id.clone()).or_insert_with(|| Probes {
-            ready: known.as_ref().is_some_and(|c| c.ready),
-            started: known.as_ref().is_some_and(|c| c.started == Some(true)),
-            ..Probes::default()
-        });
+        let probes = self
+            .probes
+            .entry(status.id.clone())
+            .or_insert_with(|| Probes {
+                ready: known.as_ref().is_some_and(|c| c.ready),
+                started: known.as_ref().is_some_and(|c| c.started == Some(true)),
+                ..Probes::default()
+            });
         let target = |probe, kind| probe::Target {
             engine: self.shared.engine.clone(),
             container_id: status.id.clone(),
@@ -63,11 +80,22 @@ impl Worker {
     }
 
     pub(super) fn judge(&mut self, verdict: Verdict) {
-        let Some(probes) = self.probes.get_mut(&verdict.container_id) else { return };
-        let name = self.attempts.iter().find(|(_, a)| a.id.as_deref() == Some(&verdict.container_id)).map(|(n, _)| n.clone());
+        let Some(probes) = self.probes.get_mut(&verdict.container_id) else {
+            return;
+        };
+        if probes.stop.is_cancelled() {
+            return;
+        }
+        let name = self
+            .attempts
+            .iter()
+            .find(|(_, a)| a.id.as_deref() == Some(&verdict.container_id))
+            .map(|(n, _)| n.clone());
         if let (Some(failure), Some(name)) = (&verdict.failure, &name) {
             let message = format!("{} probe failed: {failure}", verdict.kind.word());
-            self.shared.recorder.warning(&self.pod, Some(name), "Unhealthy", message);
+            self.shared
+                .recorder
+                .warning(&self.pod, Some(name), "Unhealthy", message);
         }
         let Some(turned) = verdict.turned else { return };
         match verdict.kind {
@@ -80,7 +108,9 @@ impl Worker {
                         "Container {name} failed {} probe, will be restarted",
                         verdict.kind.word().to_lowercase()
                     );
-                    self.shared.recorder.normal(&self.pod, Some(&name), "Killing", message);
+                    self.shared
+                        .recorder
+                        .normal(&self.pod, Some(&name), "Killing", message);
                 }
             }
             _ => {}

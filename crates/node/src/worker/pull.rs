@@ -6,46 +6,82 @@ use image::Image;
 use k8s_openapi::api::core::v1::Container;
 use tokio::time::Instant;
 
+use super::Worker;
 use super::restart::backoff_s;
-use super::{Wanted, Worker};
 
 impl Worker {
     /// The image as the pull policy wants it, or `None` with the reason noted and a retry planned.
     pub(super) async fn image(&mut self, container: &Container) -> Option<Image> {
         let reference = container.image.clone().unwrap_or_default();
-        let policy = container.image_pull_policy.clone().unwrap_or_else(|| default_policy(&reference).to_owned());
+        let policy = container
+            .image_pull_policy
+            .clone()
+            .unwrap_or_else(|| default_policy(&reference).to_owned());
         let name = container.name.clone();
+        if let Err(error) = image::Reference::parse(&reference) {
+            let message = format!(
+                "Failed to apply default image tag \"{reference}\": couldn't parse image name \"{reference}\": {error}"
+            );
+            let known = self
+                .attempts
+                .get(&name)
+                .and_then(|attempt| attempt.waiting.clone());
+            if known.is_none_or(|(reason, _)| reason != "InvalidImageName") {
+                self.shared.recorder.warning(
+                    &self.pod,
+                    Some(&name),
+                    "InspectFailed",
+                    message.clone(),
+                );
+                self.shared.recorder.warning(
+                    &self.pod,
+                    Some(&name),
+                    "Failed",
+                    "Error: InvalidImageName",
+                );
+            }
+            self.note_waiting(&name, "InvalidImageName", &message);
+            let due = Instant::now() + Duration::from_secs(backoff_s(5));
+            self.attempts.entry(name).or_default().retry_at = Some(due);
+            self.retry_at(due);
+            return None;
+        }
         let present = self.shared.images.resolve(&reference);
         // a tag that was last set on this machine (built, loaded, tagged) is as fresh as it can be
         let usable = present.filter(|image| policy != "Always" || image.local);
         if let Some(image) = usable {
             let message = format!("Container image \"{reference}\" already present on machine");
-            self.shared.recorder.normal(&self.pod, Some(&name), "Pulled", message);
+            self.shared
+                .recorder
+                .normal(&self.pod, Some(&name), "Pulled", message);
             self.attempts.entry(name).or_default().pull_failures = 0;
             return Some(image);
         }
         let outcome = if policy == "Never" {
-            let message = format!("Container image \"{reference}\" is not present with pull policy of Never");
-            self.shared.recorder.warning(&self.pod, Some(&name), "ErrImageNeverPull", message.clone());
+            let message =
+                format!("Container image \"{reference}\" is not present with pull policy of Never");
+            self.shared.recorder.warning(
+                &self.pod,
+                Some(&name),
+                "ErrImageNeverPull",
+                message.clone(),
+            );
             Err(("ErrImageNeverPull", message))
         } else {
-            self.shared.recorder.normal(&self.pod, Some(&name), "Pulling", format!("Pulling image \"{reference}\""));
+            self.shared.recorder.normal(
+                &self.pod,
+                Some(&name),
+                "Pulling",
+                format!("Pulling image \"{reference}\""),
+            );
             let began = Instant::now();
             self.note_waiting(&name, "ContainerCreating", "");
             self.report().await;
-            let (images, mut wanted) = (self.shared.images.clone(), self.wanted.clone());
+            let images = self.shared.images.clone();
             let pull = images.pull(&reference, None, None, image::silent());
-            let ended = async {
-                let _ = wanted
-                    .wait_for(|wanted| match wanted {
-                        Wanted::Gone => true,
-                        Wanted::Present(pod) => pod.metadata.deletion_timestamp.is_some(),
-                    })
-                    .await;
-            };
             let pulled = tokio::select! {
                 pulled = pull => pulled,
-                () = ended => {
+                () = self.interrupted() => {
                     self.retry_at(Instant::now());
                     return None;
                 }
@@ -57,13 +93,25 @@ impl Worker {
                         began.elapsed().as_secs_f64(),
                         image.size_bytes
                     );
-                    self.shared.recorder.normal(&self.pod, Some(&name), "Pulled", message);
+                    self.shared
+                        .recorder
+                        .normal(&self.pod, Some(&name), "Pulled", message);
                     Ok(image)
                 }
                 Err(error) => {
                     let message = format!("failed to pull image \"{reference}\": {error}");
-                    self.shared.recorder.warning(&self.pod, Some(&name), "Failed", format!("Failed to pull image \"{reference}\": {error}"));
-                    self.shared.recorder.warning(&self.pod, Some(&name), "Failed", "Error: ErrImagePull");
+                    self.shared.recorder.warning(
+                        &self.pod,
+                        Some(&name),
+                        "Failed",
+                        format!("Failed to pull image \"{reference}\": {error}"),
+                    );
+                    self.shared.recorder.warning(
+                        &self.pod,
+                        Some(&name),
+                        "Failed",
+                        "Error: ErrImagePull",
+                    );
                     Err(("ErrImagePull", message))
                 }
             }
@@ -84,8 +132,17 @@ impl Worker {
                 self.note_waiting(&name, reason, &message);
                 if reason == "ErrImagePull" {
                     self.report().await;
-                    self.note_waiting(&name, "ImagePullBackOff", &format!("Back-off pulling image \"{reference}\": {message}"));
-                    self.shared.recorder.normal(&self.pod, Some(&name), "BackOff", format!("Back-off pulling image \"{reference}\""));
+                    self.note_waiting(
+                        &name,
+                        "ImagePullBackOff",
+                        &format!("Back-off pulling image \"{reference}\": {message}"),
+                    );
+                    self.shared.recorder.normal(
+                        &self.pod,
+                        Some(&name),
+                        "BackOff",
+                        format!("Back-off pulling image \"{reference}\""),
+                    );
                 }
                 None
             }
@@ -93,14 +150,19 @@ impl Worker {
     }
 
     pub(super) fn note_waiting(&mut self, name: &str, reason: &str, message: &str) {
-        self.attempts.entry(name.to_owned()).or_default().waiting = Some((reason.to_owned(), message.to_owned()));
+        self.attempts.entry(name.to_owned()).or_default().waiting =
+            Some((reason.to_owned(), message.to_owned()));
     }
 }
 
 /// `Always` for the tag `latest` or none, else `IfNotPresent`.
 fn default_policy(reference: &str) -> &'static str {
     let last = reference.rsplit('/').next().unwrap_or(reference);
-    if last.contains('@') || last.split_once(':').is_some_and(|(_, tag)| tag != "latest") { "IfNotPresent" } else { "Always" }
+    if last.contains('@') || last.split_once(':').is_some_and(|(_, tag)| tag != "latest") {
+        "IfNotPresent"
+    } else {
+        "Always"
+    }
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use engine::{ContainerStatus, State};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
-use kube::api::{Api, Patch, PatchParams};
 use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -43,9 +43,20 @@ impl Worker {
         let records = self.records().await;
         let spec = self.pod.spec.clone().unwrap_or_default();
         let init_containers = spec.init_containers.unwrap_or_default();
-        let idle = if init_containers.is_empty() { "ContainerCreating" } else { "PodInitializing" };
-        let mut init: Vec<View> = init_containers.iter().map(|c| self.view(c, &records, true, "PodInitializing")).collect();
-        let mut containers: Vec<View> = spec.containers.iter().map(|c| self.view(c, &records, false, idle)).collect();
+        let idle = if init_containers.is_empty() {
+            "ContainerCreating"
+        } else {
+            "PodInitializing"
+        };
+        let mut init: Vec<View> = init_containers
+            .iter()
+            .map(|c| self.view(c, &records, true, "PodInitializing"))
+            .collect();
+        let mut containers: Vec<View> = spec
+            .containers
+            .iter()
+            .map(|c| self.view(c, &records, false, idle))
+            .collect();
         if ending {
             for view in init.iter_mut().chain(&mut containers) {
                 (view.ready, view.started) = (false, false);
@@ -61,20 +72,38 @@ impl Worker {
             start_time: self.start_time,
             now: Timestamp::now(),
             ending,
-            failure: self.failure.as_ref().map(|(reason, message)| (reason.as_str(), message.as_str())),
+            failure: self
+                .failure
+                .as_ref()
+                .map(|(reason, message)| (reason.as_str(), message.as_str())),
         })
     }
 
-    fn view(&self, container: &Container, records: &HashMap<String, Vec<ContainerStatus>>, init: bool, idle: &str) -> View {
-        let attempts = records.get(&container.name).map(Vec::as_slice).unwrap_or_default();
+    fn view(
+        &self,
+        container: &Container,
+        records: &HashMap<String, Vec<ContainerStatus>>,
+        init: bool,
+        idle: &str,
+    ) -> View {
+        let attempts = records
+            .get(&container.name)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let own = self.attempts.get(&container.name);
         let current = attempts.last();
-        let previous = attempts.len().checked_sub(2).and_then(|index| attempts.get(index));
+        let previous = attempts
+            .len()
+            .checked_sub(2)
+            .and_then(|index| attempts.get(index));
         let waiting = own.and_then(|attempt| attempt.waiting.clone());
         let (doing, last) = match (current, waiting) {
             (Some(status), Some((reason, message))) if status.state != State::Running => {
                 let over = ending::code(status).is_some();
-                (Doing::Waiting { reason, message }, if over { Some(status) } else { previous })
+                (
+                    Doing::Waiting { reason, message },
+                    if over { Some(status) } else { previous },
+                )
             }
             (Some(status), _) => (ending::doing(status), previous),
             (None, Some((reason, message))) => (Doing::Waiting { reason, message }, None),
@@ -91,12 +120,15 @@ impl Worker {
             image_id: own
                 .map(|attempt| attempt.image_id.clone())
                 .filter(|id| !id.is_empty())
-                .or_else(|| current.and_then(|status| status.spec.labels.get(label::IMAGE_ID).cloned()))
+                .or_else(|| {
+                    current.and_then(|status| status.spec.labels.get(label::IMAGE_ID).cloned())
+                })
                 .unwrap_or_default(),
             container_id: current.map(|status| format!("plimsoll://{}", status.id)),
             last: last.map(|status| (format!("plimsoll://{}", status.id), ending::doing(status))),
             restarts: current.map(restarts).unwrap_or(0),
-            ready: completed_init || running && counts && probes.is_some_and(|p| p.ready && p.started),
+            ready: completed_init
+                || running && counts && probes.is_some_and(|p| p.ready && p.started),
             started: running && probes.is_some_and(|p| p.started),
             doing,
             sidecar,
@@ -104,8 +136,16 @@ impl Worker {
     }
 
     pub(super) async fn patch_status(&self, status: &PodStatus) -> Result<Pod, kube::Error> {
-        let pods: Api<Pod> = Api::namespaced(self.shared.client.clone(), &self.pod.namespace().unwrap_or_default());
+        let pods: Api<Pod> = Api::namespaced(
+            self.shared.client.clone(),
+            &self.pod.namespace().unwrap_or_default(),
+        );
         let patch = json!({ "metadata": { "uid": self.uid }, "status": status });
-        pods.patch_status(&self.pod.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await
+        pods.patch_status(
+            &self.pod.name_any(),
+            &PatchParams::default(),
+            &Patch::Merge(patch),
+        )
+        .await
     }
 }

@@ -13,9 +13,15 @@ const RECOVERED_S: i64 = 600;
 #[derive(Debug, PartialEq)]
 pub enum Step {
     Leave,
-    Start { restarts: i32, crashes: u32 },
+    Start {
+        restarts: i32,
+        crashes: u32,
+    },
     /// Not before this moment.
-    BackOff { until: Timestamp, seconds: u64 },
+    BackOff {
+        until: Timestamp,
+        seconds: u64,
+    },
 }
 
 /// How an attempt ended.
@@ -47,15 +53,32 @@ pub fn after_exit(policy: &str, ended: &Ended, now: Timestamp) -> Step {
     if !restarts_after(policy, ended.code) {
         return Step::Leave;
     }
-    let ran_s = ended.started.map_or(0, |started| ended.finished.as_second().saturating_sub(started.as_second()));
-    let crashes = if ran_s >= RECOVERED_S { 0 } else { ended.crashes };
+    let ran_s = ended.started.map_or(0, |started| {
+        ended
+            .finished
+            .as_second()
+            .saturating_sub(started.as_second())
+    });
+    let crashes = if ran_s >= RECOVERED_S {
+        0
+    } else {
+        ended.crashes
+    };
     // the first restart comes at once, then after 10 s, 20 s, 40 s, … as the kubelet has it
-    let seconds = if crashes == 0 { 0 } else { backoff_s(crashes - 1) };
-    let until = Timestamp::from_second(ended.finished.as_second().saturating_add(seconds as i64)).unwrap_or(ended.finished);
+    let seconds = if crashes == 0 {
+        0
+    } else {
+        backoff_s(crashes - 1)
+    };
+    let until = Timestamp::from_second(ended.finished.as_second().saturating_add(seconds as i64))
+        .unwrap_or(ended.finished);
     if seconds > 0 && now < until {
         return Step::BackOff { until, seconds };
     }
-    Step::Start { restarts: ended.restarts.saturating_add(1), crashes: crashes.saturating_add(1) }
+    Step::Start {
+        restarts: ended.restarts.saturating_add(1),
+        crashes: crashes.saturating_add(1),
+    }
 }
 
 #[cfg(test)]
@@ -68,23 +91,78 @@ mod tests {
 
     #[test]
     fn restarts_back_off_as_the_kubelets_do() {
-        let after = |policy, code, ran, crashes, now| {
-            let ended = Ended { code, started: Some(at(1000 - ran)), finished: at(1000), restarts: 4, crashes };
+        let after = |policy, code, ran: i64, crashes, now| {
+            let ended = Ended {
+                code,
+                started: Some(at(1000 - ran)),
+                finished: at(1000),
+                restarts: 4,
+                crashes,
+            };
             after_exit(policy, &ended, at(now))
         };
         assert_eq!(after("Never", 1, 5, 0, 1000), Step::Leave);
         assert_eq!(after("OnFailure", 0, 5, 0, 1000), Step::Leave);
-        assert_eq!(after("OnFailure", 1, 5, 0, 1000), Step::Start { restarts: 5, crashes: 1 });
-        assert_eq!(after("Always", 0, 5, 1, 1000), Step::BackOff { until: at(1010), seconds: 10 });
-        assert_eq!(after("Always", 0, 5, 1, 1010), Step::Start { restarts: 5, crashes: 2 });
-        assert_eq!(after("Always", 1, 5, 3, 1001), Step::BackOff { until: at(1040), seconds: 40 });
-        assert_eq!(after("Always", 1, 5, 900, 1001), Step::BackOff { until: at(1300), seconds: 300 });
-        assert_eq!(after("Always", 1, 600, 900, 1001), Step::Start { restarts: 5, crashes: 1 }, "ten minutes heal");
+        assert_eq!(
+            after("OnFailure", 1, 5, 0, 1000),
+            Step::Start {
+                restarts: 5,
+                crashes: 1
+            }
+        );
+        assert_eq!(
+            after("Always", 0, 5, 1, 1000),
+            Step::BackOff {
+                until: at(1010),
+                seconds: 10
+            }
+        );
+        assert_eq!(
+            after("Always", 0, 5, 1, 1010),
+            Step::Start {
+                restarts: 5,
+                crashes: 2
+            }
+        );
+        assert_eq!(
+            after("Always", 1, 5, 3, 1001),
+            Step::BackOff {
+                until: at(1040),
+                seconds: 40
+            }
+        );
+        assert_eq!(
+            after("Always", 1, 5, 900, 1001),
+            Step::BackOff {
+                until: at(1300),
+                seconds: 300
+            }
+        );
+        assert_eq!(
+            after("Always", 1, 600, 900, 1001),
+            Step::Start {
+                restarts: 5,
+                crashes: 1
+            },
+            "ten minutes heal"
+        );
     }
 
     #[test]
     fn a_clock_that_jumps_back_does_no_harm() {
-        let ended = Ended { code: 1, started: Some(at(2000)), finished: at(1000), restarts: i32::MAX, crashes: u32::MAX };
-        assert_eq!(after_exit("Always", &ended, at(5000)), Step::Start { restarts: i32::MAX, crashes: u32::MAX });
+        let ended = Ended {
+            code: 1,
+            started: Some(at(2000)),
+            finished: at(1000),
+            restarts: i32::MAX,
+            crashes: u32::MAX,
+        };
+        assert_eq!(
+            after_exit("Always", &ended, at(5000)),
+            Step::Start {
+                restarts: i32::MAX,
+                crashes: u32::MAX
+            }
+        );
     }
 }

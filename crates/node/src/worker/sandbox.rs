@@ -13,7 +13,11 @@ impl Worker {
         let shared = self.shared.clone();
         let (engine, network) = (&shared.engine, &shared.network);
         let present = engine.sandbox(&id).await;
-        if present.as_ref().is_some_and(|sandbox| sandbox.state == SandboxState::Running) && self.sandbox_ready {
+        if present
+            .as_ref()
+            .is_some_and(|sandbox| sandbox.state == SandboxState::Running)
+            && self.sandbox_ready
+        {
             return Ok(());
         }
         let spec = self.pod.spec.clone().unwrap_or_default();
@@ -22,19 +26,31 @@ impl Worker {
                 id: id.clone(),
                 hostname: container::hostname(&self.pod),
                 labels: container::pod_labels(&self.pod),
-                network: if self.host_network() { SandboxNetwork::Host } else { SandboxNetwork::Own },
+                network: if self.host_network() {
+                    SandboxNetwork::Host
+                } else {
+                    SandboxNetwork::Own
+                },
                 resources: resources::pod_resources(&spec),
                 hosts: container::hosts(&self.pod, None, &shared.config.cluster_domain),
                 resolv_conf: self.resolv_conf(),
                 ..SandboxSpec::default()
             };
-            engine.create_sandbox(sandbox).await.map_err(|e| e.to_string())?;
+            engine
+                .create_sandbox(sandbox)
+                .await
+                .map_err(|e| e.to_string())?;
         }
         let started = match present {
             Some(sandbox) if sandbox.state == SandboxState::Running => sandbox,
             _ => {
                 if !self.attempts.is_empty() {
-                    self.shared.recorder.normal(&self.pod, None, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.");
+                    self.shared.recorder.normal(
+                        &self.pod,
+                        None,
+                        "SandboxChanged",
+                        "Pod sandbox changed, it will be killed and re-created.",
+                    );
                 }
                 engine.start_sandbox(&id).await.map_err(|e| e.to_string())?
             }
@@ -42,18 +58,35 @@ impl Worker {
         let address = if self.host_network() {
             shared.config.address.to_string()
         } else {
-            let namespace = started.netns.ok_or("the sandbox has no network namespace")?;
-            network.attach(&namespace, &id).await.map_err(|e| e.to_string())?.address.to_string()
+            let namespace = started
+                .netns
+                .ok_or("the sandbox has no network namespace")?;
+            network
+                .attach(&namespace, &id)
+                .await
+                .map_err(|e| e.to_string())?
+                .address
+                .to_string()
         };
         let published = host_ports(&self.pod, &address);
         let update = SandboxUpdate {
-            hosts: Some(container::hosts(&self.pod, Some(&address), &shared.config.cluster_domain)),
+            hosts: Some(container::hosts(
+                &self.pod,
+                Some(&address),
+                &shared.config.cluster_domain,
+            )),
             resolv_conf: None,
             published: (!published.is_empty()).then(|| published.clone()),
         };
-        engine.update_sandbox(&id, update).await.map_err(|e| e.to_string())?;
+        engine
+            .update_sandbox(&id, update)
+            .await
+            .map_err(|e| e.to_string())?;
         if !published.is_empty() {
-            network.set_published(&id, published.iter().filter_map(translated).collect()).await.map_err(|e| e.to_string())?;
+            network
+                .set_published(&id, published.iter().filter_map(translated).collect())
+                .await
+                .map_err(|e| e.to_string())?;
         }
         self.address = Some(address);
         self.sandbox_ready = true;
@@ -64,11 +97,14 @@ impl Worker {
         let spec = self.pod.spec.clone().unwrap_or_default();
         let namespace = self.pod.namespace().unwrap_or_default();
         let policy = spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
-        let cluster = policy == "ClusterFirstWithHostNet" || policy == "ClusterFirst" && !self.host_network();
+        let cluster =
+            policy == "ClusterFirstWithHostNet" || policy == "ClusterFirst" && !self.host_network();
         let mut text = match policy {
             "None" => String::new(),
             _ if cluster => self.shared.network.resolv_conf(Some(&namespace)),
-            _ if self.host_network() => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+            _ if self.host_network() => {
+                std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+            }
             _ => self.shared.network.resolv_conf(None),
         };
         if let Some(config) = spec.dns_config {
@@ -83,7 +119,11 @@ impl Worker {
                 .options
                 .unwrap_or_default()
                 .into_iter()
-                .filter_map(|option| Some(option.value.map_or(option.name.clone()?, |value| format!("{}:{value}", option.name.unwrap_or_default()))))
+                .filter_map(|option| {
+                    Some(option.value.map_or(option.name.clone()?, |value| {
+                        format!("{}:{value}", option.name.unwrap_or_default())
+                    }))
+                })
                 .collect();
             if !options.is_empty() {
                 text += &format!("options {}\n", options.join(" "));
@@ -94,17 +134,24 @@ impl Worker {
 }
 
 fn host_ports(pod: &Pod, address: &str) -> Vec<PublishedPort> {
-    let Ok(ip) = address.parse::<std::net::IpAddr>() else { return Vec::new() };
+    let Ok(ip) = address.parse::<std::net::IpAddr>() else {
+        return Vec::new();
+    };
     let spec = pod.spec.clone().unwrap_or_default();
     if spec.host_network == Some(true) {
         return Vec::new();
     }
-    let ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
+    let ports = spec
+        .containers
+        .iter()
+        .flat_map(|container| container.ports.iter().flatten());
     ports
         .filter_map(|port| {
             Some(PublishedPort {
                 host_ip: port.host_ip.as_deref().and_then(|ip| ip.parse().ok()),
-                host_port: u16::try_from(port.host_port?).ok().filter(|port| *port > 0)?,
+                host_port: u16::try_from(port.host_port?)
+                    .ok()
+                    .filter(|port| *port > 0)?,
                 target: std::net::SocketAddr::new(ip, u16::try_from(port.container_port).ok()?),
                 protocol: match port.protocol.as_deref().unwrap_or("TCP") {
                     "TCP" => engine::Protocol::Tcp,
@@ -117,10 +164,17 @@ fn host_ports(pod: &Pod, address: &str) -> Vec<PublishedPort> {
 }
 
 fn translated(port: &PublishedPort) -> Option<network::Published> {
-    let std::net::SocketAddr::V4(target) = port.target else { return None };
+    let std::net::SocketAddr::V4(target) = port.target else {
+        return None;
+    };
     let protocol = match port.protocol {
         engine::Protocol::Tcp => network::Protocol::Tcp,
         engine::Protocol::Udp => network::Protocol::Udp,
     };
-    Some(network::Published { host_ip: port.host_ip, host_port: port.host_port, target, protocol })
+    Some(network::Published {
+        host_ip: port.host_ip,
+        host_port: port.host_port,
+        target,
+        protocol,
+    })
 }

@@ -1,31 +1,39 @@
 //! Bringing a pod up: sandbox and address, volumes, init containers in turn, then every container; again after they end.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use engine::{ContainerStatus, PublishedPort, SandboxNetwork, SandboxSpec, SandboxState, SandboxUpdate, State};
-use image::Image;
+use engine::{ContainerStatus, State};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
-use kube::{Api, ResourceExt};
+use k8s_openapi::api::core::v1::Container;
+use kube::ResourceExt;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::{Probes, Wanted, Worker, restarts};
+use super::restart::{Ended, Step, after_exit, backoff_s};
+use super::{Worker, restarts};
 use crate::container::{self, label};
-use crate::environment::{self, Sources};
-use crate::{probe, resources, volumes};
+use crate::ending::{self, note};
+use crate::volumes;
 
 const RETRY: Duration = Duration::from_secs(2);
+
+type Records = HashMap<String, Vec<ContainerStatus>>;
 
 impl Worker {
     /// One round towards a running pod.
     pub(super) async fn advance(&mut self) {
+        let begun = Instant::now();
         if let Err(reason) = self.ensure_sandbox().await {
-            self.fail("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {reason}"));
+            self.fail(
+                "FailedCreatePodSandBox",
+                format!("Failed to create pod sandbox: {reason}"),
+            );
             return;
         }
         if self.volumes.is_none() {
-            match volumes::prepare(&self.shared.client, &self.pod, &self.directory().join("volumes")).await {
+            let facts = self.facts();
+            match volumes::prepare(&self.shared.client, &self.pod, &facts, &self.directory()).await
+            {
                 Ok(paths) => self.volumes = Some(paths),
                 Err(error) => {
                     self.fail("FailedMount", error.to_string());
@@ -33,16 +41,41 @@ impl Worker {
                 }
             }
         }
+        tracing::debug!(
+            pod = self.pod.name_any(),
+            ms = begun.elapsed().as_millis() as u64,
+            "sandbox and volumes are there"
+        );
         let spec = self.pod.spec.clone().unwrap_or_default();
         let policy = spec.restart_policy.as_deref().unwrap_or("Always");
-        let init_policy = if policy == "Always" { "OnFailure" } else { policy };
+        let init_policy = if policy == "Always" {
+            "OnFailure"
+        } else {
+            policy
+        };
         for container in spec.init_containers.iter().flatten() {
-            self.step(container, init_policy).await;
+            let sidecar = container::is_sidecar(container);
+            self.step(container, if sidecar { "Always" } else { init_policy })
+                .await;
             let records = self.records().await;
-            let done = records.get(&container.name).and_then(|attempts| attempts.last()).is_some_and(|last| {
-                last.state == State::Exited && last.exit.as_ref().is_some_and(|exit| exit.code == 0)
-            });
-            if !done {
+            let last = last_of(&records, &container.name);
+            let done = if sidecar {
+                last.is_some_and(|last| {
+                    self.probes
+                        .get(&last.id)
+                        .is_some_and(|probes| probes.started)
+                })
+            } else {
+                last.and_then(ending::code)
+                    .is_some_and(|(code, _)| code == 0)
+            };
+            // a sidecar that starts again later does not hold up what runs beside it
+            if !done
+                && !spec
+                    .containers
+                    .iter()
+                    .any(|container| records.contains_key(&container.name))
+            {
                 return;
             }
         }
@@ -52,153 +85,260 @@ impl Worker {
     }
 
     fn fail(&mut self, reason: &str, message: String) {
-        self.shared.recorder.warning(&self.pod, None, reason, message);
+        self.shared
+            .recorder
+            .warning(&self.pod, None, reason, message);
         self.retry_at(Instant::now() + RETRY);
     }
 
     /// Looks at one container and does what is due.
     async fn step(&mut self, container: &Container, policy: &str) {
         let records = self.records().await;
-        let attempts = records.get(&container.name).map(Vec::as_slice).unwrap_or_default();
+        let attempts = records
+            .get(&container.name)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let step = match attempts.last() {
-            None => Step::Start { restarts: 0, crashes: 0 },
-            Some(last) if last.state == State::Created => {
-                // an attempt that never ran, because the daemon ended or the start failed: made anew under the same number
-                let crashes = crashes(last);
-                self.drop_attempt(last).await;
-                Step::Start { restarts: restarts(last), crashes }
-            }
+            None => Step::Start {
+                restarts: 0,
+                crashes: 0,
+            },
             Some(last) if last.state == State::Running => {
                 self.watch_running(container, last);
-                if self.probes.get(&last.id).is_some_and(|probes| probes.condemned) {
-                    let grace = self.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30).max(0);
-                    let _ = self.shared.engine.stop_container(&last.id, None, Duration::from_secs(grace as u64)).await;
-                    self.retry_at(Instant::now());
+                let condemned = self
+                    .probes
+                    .get(&last.id)
+                    .and_then(|probes| probes.condemned.inspect(|_| probes.stop.cancel()));
+                if let Some(grace) = condemned {
+                    tokio::select! {
+                        () = self.stop_one(&last.id, &container.name, grace.unwrap_or(self.grace())) => {}
+                        () = self.interrupted() => {}
+                    }
+                    self.retry_at(Instant::now() + Duration::from_millis(1));
                 }
                 Step::Leave
             }
-            Some(last) => {
-                if let Some(probes) = self.probes.remove(&last.id) {
-                    probes.stop.cancel();
+            Some(last) => match ending::code(last) {
+                None => {
+                    // an attempt that never ran, because the daemon ended meanwhile: made anew under the same number
+                    self.drop_attempt(last).await;
+                    Step::Start {
+                        restarts: restarts(last),
+                        crashes: crashes(last),
+                    }
                 }
-                let now = Timestamp::now();
-                let finished = last.exit.as_ref().map_or(now, |exit| exit.finished_at);
-                let ran_s = last.started_at.map_or(0, |started| finished.as_second() - started.as_second());
-                let code = last.exit.as_ref().map_or(137, |exit| exit.code);
-                after_exit(policy, code, ran_s, finished, restarts(last), crashes(last), now)
-            }
+                Some((code, finished)) => {
+                    if let Some(probes) = self.probes.remove(&last.id) {
+                        probes.stop.cancel();
+                    }
+                    let ended = Ended {
+                        code,
+                        started: last.started_at,
+                        finished,
+                        restarts: restarts(last),
+                        crashes: crashes(last),
+                    };
+                    after_exit(policy, &ended, Timestamp::now())
+                }
+            },
         };
         match step {
             Step::Leave => {}
-            Step::BackOff { until, seconds } => {
-                let name = &container.name;
-                let pod = format!("{}_{}({})", self.pod.name_any(), self.pod.namespace().unwrap_or_default(), self.uid);
-                let attempt = self.attempts.entry(name.clone()).or_default();
-                if attempt.waiting.as_ref().is_none_or(|(reason, _)| reason != "CrashLoopBackOff") {
-                    let message = format!("back-off {seconds}s restarting failed container={name} pod={pod}");
-                    attempt.waiting = Some(("CrashLoopBackOff".into(), message));
-                    let event = format!("Back-off restarting failed container {name} in pod {pod}");
-                    self.shared.recorder.warning(&self.pod, Some(name), "BackOff", event);
-                }
-                let left = until.as_millisecond().saturating_sub(Timestamp::now().as_millisecond()).max(0);
-                self.retry_at(Instant::now() + Duration::from_millis(left as u64 + 5));
-            }
+            Step::BackOff { until, seconds } => self.back_off(container, until, seconds),
             Step::Start { restarts, crashes } => {
-                let due = self.attempts.get(&container.name).and_then(|attempt| attempt.retry_at);
+                let due = self
+                    .attempts
+                    .get(&container.name)
+                    .and_then(|attempt| attempt.retry_at);
                 match due {
                     Some(due) if due > Instant::now() => self.retry_at(due),
                     _ => {
                         for old in attempts.iter().rev().skip(1) {
                             self.drop_attempt(old).await;
                         }
-                        self.start(container, restarts, crashes).await;
+                        self.start(container, policy, restarts, crashes).await;
                     }
                 }
             }
         }
     }
 
-    async fn drop_attempt(&self, attempt: &ContainerStatus) {
+    fn back_off(&mut self, container: &Container, until: Timestamp, seconds: u64) {
+        let name = &container.name;
+        let pod = format!(
+            "{}_{}({})",
+            self.pod.name_any(),
+            self.pod.namespace().unwrap_or_default(),
+            self.uid
+        );
+        let attempt = self.attempts.entry(name.clone()).or_default();
+        if attempt
+            .waiting
+            .as_ref()
+            .is_none_or(|(reason, _)| reason != "CrashLoopBackOff")
+        {
+            let message = format!(
+                "back-off {} restarting failed container={name} pod={pod}",
+                go_duration(seconds)
+            );
+            attempt.waiting = Some(("CrashLoopBackOff".into(), message));
+            let event = format!("Back-off restarting failed container {name} in pod {pod}");
+            self.shared
+                .recorder
+                .warning(&self.pod, Some(name), "BackOff", event);
+        }
+        let left = until
+            .as_millisecond()
+            .saturating_sub(Timestamp::now().as_millisecond())
+            .max(0);
+        self.retry_at(Instant::now() + Duration::from_millis(left as u64 + 5));
+    }
+
+    async fn drop_attempt(&mut self, attempt: &ContainerStatus) {
         if let Err(error) = self.shared.engine.remove_container(&attempt.id).await {
             tracing::warn!(%error, id = attempt.id, "an old container could not be removed");
             return;
         }
-        let (images, id, log) = (self.shared.images.clone(), attempt.id.clone(), attempt.spec.log.path.clone());
+        self.ids.remove(&attempt.id);
+        let (images, id, log) = (
+            self.shared.images.clone(),
+            attempt.id.clone(),
+            attempt.spec.log.path.clone(),
+        );
+        let message = attempt.spec.annotations.get(note::MESSAGE_FILE).cloned();
         let _ = tokio::task::spawn_blocking(move || {
             if let Err(error) = images.remove_snapshot(&id) {
                 tracing::warn!(%error, id, "an old snapshot could not be removed");
             }
-            let _ = std::fs::remove_file(log);
+            container::remove_log(&log);
+            if let Some(message) = message {
+                let _ = std::fs::remove_file(message);
+            }
         })
         .await;
     }
 
-    async fn start(&mut self, container: &Container, restarts: i32, crashes: u32) {
-        let Some(image) = self.image(container).await else { return };
+    async fn start(&mut self, container: &Container, policy: &str, restarts: i32, crashes: u32) {
+        let Some(image) = self.image(container).await else {
+            return;
+        };
         let shared = self.shared.clone();
-        let Ok(_turn) = shared.starts.acquire().await else { return };
-        let attempt = self.attempts.entry(container.name.clone()).or_default();
-        attempt.image_id.clone_from(&image.id);
-        let id = format!("{}-{restarts}-{}", container.name, self.uid);
-        match self.try_start(container, &image, &id, restarts, crashes).await {
+        let Ok(_turn) = shared.starts.acquire().await else {
+            return;
+        };
+        let name = container.name.clone();
+        self.attempts
+            .entry(name.clone())
+            .or_default()
+            .image_id
+            .clone_from(&image.id);
+        let id = container::attempt_id(&self.uid, &name, restarts);
+        match self
+            .try_start(container, &image, &id, restarts, crashes)
+            .await
+        {
             Ok(status) => {
-                let attempt = self.attempts.entry(container.name.clone()).or_default();
+                let attempt = self.attempts.entry(name.clone()).or_default();
                 (attempt.waiting, attempt.retry_at) = (None, None);
-                self.shared.recorder.normal(&self.pod, Some(&container.name), "Created", format!("Container created: {}", container.name));
-                self.shared.recorder.normal(&self.pod, Some(&container.name), "Started", format!("Container started: {}", container.name));
+                shared.recorder.normal(
+                    &self.pod,
+                    Some(&name),
+                    "Created",
+                    format!("Container created: {name}"),
+                );
+                shared.recorder.normal(
+                    &self.pod,
+                    Some(&name),
+                    "Started",
+                    format!("Container started: {name}"),
+                );
                 self.watch_running(container, &status);
                 self.post_start(container, &id).await;
             }
             Err((reason, message)) => {
-                let first = self.attempts.get(&container.name).is_none_or(|a| a.waiting.as_ref().is_none_or(|w| w.1 != message));
-                if first {
-                    self.shared.recorder.warning(&self.pod, Some(&container.name), "Failed", format!("Error: {message}"));
+                let attempt = self.attempts.entry(name.clone()).or_default();
+                let first = attempt
+                    .waiting
+                    .as_ref()
+                    .is_none_or(|waiting| waiting.1 != message);
+                if reason == "RunContainerError" {
+                    // the record tells how it went: the next round treats it as a container that ended
+                    attempt.waiting = super::restart::restarts_after(policy, 1)
+                        .then(|| (reason.to_owned(), message.clone()));
+                    self.retry_at(Instant::now() + Duration::from_millis(1));
+                } else {
+                    let wait = if reason == "CreateContainerConfigError" {
+                        RETRY
+                    } else {
+                        Duration::from_secs(backoff_s(crashes))
+                    };
+                    let due = Instant::now() + wait;
+                    attempt.waiting = Some((reason.to_owned(), message.clone()));
+                    attempt.retry_at = Some(due);
+                    self.retry_at(due);
                 }
-                let wait = Duration::from_secs((CRASH_BACKOFF_S << crashes.min(5)).min(CRASH_BACKOFF_S_MAX));
-                let due = Instant::now() + if reason == "CreateContainerConfigError" { RETRY } else { wait };
-                let attempt = self.attempts.entry(container.name.clone()).or_default();
-                attempt.waiting = Some((reason.to_owned(), message));
-                attempt.retry_at = Some(due);
-                self.retry_at(due);
+                if first {
+                    shared.recorder.warning(
+                        &self.pod,
+                        Some(&name),
+                        "Failed",
+                        format!("Error: {message}"),
+                    );
+                }
             }
         }
     }
 
     async fn post_start(&mut self, container: &Container, id: &str) {
-        let Some(hook) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.clone()) else { return };
-        if let Err(reason) = self.run_hook(id, &container.name, &hook).await {
-            self.shared.recorder.warning(&self.pod, Some(&container.name), "FailedPostStartHook", format!("PostStartHook failed: {reason}"));
-            let _ = self.shared.engine.stop_container(id, None, Duration::from_secs(2)).await;
+        let Some(hook) = container
+            .lifecycle
+            .as_ref()
+            .and_then(|lifecycle| lifecycle.post_start.clone())
+        else {
+            return;
+        };
+        let outcome = tokio::select! {
+            outcome = self.run_hook(id, &container.name, &hook) => outcome,
+            () = self.interrupted() => return,
+        };
+        if let Err(reason) = outcome {
+            let message = format!("PostStartHook failed: {reason}");
+            self.shared.recorder.warning(
+                &self.pod,
+                Some(&container.name),
+                "FailedPostStartHook",
+                message,
+            );
+            let event = "FailedPostStartHook";
+            self.shared
+                .recorder
+                .normal(&self.pod, Some(&container.name), "Killing", event);
+            tokio::select! {
+                () = self.stop_one(id, &container.name, self.grace()) => {}
+                () = self.interrupted() => {}
+            }
         }
     }
 
     async fn try_start(
-        &self,
+        &mut self,
         container: &Container,
-        image: &Image,
+        image: &image::Image,
         id: &str,
         restarts: i32,
         crashes: u32,
     ) -> Result<ContainerStatus, (&'static str, String)> {
-        let shared = &self.shared;
-        let config_error = |message: String| ("CreateContainerConfigError", message);
+        let begun = Instant::now();
+        let shared = self.shared.clone();
         let create_error = |message: String| ("CreateContainerError", message);
-        let sources = self.sources(container).await.map_err(config_error)?;
-        let environment =
-            environment::environment(&self.pod, container, &sources).map_err(|e| config_error(e.to_string()))?;
-        let entrypoint = image.config.entrypoint.clone().unwrap_or_default();
-        let cmd = image.config.cmd.clone().unwrap_or_default();
-        let argv = environment::command(container, &environment, &entrypoint, &cmd);
-        if argv.is_empty() {
-            return Err(create_error("no command specified: neither the container nor its image names one".to_owned()));
-        }
-        let volumes = self.volumes.clone().unwrap_or_default();
-        let mounts = volumes::mounts(container, &volumes).map_err(config_error)?;
         let (images, of, snapshot) = (shared.images.clone(), image.clone(), id.to_owned());
-        let rootfs = tokio::task::spawn_blocking(move || images.prepare(&of, &snapshot))
+        let preparing = tokio::task::spawn_blocking(move || images.prepare(&of, &snapshot));
+        let described = self.describe(container, image, restarts).await;
+        let rootfs = preparing
             .await
             .map_err(|e| create_error(e.to_string()))?
             .map_err(|e| create_error(e.to_string()))?;
+        let (environment, argv, mounts, message_file) = described?;
         let spec = container::spec(
             &self.pod,
             container,
@@ -212,46 +352,81 @@ impl Worker {
                 environment,
                 argv,
                 mounts,
+                annotations: ending::notes(container, &message_file),
                 logs: container::log_directory(&shared.config.logs_dir, &self.pod),
                 memory_capacity_bytes: shared.memory_capacity_bytes,
             },
         );
+        let notes = spec.annotations.clone();
+        self.ids.insert(id.to_owned());
         if shared.engine.container(id).await.is_none() {
-            shared.engine.create_container(spec).await.map_err(|e| create_error(e.to_string()))?;
+            shared
+                .engine
+                .create_container(spec)
+                .await
+                .map_err(|e| create_error(e.to_string()))?;
         }
-        shared.engine.start_container(id).await.map_err(|e| ("RunContainerError", e.to_string()))?;
-        shared.engine.container(id).await.ok_or_else(|| create_error("it vanished while it started".to_owned()))
+        let prepared = begun.elapsed();
+        if let Err(error) = shared.engine.start_container(id).await {
+            let message = match &error {
+                engine::Error::Start { reason, .. } => {
+                    format!("failed to start container \"{}\": {reason}", container.name)
+                }
+                other => other.to_string(),
+            };
+            let mut notes = notes;
+            notes.insert(note::START_ERROR.to_owned(), message.clone());
+            notes.insert(
+                note::START_FAILED_AT.to_owned(),
+                Timestamp::now().to_string(),
+            );
+            if let Err(error) = shared.engine.set_annotations(id, notes).await {
+                tracing::warn!(%error, id, "the failed start of a container could not be recorded");
+            }
+            return Err(("RunContainerError", message));
+        }
+        tracing::debug!(
+            pod = self.pod.name_any(),
+            prepared_ms = prepared.as_millis() as u64,
+            started_ms = begun.elapsed().as_millis() as u64,
+            "a container was started"
+        );
+        shared
+            .engine
+            .container(id)
+            .await
+            .ok_or_else(|| create_error("it vanished while it started".to_owned()))
     }
+}
 
-    async fn sources(&self, container: &Container) -> Result<Sources, String> {
-        let namespace = self.pod.namespace().unwrap_or_default();
-        let (map_names, secret_names) = environment::references(container);
-        let mut sources = Sources {
-            services: self.shared.services.read().clone(),
-            pod_ip: self.address.clone().unwrap_or_default(),
-            host_ip: self.shared.config.address.to_string(),
-            node_name: self.shared.config.name.clone(),
-            node_cpu_milli: self.shared.cpu_capacity_milli,
-            node_memory_bytes: i64::try_from(self.shared.memory_capacity_bytes).unwrap_or(i64::MAX),
-            ..Sources::default()
-        };
-        let maps: Api<ConfigMap> = Api::namespaced(self.shared.client.clone(), &namespace);
-        for name in map_names {
-            if let Some(map) = maps.get_opt(&name).await.map_err(|e| e.to_string())? {
-                sources.config_maps.insert(name, map);
-            }
-        }
-        let secrets: Api<Secret> = Api::namespaced(self.shared.client.clone(), &namespace);
-        for name in secret_names {
-            if let Some(secret) = secrets.get_opt(&name).await.map_err(|e| e.to_string())? {
-                sources.secrets.insert(name, secret);
-            }
-        }
-        Ok(sources)
+/// As Go prints whole seconds: `10s`, `1m20s`, `5m0s`.
+fn go_duration(seconds: u64) -> String {
+    if seconds < 60 {
+        format!("{seconds}s")
+    } else {
+        format!("{}m{}s", seconds / 60, seconds % 60)
     }
+}
+
+fn last_of<'a>(records: &'a Records, name: &str) -> Option<&'a ContainerStatus> {
+    records.get(name).and_then(|attempts| attempts.last())
 }
 
 fn crashes(status: &ContainerStatus) -> u32 {
-    status.spec.labels.get(label::CRASHES).and_then(|text| text.parse().ok()).unwrap_or(0)
+    status
+        .spec
+        .labels
+        .get(label::CRASHES)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
 }
 
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn durations_as_go_prints_them() {
+        for (seconds, want) in [(10, "10s"), (59, "59s"), (80, "1m20s"), (300, "5m0s")] {
+            assert_eq!(super::go_duration(seconds), want);
+        }
+    }
+}

@@ -1,16 +1,16 @@
 //! The end of a pod: hooks, signals, grace; then the sandbox and everything that belonged to it.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use engine::{ExecSpec, State};
-use jiff::Timestamp;
+use engine::{ContainerStatus, ExecSpec, State};
 use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Preconditions};
 
 use super::{Wanted, Worker};
-use crate::probe;
-use crate::status::{Observed, pod_status};
+use crate::{container, probe};
 
 /// Containers that ignore everything get this long beyond the pod's grace before the sandbox is torn down.
 const EXTRA: Duration = Duration::from_secs(2);
@@ -21,24 +21,56 @@ impl Worker {
         for probes in self.probes.values() {
             probes.stop.cancel();
         }
-        let grace = grace.unwrap_or_else(|| {
-            let seconds = self.pod.metadata.deletion_grace_period_seconds.unwrap_or(30).max(0);
-            Duration::from_secs(seconds as u64)
-        });
-        let running: Vec<_> = self.records().await.into_values().flatten().filter(|c| c.state == State::Running).collect();
-        if !running.is_empty() {
+        let mut told = BTreeSet::new();
+        loop {
+            let grace = grace.unwrap_or_else(|| deletion_grace(&self.pod));
+            let running: Vec<_> = self
+                .records()
+                .await
+                .into_values()
+                .flatten()
+                .filter(|c| c.state == State::Running)
+                .collect();
+            if running.is_empty() {
+                break;
+            }
             let mut wanted = self.wanted.clone();
-            let gone = async {
-                let _ = wanted.wait_for(|wanted| matches!(wanted, Wanted::Gone)).await;
+            // a second deletion may shorten the time; the object's end takes it away
+            let hurried = async {
+                let sooner = |wanted: &Wanted| match wanted {
+                    Wanted::Present(pod) => {
+                        pod.metadata.deletion_timestamp.is_some() && deletion_grace(pod) < grace
+                    }
+                    Wanted::Gone => true,
+                };
+                let changed = wanted
+                    .wait_for(sooner)
+                    .await
+                    .ok()
+                    .map(|wanted| wanted.clone());
+                match changed {
+                    Some(wanted) => wanted,
+                    None => std::future::pending().await,
+                }
             };
-            let stops = running.iter().map(|status| {
+            for status in running
+                .iter()
+                .filter(|status| told.insert(status.id.clone()))
+            {
                 let name = status.spec.name.as_str();
-                self.shared.recorder.normal(&self.pod, Some(name), "Killing", format!("Stopping container {name}"));
-                self.stop_one(&status.id, name, grace)
-            });
+                self.shared.recorder.normal(
+                    &self.pod,
+                    Some(name),
+                    "Killing",
+                    format!("Stopping container {name}"),
+                );
+            }
             tokio::select! {
-                _ = futures::future::join_all(stops) => {}
-                () = gone, if !grace.is_zero() => {}
+                () = self.stop_all(&running, grace) => break,
+                hurried = hurried, if !grace.is_zero() => match hurried {
+                    Wanted::Present(pod) => self.pod = pod,
+                    Wanted::Gone => break,
+                }
             }
         }
         let id = self.sandbox_id();
@@ -53,9 +85,50 @@ impl Worker {
         self.sandbox_ready = false;
     }
 
-    async fn stop_one(&self, id: &str, name: &str, grace: Duration) {
+    /// Regular containers at once, then the sidecars that served them, the last started first.
+    async fn stop_all(&self, running: &[ContainerStatus], grace: Duration) {
         let began = tokio::time::Instant::now();
-        let hook = self.container(name).and_then(|c| c.lifecycle).and_then(|l| l.pre_stop);
+        let sidecars: Vec<String> = self
+            .pod
+            .spec
+            .iter()
+            .flat_map(|spec| spec.init_containers.iter().flatten())
+            .filter(|container| container::is_sidecar(container))
+            .map(|container| container.name.clone())
+            .rev()
+            .collect();
+        let (late, first): (Vec<_>, Vec<_>) = running
+            .iter()
+            .partition(|status| sidecars.contains(&status.spec.name));
+        futures::future::join_all(
+            first
+                .iter()
+                .map(|status| self.stop_one(&status.id, &status.spec.name, grace)),
+        )
+        .await;
+        for name in sidecars {
+            if let Some(status) = late.iter().find(|status| status.spec.name == name) {
+                let least = if grace.is_zero() {
+                    Duration::ZERO
+                } else {
+                    EXTRA
+                };
+                self.stop_one(
+                    &status.id,
+                    &name,
+                    grace.saturating_sub(began.elapsed()).max(least),
+                )
+                .await;
+            }
+        }
+    }
+
+    pub(super) async fn stop_one(&self, id: &str, name: &str, grace: Duration) {
+        let began = tokio::time::Instant::now();
+        let hook = self
+            .container(name)
+            .and_then(|c| c.lifecycle)
+            .and_then(|l| l.pre_stop);
         if let Some(hook) = hook.filter(|_| !grace.is_zero()) {
             let outcome = tokio::time::timeout(grace, self.run_hook(id, name, &hook)).await;
             let failure = match outcome {
@@ -64,30 +137,65 @@ impl Worker {
                 Err(_) => Some("it took longer than the grace period".to_owned()),
             };
             if let Some(reason) = failure {
-                self.shared.recorder.warning(&self.pod, Some(name), "FailedPreStopHook", format!("PreStopHook failed: {reason}"));
+                self.shared.recorder.warning(
+                    &self.pod,
+                    Some(name),
+                    "FailedPreStopHook",
+                    format!("PreStopHook failed: {reason}"),
+                );
             }
         }
         // a hook that used up the grace leaves the minimum that the kubelet gives too
-        let least = if grace.is_zero() { Duration::ZERO } else { EXTRA };
+        let least = if grace.is_zero() {
+            Duration::ZERO
+        } else {
+            EXTRA
+        };
         let left = grace.saturating_sub(began.elapsed()).max(least.min(grace));
         if let Err(error) = self.shared.engine.stop_container(id, None, left).await {
             tracing::debug!(%error, id, "a container could not be stopped; its sandbox goes next");
         }
     }
 
-    pub(super) async fn run_hook(&self, id: &str, name: &str, hook: &LifecycleHandler) -> Result<(), String> {
+    pub(super) async fn run_hook(
+        &self,
+        id: &str,
+        name: &str,
+        hook: &LifecycleHandler,
+    ) -> Result<(), String> {
         if let Some(exec) = &hook.exec {
-            let spec = ExecSpec { argv: exec.command.clone().unwrap_or_default(), ..ExecSpec::default() };
-            let mut process = self.shared.engine.exec(id, spec).await.map_err(|e| e.to_string())?;
+            let spec = ExecSpec {
+                argv: exec.command.clone().unwrap_or_default(),
+                ..ExecSpec::default()
+            };
+            let mut process = self
+                .shared
+                .engine
+                .exec(id, spec)
+                .await
+                .map_err(|e| e.to_string())?;
             while process.output.recv().await.is_some() {}
             let status = process.wait().await.map_err(|e| e.to_string())?;
-            return if status.code == 0 { Ok(()) } else { Err(format!("command exited with code {}", status.code)) };
+            return if status.code == 0 {
+                Ok(())
+            } else {
+                Err(format!("command exited with code {}", status.code))
+            };
         }
         if let Some(get) = &hook.http_get {
             let container = self.container(name).unwrap_or_default();
-            let port = probe::port_number(&container, &get.port).ok_or("the hook's port is not valid")?;
-            let host = get.host.clone().or_else(|| self.address.clone()).unwrap_or_default();
-            let headers = get.http_headers.iter().flatten().map(|h| (h.name.as_str(), h.value.as_str()));
+            let port =
+                probe::port_number(&container, &get.port).ok_or("the hook's port is not valid")?;
+            let host = get
+                .host
+                .clone()
+                .or_else(|| self.address.clone())
+                .unwrap_or_default();
+            let headers = get
+                .http_headers
+                .iter()
+                .flatten()
+                .map(|h| (h.name.as_str(), h.value.as_str()));
             return probe::http_get(&host, port, get.path.as_deref().unwrap_or("/"), headers).await;
         }
         if let Some(sleep) = &hook.sleep {
@@ -98,26 +206,17 @@ impl Worker {
 
     /// Writes how the pod ended and removes its object.
     pub(super) async fn report_end(&mut self) {
-        let spec = self.pod.spec.clone().unwrap_or_default();
-        let mut init = self.views(spec.init_containers.as_deref().unwrap_or_default(), true).await;
-        let mut containers = self.views(&spec.containers, false).await;
-        for view in init.iter_mut().chain(&mut containers) {
-            (view.ready, view.started) = (false, false);
-        }
-        let status = pod_status(&Observed {
-            pod: &self.pod,
-            init: &init,
-            containers: &containers,
-            sandbox_ready: false,
-            pod_ip: self.address.as_deref(),
-            host_ip: &self.shared.config.address.to_string(),
-            start_time: self.start_time,
-            now: Timestamp::now(),
-        });
-        let pods: Api<Pod> = Api::namespaced(self.shared.client.clone(), &self.pod.namespace().unwrap_or_default());
+        let status = self.status(true).await;
+        let pods: Api<Pod> = Api::namespaced(
+            self.shared.client.clone(),
+            &self.pod.namespace().unwrap_or_default(),
+        );
         let params = DeleteParams {
             grace_period_seconds: Some(0),
-            preconditions: Some(Preconditions { uid: Some(self.uid.clone()), resource_version: None }),
+            preconditions: Some(Preconditions {
+                uid: Some(self.uid.clone()),
+                resource_version: None,
+            }),
             ..DeleteParams::default()
         };
         for attempt in 0..60u32 {
@@ -127,7 +226,11 @@ impl Worker {
             };
             match outcome {
                 Ok(()) => return,
-                Err(kube::Error::Api(error)) if error.code == 404 || error.code == 409 && error.message.contains("UID") => return,
+                Err(kube::Error::Api(error))
+                    if error.code == 404 || error.code == 409 && error.message.contains("UID") =>
+                {
+                    return;
+                }
                 Err(error) => {
                     tracing::warn!(%error, pod = self.pod.name_any(), "a terminated pod could not be removed; trying again");
                     tokio::time::sleep(Duration::from_millis(100u64 << attempt.min(6))).await;
@@ -138,28 +241,61 @@ impl Worker {
 
     /// Removes every record, snapshot, volume and log of the pod from this machine.
     pub(super) async fn forget(&mut self) {
-        let ids: Vec<String> = self.records().await.into_values().flatten().map(|status| status.id).collect();
-        let sandbox = self.sandbox_id();
-        if let Err(error) = self.shared.engine.remove_sandbox(&sandbox).await {
-            tracing::debug!(%error, sandbox, "a sandbox's record could not be removed");
-        }
         let images = self.shared.images.clone();
-        let directories = [self.directory(), crate::container::log_directory(&self.shared.config.logs_dir, &self.pod)];
+        let ids = std::mem::take(&mut self.ids);
+        let directory = self.directory();
+        let (logs, uid) = (self.shared.config.logs_dir.clone(), self.uid.clone());
+        let own = container::log_directory(&logs, &self.pod);
+        let known = self.pod.metadata.name.is_some();
         let cleanup = tokio::task::spawn_blocking(move || {
             for id in ids {
                 if let Err(error) = images.remove_snapshot(&id) {
                     tracing::warn!(%error, id, "a snapshot could not be removed");
                 }
             }
-            for directory in directories {
+            if let Err(error) = crate::volumes::release(&directory) {
+                tracing::warn!(%error, directory = %directory.display(), "a pod's volumes could not be removed");
+            }
+            // the name of a pod that vanished meanwhile is not known, but its directory ends with its UID
+            let logs = if known {
+                vec![own]
+            } else {
+                directories_of(&logs, &uid)
+            };
+            for directory in logs {
                 match std::fs::remove_dir_all(&directory) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        tracing::warn!(%error, directory = %directory.display(), "a pod's directory could not be removed");
+                        tracing::warn!(%error, directory = %directory.display(), "a pod's logs could not be removed");
                     }
                     _ => {}
                 }
             }
         });
         let _ = cleanup.await;
+        // last: while the record is there, a daemon that starts again finds what is left to do
+        let sandbox = self.sandbox_id();
+        if self.shared.engine.sandbox(&sandbox).await.is_some()
+            && let Err(error) = self.shared.engine.remove_sandbox(&sandbox).await
+        {
+            tracing::warn!(%error, sandbox, "a sandbox's record could not be removed");
+        }
     }
+}
+
+fn directories_of(logs: &Path, uid: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(logs).into_iter().flatten().flatten();
+    let suffix = format!("_{uid}");
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().ends_with(&suffix))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+fn deletion_grace(pod: &Pod) -> Duration {
+    Duration::from_secs(
+        pod.metadata
+            .deletion_grace_period_seconds
+            .unwrap_or(30)
+            .max(0) as u64,
+    )
 }

@@ -18,7 +18,12 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const FILE_BYTES_MAX: u64 = 32 << 20;
 
 /// Applies every document; goes on after a failure and tells at the end by the exit code.
-pub async fn apply(client: &Client, kinds: &Kinds, files: &[PathBuf], namespace: &str) -> Result<ExitCode> {
+pub async fn apply(
+    client: &Client,
+    kinds: &Kinds,
+    files: &[PathBuf],
+    namespace: &str,
+) -> Result<ExitCode> {
     let mut failed = false;
     for document in documents(files)? {
         match apply_one(client, kinds, &document.value, namespace).await {
@@ -29,17 +34,38 @@ pub async fn apply(client: &Client, kinds: &Kinds, files: &[PathBuf], namespace:
             }
         }
     }
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// Deletes what the documents name, the last one first.
-pub async fn delete(client: &Client, kinds: &Kinds, files: &[PathBuf], namespace: &str) -> Result<ExitCode> {
+pub async fn delete(
+    client: &Client,
+    kinds: &Kinds,
+    files: &[PathBuf],
+    namespace: &str,
+) -> Result<ExitCode> {
     let mut failed = false;
     for document in documents(files)?.into_iter().rev() {
         let outcome = async {
-            let (kind, name) = (kinds.of(text(&document.value, "/apiVersion")?, text(&document.value, "/kind")?)?, text(&document.value, "/metadata/name")?);
-            let namespace = document.value.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or(namespace);
-            kind.api(client, Some(namespace)).delete(name, &DeleteParams::background()).await?;
+            let (kind, name) = (
+                kinds.of(
+                    text(&document.value, "/apiVersion")?,
+                    text(&document.value, "/kind")?,
+                )?,
+                text(&document.value, "/metadata/name")?,
+            );
+            let namespace = document
+                .value
+                .pointer("/metadata/namespace")
+                .and_then(Value::as_str)
+                .unwrap_or(namespace);
+            kind.api(client, Some(namespace))
+                .delete(name, &DeleteParams::background())
+                .await?;
             anyhow::Ok(format!("{} \"{name}\" deleted", kind.title()))
         };
         match outcome.await {
@@ -50,7 +76,11 @@ pub async fn delete(client: &Client, kinds: &Kinds, files: &[PathBuf], namespace
             }
         }
     }
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 struct Document {
@@ -63,21 +93,42 @@ fn documents(files: &[PathBuf]) -> Result<Vec<Document>> {
     let mut documents = Vec::new();
     for file in files {
         let text = read(file)?;
-        let parsed: Vec<Value> = serde_saphyr::from_multiple(&text).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
-        let parsed: Vec<Value> = parsed.into_iter().filter(|value| !value.is_null()).collect();
+        let parsed: Vec<Value> = serde_saphyr::from_multiple(&text)
+            .map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
+        let parsed: Vec<Value> = parsed
+            .into_iter()
+            .filter(|value| !value.is_null())
+            .collect();
         let several = parsed.len() > 1;
         for (index, value) in parsed.into_iter().enumerate() {
-            let place = if several { format!("{}, document {}", file.display(), index + 1) } else { file.display().to_string() };
-            match value.get("items").filter(|_| value.get("kind").and_then(Value::as_str) == Some("List")) {
+            let place = if several {
+                format!("{}, document {}", file.display(), index + 1)
+            } else {
+                file.display().to_string()
+            };
+            match value
+                .get("items")
+                .filter(|_| value.get("kind").and_then(Value::as_str) == Some("List"))
+            {
                 Some(Value::Array(items)) => {
-                    documents.extend(items.iter().map(|item| Document { value: item.clone(), place: place.clone() }));
+                    documents.extend(items.iter().map(|item| Document {
+                        value: item.clone(),
+                        place: place.clone(),
+                    }));
                 }
                 _ => documents.push(Document { value, place }),
             }
         }
     }
     if documents.is_empty() {
-        bail!("no objects in {}", files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", "));
+        bail!(
+            "no objects in {}",
+            files
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
     }
     Ok(documents)
 }
@@ -85,64 +136,111 @@ fn documents(files: &[PathBuf]) -> Result<Vec<Document>> {
 fn read(file: &Path) -> Result<String> {
     let mut text = String::new();
     if file == Path::new("-") {
-        std::io::stdin().take(FILE_BYTES_MAX).read_to_string(&mut text).context("cannot read standard input")?;
+        std::io::stdin()
+            .take(FILE_BYTES_MAX)
+            .read_to_string(&mut text)
+            .context("cannot read standard input")?;
     } else {
-        let opened = std::fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
-        opened.take(FILE_BYTES_MAX).read_to_string(&mut text).with_context(|| format!("cannot read {}", file.display()))?;
+        let opened =
+            std::fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+        opened
+            .take(FILE_BYTES_MAX)
+            .read_to_string(&mut text)
+            .with_context(|| format!("cannot read {}", file.display()))?;
     }
     Ok(text)
 }
 
 fn text<'a>(value: &'a Value, pointer: &str) -> Result<&'a str> {
-    value.pointer(pointer).and_then(Value::as_str).with_context(|| format!("{} is missing", pointer[1..].replace('/', ".")))
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .with_context(|| format!("{} is missing", pointer[1..].replace('/', ".")))
 }
 
-async fn apply_one(client: &Client, kinds: &Kinds, manifest: &Value, namespace: &str) -> Result<String> {
+async fn apply_one(
+    client: &Client,
+    kinds: &Kinds,
+    manifest: &Value,
+    namespace: &str,
+) -> Result<String> {
     let kind = kinds.of(text(manifest, "/apiVersion")?, text(manifest, "/kind")?)?;
     let name = text(manifest, "/metadata/name")?;
-    let namespace = manifest.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or(namespace);
+    let namespace = manifest
+        .pointer("/metadata/namespace")
+        .and_then(Value::as_str)
+        .unwrap_or(namespace);
     let api = kind.api(client, Some(namespace));
     let (wanted, applied) = annotated(manifest)?;
-    let post = PostParams { field_manager: Some("plimsoll-apply".into()), ..PostParams::default() };
+    let post = PostParams {
+        field_manager: Some("plimsoll-apply".into()),
+        ..PostParams::default()
+    };
     let Some(live) = api.get_opt(name).await? else {
         let object: DynamicObject = serde_json::from_value(wanted)?;
         api.create(&post, &object).await?;
         return Ok(format!("{}/{name} created", kind.title()));
     };
-    let before = live.metadata.annotations.as_ref().and_then(|annotations| annotations.get(LAST_APPLIED));
-    let previous: Value = before.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null);
+    let before = live
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(LAST_APPLIED));
+    let previous: Value = before
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or(Value::Null);
     let version = live.metadata.resource_version.clone();
     let mut patch = wanted;
     mark_removed(&previous, &applied, &mut patch);
-    let mut params = PatchParams { field_manager: Some("plimsoll-apply".into()), ..PatchParams::default() };
+    let mut params = PatchParams {
+        field_manager: Some("plimsoll-apply".into()),
+        ..PatchParams::default()
+    };
     params.field_validation = Some(kube::api::ValidationDirective::Strict);
     let after = api.patch(name, &params, &Patch::Strategic(patch)).await?;
-    let word = if after.metadata.resource_version == version { "unchanged" } else { "configured" };
+    let word = if after.metadata.resource_version == version {
+        "unchanged"
+    } else {
+        "configured"
+    };
     Ok(format!("{}/{name} {word}", kind.title()))
 }
 
 /// The manifest with the annotation that remembers it, and the manifest as remembered.
 fn annotated(manifest: &Value) -> Result<(Value, Value)> {
     let mut applied = manifest.clone();
-    if let Some(annotations) = applied.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+    if let Some(annotations) = applied
+        .pointer_mut("/metadata/annotations")
+        .and_then(Value::as_object_mut)
+    {
         annotations.remove(LAST_APPLIED);
     }
     let mut wanted = applied.clone();
-    let metadata = wanted.get_mut("metadata").and_then(Value::as_object_mut).context("metadata is missing")?;
-    let annotations = metadata.entry("annotations").or_insert_with(|| Value::Object(Map::new()));
+    let metadata = wanted
+        .get_mut("metadata")
+        .and_then(Value::as_object_mut)
+        .context("metadata is missing")?;
+    let annotations = metadata
+        .entry("annotations")
+        .or_insert_with(|| Value::Object(Map::new()));
     if annotations.is_null() {
         *annotations = json!({});
     }
     let remembered: BTreeMap<&str, String> = [(LAST_APPLIED, applied.to_string() + "\n")].into();
     for (key, value) in remembered {
-        annotations.as_object_mut().context("metadata.annotations is not a map")?.insert(key.to_owned(), value.into());
+        annotations
+            .as_object_mut()
+            .context("metadata.annotations is not a map")?
+            .insert(key.to_owned(), value.into());
     }
     Ok((wanted, applied))
 }
 
 /// Puts `null` into the patch for every key of a map that `previous` had and `current` has not.
 fn mark_removed(previous: &Value, current: &Value, patch: &mut Value) {
-    let (Some(previous), Some(patch)) = (previous.as_object(), patch.as_object_mut()) else { return };
+    let (Some(previous), Some(patch)) = (previous.as_object(), patch.as_object_mut()) else {
+        return;
+    };
     for (key, old) in previous {
         match current.get(key) {
             None => {
@@ -167,19 +265,41 @@ mod tests {
         let now = json!({ "spec": { "replicas": 2, "template": { "labels": { "a": "1" } } } });
         let mut patch = now.clone();
         mark_removed(&before, &now, &mut patch);
-        assert_eq!(patch, json!({ "spec": { "replicas": 2, "paused": null, "template": { "labels": { "a": "1", "b": null } } } }));
+        assert_eq!(
+            patch,
+            json!({ "spec": { "replicas": 2, "paused": null, "template": { "labels": { "a": "1", "b": null } } } })
+        );
     }
 
     #[test]
     fn files_with_several_documents_lists_and_rubbish() {
-        let directory = tempfile::Builder::new().prefix("plimsoll-apply-").tempdir().expect("directory");
+        let directory = tempfile::Builder::new()
+            .prefix("plimsoll-apply-")
+            .tempdir()
+            .expect("directory");
         let file = directory.path().join("a.yaml");
-        std::fs::write(&file, "---\nkind: A\n---\n---\nkind: List\nitems: [{kind: B}, {kind: C}]\n").expect("written");
+        std::fs::write(
+            &file,
+            "---\nkind: A\n---\n---\nkind: List\nitems: [{kind: B}, {kind: C}]\n",
+        )
+        .expect("written");
         let found = documents(std::slice::from_ref(&file)).expect("parsed");
-        assert_eq!(found.iter().map(|d| d.value["kind"].as_str().unwrap_or("")).collect::<Vec<_>>(), ["A", "B", "C"]);
+        assert_eq!(
+            found
+                .iter()
+                .map(|d| d.value["kind"].as_str().unwrap_or(""))
+                .collect::<Vec<_>>(),
+            ["A", "B", "C"]
+        );
         assert!(found[2].place.ends_with("document 2"), "{}", found[2].place);
         std::fs::write(&file, "a: [").expect("written");
-        assert!(documents(std::slice::from_ref(&file)).err().expect("malformed").to_string().contains("a.yaml"));
+        assert!(
+            documents(std::slice::from_ref(&file))
+                .err()
+                .expect("malformed")
+                .to_string()
+                .contains("a.yaml")
+        );
         std::fs::write(&file, "# nothing\n").expect("written");
         assert!(documents(&[file]).is_err());
     }

@@ -17,7 +17,9 @@ impl Kind {
     /// The API of this kind in a namespace, or everywhere.
     pub fn api(&self, client: &Client, namespace: Option<&str>) -> Api<DynamicObject> {
         match namespace {
-            Some(namespace) if self.namespaced => Api::namespaced_with(client.clone(), namespace, &self.resource),
+            Some(namespace) if self.namespaced => {
+                Api::namespaced_with(client.clone(), namespace, &self.resource)
+            }
             _ => Api::all_with(client.clone(), &self.resource),
         }
     }
@@ -30,7 +32,9 @@ impl Kind {
             format!("/apis/{}/{}", self.resource.group, self.resource.version)
         };
         match namespace {
-            Some(namespace) if self.namespaced => format!("{base}/namespaces/{namespace}/{}", self.resource.plural),
+            Some(namespace) if self.namespaced => {
+                format!("{base}/namespaces/{namespace}/{}", self.resource.plural)
+            }
             _ => format!("{base}/{}", self.resource.plural),
         }
     }
@@ -38,7 +42,11 @@ impl Kind {
     /// `deployment.apps`, as kubectl prints it.
     pub fn title(&self) -> String {
         let kind = self.resource.kind.to_lowercase();
-        if self.resource.group.is_empty() { kind } else { format!("{kind}.{}", self.resource.group) }
+        if self.resource.group.is_empty() {
+            kind
+        } else {
+            format!("{kind}.{}", self.resource.group)
+        }
     }
 }
 
@@ -49,12 +57,19 @@ impl Kinds {
     /// Asks the server.
     pub async fn discover(client: &Client) -> Result<Self> {
         let groups: APIGroupList = client.list_api_groups().await?;
-        let mut lists: Vec<(String, String, APIResourceList)> =
-            vec![(String::new(), "v1".to_owned(), client.list_core_api_resources("v1").await?)];
+        let mut lists: Vec<(String, String, APIResourceList)> = vec![(
+            String::new(),
+            "v1".to_owned(),
+            client.list_core_api_resources("v1").await?,
+        )];
         for group in groups.groups {
             // the preferred version first, so that it wins where both have a kind
             let preferred = group.preferred_version.as_ref().map(|v| v.version.clone());
-            let mut versions: Vec<_> = group.versions.iter().map(|v| (v.version.clone(), v.group_version.clone())).collect();
+            let mut versions: Vec<_> = group
+                .versions
+                .iter()
+                .map(|v| (v.version.clone(), v.group_version.clone()))
+                .collect();
             versions.sort_by_key(|(version, _)| Some(version) != preferred.as_ref());
             for (version, group_version) in versions {
                 // a group whose server is away must not hide the others
@@ -65,12 +80,28 @@ impl Kinds {
         }
         let mut kinds = Vec::new();
         for (group, version, list) in lists {
-            for resource in list.resources.into_iter().filter(|resource| !resource.name.contains('/')) {
-                let mut names = vec![resource.name.clone(), resource.singular_name.clone(), resource.kind.to_lowercase()];
+            for resource in list
+                .resources
+                .into_iter()
+                .filter(|resource| !resource.name.contains('/'))
+            {
+                let mut names = vec![
+                    resource.name.clone(),
+                    resource.singular_name.clone(),
+                    resource.kind.to_lowercase(),
+                ];
                 names.extend(resource.short_names.unwrap_or_default());
-                let qualified: Vec<String> = names.iter().filter(|_| !group.is_empty()).map(|name| format!("{name}.{group}")).collect();
+                let qualified: Vec<String> = names
+                    .iter()
+                    .filter(|_| !group.is_empty())
+                    .map(|name| format!("{name}.{group}"))
+                    .collect();
                 names.extend(qualified);
-                let api_version = if group.is_empty() { version.clone() } else { format!("{group}/{version}") };
+                let api_version = if group.is_empty() {
+                    version.clone()
+                } else {
+                    format!("{group}/{version}")
+                };
                 kinds.push(Kind {
                     resource: ApiResource {
                         group: group.clone(),

@@ -31,8 +31,14 @@ pub async fn get(
         if let Some(name) = name {
             path = format!("{path}/{name}");
         }
-        let accept = if output == Output::Text { TABLE } else { "application/json" };
-        let request = http::Request::get(path).header("accept", accept).body(Vec::new())?;
+        let accept = if output == Output::Text {
+            TABLE
+        } else {
+            "application/json"
+        };
+        let request = http::Request::get(path)
+            .header("accept", accept)
+            .body(Vec::new())?;
         found.push(client.request::<Value>(request).await?);
     }
     match output {
@@ -58,16 +64,30 @@ fn merged(mut found: Vec<Value>) -> Value {
     if found.len() == 1 {
         return found.remove(0);
     }
-    let items: Vec<Value> =
-        found.into_iter().flat_map(|list| list.get("items").and_then(Value::as_array).cloned().unwrap_or_else(|| vec![list.clone()])).collect();
+    let items: Vec<Value> = found
+        .into_iter()
+        .flat_map(|list| {
+            list.get("items")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_else(|| vec![list.clone()])
+        })
+        .collect();
     json!({ "apiVersion": "v1", "kind": "List", "items": items })
 }
 
 fn print_table(table: &Value, with_namespace: bool) -> Result<usize> {
-    let columns = table["columnDefinitions"].as_array().context("the server sent no table")?;
-    let shown: Vec<usize> = (0..columns.len()).filter(|i| columns[*i]["priority"].as_i64().unwrap_or(0) == 0).collect();
+    let columns = table["columnDefinitions"]
+        .as_array()
+        .context("the server sent no table")?;
+    let shown: Vec<usize> = (0..columns.len())
+        .filter(|i| columns[*i]["priority"].as_i64().unwrap_or(0) == 0)
+        .collect();
     let mut lines: Vec<Vec<String>> = Vec::new();
-    let mut header: Vec<String> = shown.iter().map(|i| columns[*i]["name"].as_str().unwrap_or("").to_uppercase()).collect();
+    let mut header: Vec<String> = shown
+        .iter()
+        .map(|i| columns[*i]["name"].as_str().unwrap_or("").to_uppercase())
+        .collect();
     if with_namespace {
         header.insert(0, "NAMESPACE".into());
     }
@@ -94,11 +114,22 @@ fn print_table(table: &Value, with_namespace: bool) -> Result<usize> {
 /// Columns padded to their widest cell, three spaces apart.
 pub fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        lines
+            .iter()
+            .filter_map(|line| line.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for line in lines {
-        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         text.push_str(cells.join("   ").trim_end());
         text.push('\n');
     }
@@ -111,7 +142,15 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let line = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>();
-        assert_eq!(aligned(&[line(&["NAME", "AGE"]), line(&["web-app", "3s"])]), "NAME      AGE\nweb-app   3s\n");
+        let line = |cells: &[&str]| {
+            cells
+                .iter()
+                .map(|cell| (*cell).to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            aligned(&[line(&["NAME", "AGE"]), line(&["web-app", "3s"])]),
+            "NAME      AGE\nweb-app   3s\n"
+        );
     }
 }

@@ -38,7 +38,15 @@ pub struct Options {
 impl Options {
     /// A build of `context` under one name.
     pub fn simple(context: PathBuf, tag: &str) -> Self {
-        Self { context, tags: vec![tag.into()], file: None, build_args: Vec::new(), target: None, no_cache: false, quiet: false }
+        Self {
+            context,
+            tags: vec![tag.into()],
+            file: None,
+            build_args: Vec::new(),
+            target: None,
+            no_cache: false,
+            quiet: false,
+        }
     }
 }
 
@@ -59,22 +67,37 @@ pub async fn build(client: &Client, options: &Options) -> Result<ExitCode> {
 }
 
 /// Builds; `progress` gets the text as it comes. Returns the image's ID.
-pub async fn build_with(client: &Client, options: &Options, mut progress: impl FnMut(&str)) -> Result<String> {
+pub async fn build_with(
+    client: &Client,
+    options: &Options,
+    mut progress: impl FnMut(&str),
+) -> Result<String> {
     if !options.context.is_dir() {
-        bail!("the build context {} is no directory", options.context.display());
+        bail!(
+            "the build context {} is no directory",
+            options.context.display()
+        );
     }
     let (dockerfile, extra) = dockerfile(options)?;
     let (context, name) = (options.context.clone(), dockerfile.clone());
-    let tar = tokio::task::spawn_blocking(move || pack(&context, &name, extra.as_deref())).await??;
+    let tar =
+        tokio::task::spawn_blocking(move || pack(&context, &name, extra.as_deref())).await??;
     let arguments: Map<String, Value> = options
         .build_args
         .iter()
         .map(|argument| match argument.split_once('=') {
             Some((name, value)) => (name.to_owned(), value.into()),
-            None => (argument.clone(), std::env::var(argument).map_or(Value::Null, Value::from)),
+            None => (
+                argument.clone(),
+                std::env::var(argument).map_or(Value::Null, Value::from),
+            ),
         })
         .collect();
-    let mut query = format!("/build?dockerfile={}&rm=1&buildargs={}", encode(&dockerfile), encode(&Value::Object(arguments).to_string()));
+    let mut query = format!(
+        "/build?dockerfile={}&rm=1&buildargs={}",
+        encode(&dockerfile),
+        encode(&Value::Object(arguments).to_string())
+    );
     for tag in &options.tags {
         query += &format!("&t={}", encode(tag));
     }
@@ -84,7 +107,14 @@ pub async fn build_with(client: &Client, options: &Options, mut progress: impl F
     if options.no_cache {
         query += "&nocache=1";
     }
-    let response = client.request(Method::POST, &query, full(tar), &[("content-type", "application/x-tar")]).await?;
+    let response = client
+        .request(
+            Method::POST,
+            &query,
+            full(tar),
+            &[("content-type", "application/x-tar")],
+        )
+        .await?;
     let mut id = String::new();
     messages(response, |message| {
         if let Some(text) = message["stream"].as_str() {
@@ -103,9 +133,13 @@ pub async fn build_with(client: &Client, options: &Options, mut progress: impl F
 
 /// Where the Dockerfile lies in the tar, and its text if it lies outside of the context.
 fn dockerfile(options: &Options) -> Result<(String, Option<Vec<u8>>)> {
-    let Some(file) = &options.file else { return Ok(("Dockerfile".into(), None)) };
+    let Some(file) = &options.file else {
+        return Ok(("Dockerfile".into(), None));
+    };
     let context = options.context.canonicalize()?;
-    let path = file.canonicalize().with_context(|| format!("cannot find the Dockerfile {}", file.display()))?;
+    let path = file
+        .canonicalize()
+        .with_context(|| format!("cannot find the Dockerfile {}", file.display()))?;
     match path.strip_prefix(&context) {
         Ok(inside) => Ok((inside.to_string_lossy().into_owned(), None)),
         Err(_) => Ok((".plimsoll-dockerfile".into(), Some(std::fs::read(&path)?))),
@@ -115,7 +149,10 @@ fn dockerfile(options: &Options) -> Result<(String, Option<Vec<u8>>)> {
 /// The context without what .dockerignore names; the Dockerfile is always there.
 fn pack(context: &Path, dockerfile: &str, extra: Option<&[u8]>) -> Result<Vec<u8>> {
     let ignore = match std::fs::read_to_string(context.join(".dockerignore")) {
-        Ok(text) => Some(image::IgnorePatterns::parse(&text).map_err(|error| anyhow::anyhow!(".dockerignore: {error}"))?),
+        Ok(text) => Some(
+            image::IgnorePatterns::parse(&text)
+                .map_err(|error| anyhow::anyhow!(".dockerignore: {error}"))?,
+        ),
         Err(_) => None,
     };
     let mut tar = tar::Builder::new(Vec::new());
@@ -123,14 +160,17 @@ fn pack(context: &Path, dockerfile: &str, extra: Option<&[u8]>) -> Result<Vec<u8
     let mut stack = vec![PathBuf::new()];
     while let Some(directory) = stack.pop() {
         let full = context.join(&directory);
-        let mut entries: Vec<_> =
-            std::fs::read_dir(&full).with_context(|| format!("cannot read {}", full.display()))?.collect::<Result<_, _>>()?;
+        let mut entries: Vec<_> = std::fs::read_dir(&full)
+            .with_context(|| format!("cannot read {}", full.display()))?
+            .collect::<Result<_, _>>()?;
         entries.sort_by_key(std::fs::DirEntry::file_name);
         for entry in entries {
             let path = directory.join(entry.file_name());
             let kind = entry.file_type()?;
             let name = path.to_string_lossy();
-            let ignored = ignore.as_ref().is_some_and(|ignore| ignore.excludes(&name)) && name != dockerfile && name != ".dockerignore";
+            let ignored = ignore.as_ref().is_some_and(|ignore| ignore.excludes(&name))
+                && name != dockerfile
+                && name != ".dockerignore";
             if kind.is_dir() {
                 // something inside may be excepted from the rule that ignores the directory
                 stack.push(path.clone());
@@ -140,9 +180,11 @@ fn pack(context: &Path, dockerfile: &str, extra: Option<&[u8]>) -> Result<Vec<u8
             }
             let full = entry.path();
             if kind.is_dir() {
-                tar.append_dir(&path, &full).with_context(|| format!("cannot read {}", full.display()))?;
+                tar.append_dir(&path, &full)
+                    .with_context(|| format!("cannot read {}", full.display()))?;
             } else if kind.is_file() || kind.is_symlink() {
-                tar.append_path_with_name(&full, &path).with_context(|| format!("cannot read {}", full.display()))?;
+                tar.append_path_with_name(&full, &path)
+                    .with_context(|| format!("cannot read {}", full.display()))?;
             }
         }
     }
@@ -161,17 +203,38 @@ mod tests {
 
     #[test]
     fn the_context_without_what_is_ignored() {
-        let directory = tempfile::Builder::new().prefix("plimsoll-context-").tempdir().expect("directory");
-        for (name, text) in [("Dockerfile", "FROM scratch"), (".dockerignore", "*.md\n!keep.md\nDockerfile"), ("a.md", ""), ("keep.md", ""), ("sub/x", "")] {
+        let directory = tempfile::Builder::new()
+            .prefix("plimsoll-context-")
+            .tempdir()
+            .expect("directory");
+        for (name, text) in [
+            ("Dockerfile", "FROM scratch"),
+            (".dockerignore", "*.md\n!keep.md\nDockerfile"),
+            ("a.md", ""),
+            ("keep.md", ""),
+            ("sub/x", ""),
+        ] {
             let path = directory.path().join(name);
             std::fs::create_dir_all(path.parent().expect("parent")).expect("made");
             std::fs::write(path, text).expect("written");
         }
         let packed = pack(directory.path(), "Dockerfile", None).expect("packed");
         let mut archive = tar::Archive::new(packed.as_slice());
-        let mut names: Vec<String> =
-            archive.entries().expect("entries").map(|e| e.expect("entry").path().expect("path").to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> = archive
+            .entries()
+            .expect("entries")
+            .map(|e| {
+                e.expect("entry")
+                    .path()
+                    .expect("path")
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect();
         names.sort();
-        assert_eq!(names, [".dockerignore", "Dockerfile", "keep.md", "sub", "sub/x"]);
+        assert_eq!(
+            names,
+            [".dockerignore", "Dockerfile", "keep.md", "sub", "sub/x"]
+        );
     }
 }

@@ -29,7 +29,9 @@ pub struct Client {
 
 /// A body that is all there.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed()
 }
 
 /// A name as one segment of a path or one value of a query.
@@ -47,22 +49,37 @@ pub fn encode(text: &str) -> String {
 
 impl Client {
     pub fn new(instance: &Instance) -> Self {
-        Self { socket: instance.docker_socket() }
+        Self {
+            socket: instance.docker_socket(),
+        }
     }
 
     /// Sends a request; the answer's status has not been looked at.
     pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>> {
         let stream = UnixStream::connect(&self.socket).await.with_context(|| {
-            format!("cannot connect to {}; is the daemon up? `plimsoll status` tells", self.socket.display())
+            format!(
+                "cannot connect to {}; is the daemon up? `plimsoll status` tells",
+                self.socket.display()
+            )
         })?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection.with_upgrades());
         Ok(sender.send_request(request).await?)
     }
 
     /// A request to a path of the API; a refusal becomes an error with the server's message.
-    pub async fn request(&self, method: Method, path: &str, body: Body, headers: &[(&str, &str)]) -> Result<Response<Incoming>> {
-        let mut request = Request::builder().method(method).uri(format!("{VERSION}{path}")).header("host", "plimsoll");
+    pub async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+        headers: &[(&str, &str)],
+    ) -> Result<Response<Incoming>> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{VERSION}{path}"))
+            .header("host", "plimsoll");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -71,9 +88,19 @@ impl Client {
         if status.is_success() || status.is_informational() || status.is_redirection() {
             return Ok(response);
         }
-        let text = response.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-        let message = serde_json::from_slice::<Value>(&text).ok().and_then(|value| value["message"].as_str().map(str::to_owned));
-        bail!("{}", message.unwrap_or_else(|| format!("the Docker API answered {status}")))
+        let text = response
+            .into_body()
+            .collect()
+            .await
+            .map(|body| body.to_bytes())
+            .unwrap_or_default();
+        let message = serde_json::from_slice::<Value>(&text)
+            .ok()
+            .and_then(|value| value["message"].as_str().map(str::to_owned));
+        bail!(
+            "{}",
+            message.unwrap_or_else(|| format!("the Docker API answered {status}"))
+        )
     }
 
     pub async fn get_json(&self, path: &str) -> Result<Value> {
@@ -81,31 +108,68 @@ impl Client {
     }
 
     pub async fn post_json(&self, path: &str, value: &Value) -> Result<Value> {
-        let response = self.request(Method::POST, path, full(value.to_string()), &[("content-type", "application/json")]).await?;
+        let response = self
+            .request(
+                Method::POST,
+                path,
+                full(value.to_string()),
+                &[("content-type", "application/json")],
+            )
+            .await?;
         json(response).await
     }
 
     pub async fn post(&self, path: &str) -> Result<()> {
-        self.request(Method::POST, path, full(""), &[]).await.map(drop)
+        self.request(Method::POST, path, full(""), &[])
+            .await
+            .map(drop)
     }
 
     pub async fn delete(&self, path: &str) -> Result<()> {
-        self.request(Method::DELETE, path, full(""), &[]).await.map(drop)
+        self.request(Method::DELETE, path, full(""), &[])
+            .await
+            .map(drop)
     }
 
     /// A raw byte stream in both directions (attach, exec).
-    pub async fn hijack(&self, path: &str, body: &Value) -> Result<TokioIo<hyper::upgrade::Upgraded>> {
-        let headers = [("connection", "Upgrade"), ("upgrade", "tcp"), ("content-type", "application/json")];
-        let text = if body.is_null() { String::new() } else { body.to_string() };
-        let response = self.request(Method::POST, path, full(text), &headers).await?;
-        Ok(TokioIo::new(hyper::upgrade::on(response).await.context("the connection could not be taken over")?))
+    pub async fn hijack(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<TokioIo<hyper::upgrade::Upgraded>> {
+        let headers = [
+            ("connection", "Upgrade"),
+            ("upgrade", "tcp"),
+            ("content-type", "application/json"),
+        ];
+        let text = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let response = self
+            .request(Method::POST, path, full(text), &headers)
+            .await?;
+        Ok(TokioIo::new(
+            hyper::upgrade::on(response)
+                .await
+                .context("the connection could not be taken over")?,
+        ))
     }
 }
 
 async fn json(response: Response<Incoming>) -> Result<Value> {
-    let body = http_body_util::Limited::new(response.into_body(), JSON_BYTES_MAX).collect().await;
-    let bytes = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?.to_bytes();
-    if bytes.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_slice(&bytes)?) }
+    let body = http_body_util::Limited::new(response.into_body(), JSON_BYTES_MAX)
+        .collect()
+        .await;
+    let bytes = body
+        .map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?
+        .to_bytes();
+    if bytes.is_empty() {
+        Ok(Value::Null)
+    } else {
+        Ok(serde_json::from_slice(&bytes)?)
+    }
 }
 
 /// Calls `each` with every JSON message of a progress stream; an `error` message ends it with that error.
@@ -121,7 +185,10 @@ pub async fn messages(response: Response<Incoming>, mut each: impl FnMut(&Value)
         let mut stream = serde_json::Deserializer::from_slice(&rest).into_iter::<Value>();
         while let Some(Ok(message)) = stream.next() {
             used = stream.byte_offset();
-            if let Some(error) = message["errorDetail"]["message"].as_str().or_else(|| message["error"].as_str()) {
+            if let Some(error) = message["errorDetail"]["message"]
+                .as_str()
+                .or_else(|| message["error"].as_str())
+            {
                 bail!("{error}");
             }
             each(&message);

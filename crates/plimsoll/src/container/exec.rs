@@ -35,16 +35,32 @@ pub async fn exec(client: &Client, options: &Options) -> Result<ExitCode> {
         "Cmd": options.command, "Env": options.env,
         "WorkingDir": options.workdir.clone().unwrap_or_default(), "User": options.user.clone().unwrap_or_default(),
     });
-    let created = client.post_json(&format!("/containers/{}/exec", encode(&options.container)), &body).await?;
-    let id = created["Id"].as_str().context("the server gave no exec ID")?;
-    let stream = client.hijack(&format!("/exec/{id}/start"), &json!({ "Detach": false, "Tty": options.tty })).await?;
+    let created = client
+        .post_json(
+            &format!("/containers/{}/exec", encode(&options.container)),
+            &body,
+        )
+        .await?;
+    let id = created["Id"]
+        .as_str()
+        .context("the server gave no exec ID")?;
+    let stream = client
+        .hijack(
+            &format!("/exec/{id}/start"),
+            &json!({ "Detach": false, "Tty": options.tty }),
+        )
+        .await?;
     {
         let _raw = (options.tty && options.interactive).then(RawMode::enter);
         if let (true, Some((columns, rows))) = (options.tty, terminal_size()) {
-            let _ = client.post(&format!("/exec/{id}/resize?w={columns}&h={rows}")).await;
+            let _ = client
+                .post(&format!("/exec/{id}/resize?w={columns}&h={rows}"))
+                .await;
         }
         copy(stream, options.tty, options.interactive).await?;
     }
-    let code = client.get_json(&format!("/exec/{id}/json")).await?["ExitCode"].as_i64().unwrap_or(0);
+    let code = client.get_json(&format!("/exec/{id}/json")).await?["ExitCode"]
+        .as_i64()
+        .unwrap_or(0);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }

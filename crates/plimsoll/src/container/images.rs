@@ -22,12 +22,19 @@ fn split(reference: &str) -> (&str, &str) {
 
 pub async fn pull(client: &Client, reference: &str) -> Result<ExitCode> {
     let (name, tag) = split(reference);
-    let path = format!("/images/create?fromImage={}&tag={}", encode(name), encode(tag));
+    let path = format!(
+        "/images/create?fromImage={}&tag={}",
+        encode(name),
+        encode(tag)
+    );
     let response = client.request(Method::POST, &path, full(""), &[]).await?;
     let terminal = std::io::stderr().is_terminal();
     messages(response, |message| {
         let status = message["status"].as_str().unwrap_or_default();
-        let id = message["id"].as_str().map(|id| format!("{id}: ")).unwrap_or_default();
+        let id = message["id"]
+            .as_str()
+            .map(|id| format!("{id}: "))
+            .unwrap_or_default();
         let progress = message["progress"].as_str().unwrap_or_default();
         // counts are for a person who looks on; a log gets the milestones
         if terminal && !progress.is_empty() {
@@ -42,7 +49,14 @@ pub async fn pull(client: &Client, reference: &str) -> Result<ExitCode> {
 
 pub async fn tag(client: &Client, source: &str, target: &str) -> Result<ExitCode> {
     let (name, tag) = split(target);
-    client.post(&format!("/images/{}/tag?repo={}&tag={}", encode(source), encode(name), encode(tag))).await?;
+    client
+        .post(&format!(
+            "/images/{}/tag?repo={}&tag={}",
+            encode(source),
+            encode(name),
+            encode(tag)
+        ))
+        .await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -52,7 +66,9 @@ pub async fn remove(client: &Client, images: &[String], force: bool) -> Result<E
         let path = format!("/images/{}?force={force}", encode(image));
         let removed = async {
             let response = client.request(Method::DELETE, &path, full(""), &[]).await?;
-            let bytes = http_body_util::BodyExt::collect(response.into_body()).await?.to_bytes();
+            let bytes = http_body_util::BodyExt::collect(response.into_body())
+                .await?
+                .to_bytes();
             anyhow::Ok(serde_json::from_slice::<serde_json::Value>(&bytes)?)
         };
         match removed.await {
@@ -72,7 +88,12 @@ pub async fn remove(client: &Client, images: &[String], force: bool) -> Result<E
     Ok(code)
 }
 
-pub async fn import(client: &Client, file: &Path, reference: &str, busybox: bool) -> Result<ExitCode> {
+pub async fn import(
+    client: &Client,
+    file: &Path,
+    reference: &str,
+    busybox: bool,
+) -> Result<ExitCode> {
     let tar = if busybox {
         busybox_root(file)?
     } else if file == Path::new("-") {
@@ -89,9 +110,23 @@ pub async fn import(client: &Client, file: &Path, reference: &str, busybox: bool
 /// Makes an image of one layer from a tar.
 pub async fn import_tar(client: &Client, tar: Vec<u8>, reference: &str) -> Result<()> {
     let (name, tag) = split(reference);
-    let path = format!("/images/create?fromSrc=-&repo={}&tag={}", encode(name), encode(tag));
-    let response = client.request(Method::POST, &path, full(tar), &[("content-type", "application/x-tar")]).await?;
-    messages(response, |message| println!("{}", message["status"].as_str().unwrap_or_default())).await
+    let path = format!(
+        "/images/create?fromSrc=-&repo={}&tag={}",
+        encode(name),
+        encode(tag)
+    );
+    let response = client
+        .request(
+            Method::POST,
+            &path,
+            full(tar),
+            &[("content-type", "application/x-tar")],
+        )
+        .await?;
+    messages(response, |message| {
+        println!("{}", message["status"].as_str().unwrap_or_default())
+    })
+    .await
 }
 
 /// A root file system around one static program: the directories that programs expect, and a link per applet.
@@ -99,7 +134,10 @@ pub fn busybox_root(program: &Path) -> Result<Vec<u8>> {
     let bytes = std::fs::read(program).with_context(|| {
         format!("cannot read {}; a static busybox comes with Debian's and Ubuntu's package busybox-static", program.display())
     })?;
-    let listed = std::process::Command::new(program).arg("--list").output().with_context(|| format!("cannot run {}", program.display()))?;
+    let listed = std::process::Command::new(program)
+        .arg("--list")
+        .output()
+        .with_context(|| format!("cannot run {}", program.display()))?;
     let mut tar = tar::Builder::new(Vec::new());
     let header = |kind: tar::EntryType, mode: u32, size: usize| {
         let mut header = tar::Header::new_gnu();
@@ -111,27 +149,71 @@ pub fn busybox_root(program: &Path) -> Result<Vec<u8>> {
         header.set_gid(0);
         header
     };
-    for (directory, mode) in [("bin", 0o755), ("dev", 0o755), ("etc", 0o755), ("proc", 0o755), ("root", 0o700), ("sys", 0o755), ("tmp", 0o1777), ("usr/bin", 0o755), ("usr/sbin", 0o755), ("var/tmp", 0o1777)] {
-        tar.append_data(&mut header(tar::EntryType::Directory, mode, 0), format!("{directory}/"), std::io::empty())?;
+    for (directory, mode) in [
+        ("bin", 0o755),
+        ("dev", 0o755),
+        ("etc", 0o755),
+        ("proc", 0o755),
+        ("root", 0o700),
+        ("sys", 0o755),
+        ("tmp", 0o1777),
+        ("usr/bin", 0o755),
+        ("usr/sbin", 0o755),
+        ("var/tmp", 0o1777),
+    ] {
+        tar.append_data(
+            &mut header(tar::EntryType::Directory, mode, 0),
+            format!("{directory}/"),
+            std::io::empty(),
+        )?;
     }
-    tar.append_data(&mut header(tar::EntryType::Regular, 0o755, bytes.len()), "bin/busybox", bytes.as_slice())?;
-    for applet in String::from_utf8_lossy(&listed.stdout).lines().filter(|name| !name.is_empty() && *name != "busybox") {
-        tar.append_link(&mut header(tar::EntryType::Symlink, 0o777, 0), format!("bin/{applet}"), "busybox")?;
+    tar.append_data(
+        &mut header(tar::EntryType::Regular, 0o755, bytes.len()),
+        "bin/busybox",
+        bytes.as_slice(),
+    )?;
+    for applet in String::from_utf8_lossy(&listed.stdout)
+        .lines()
+        .filter(|name| !name.is_empty() && *name != "busybox")
+    {
+        tar.append_link(
+            &mut header(tar::EntryType::Symlink, 0o777, 0),
+            format!("bin/{applet}"),
+            "busybox",
+        )?;
     }
     for (name, text) in [
-        ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
+        (
+            "etc/passwd",
+            "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+        ),
         ("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
     ] {
-        tar.append_data(&mut header(tar::EntryType::Regular, 0o644, text.len()), name, text.as_bytes())?;
+        tar.append_data(
+            &mut header(tar::EntryType::Regular, 0o644, text.len()),
+            name,
+            text.as_bytes(),
+        )?;
     }
     Ok(tar.into_inner()?)
 }
 
 pub async fn load(client: &Client, file: &Path) -> Result<ExitCode> {
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let response = client.request(Method::POST, "/images/load?quiet=1", full(bytes), &[("content-type", "application/x-tar")]).await?;
+    let response = client
+        .request(
+            Method::POST,
+            "/images/load?quiet=1",
+            full(bytes),
+            &[("content-type", "application/x-tar")],
+        )
+        .await?;
     messages(response, |message| {
-        let _ = write!(std::io::stdout(), "{}", message["stream"].as_str().unwrap_or_default());
+        let _ = write!(
+            std::io::stdout(),
+            "{}",
+            message["stream"].as_str().unwrap_or_default()
+        );
     })
     .await?;
     Ok(ExitCode::SUCCESS)

@@ -31,19 +31,39 @@ fn print_as(value: &Value, output: Output) -> Result<()> {
 }
 
 pub async fn ps(client: &Client, all: bool, quiet: bool, output: Output) -> Result<ExitCode> {
-    let found = client.get_json(&format!("/containers/json?all={}", u8::from(all))).await?;
+    let found = client
+        .get_json(&format!("/containers/json?all={}", u8::from(all)))
+        .await?;
     if output != Output::Text {
         print_as(&found, output)?;
         return Ok(ExitCode::SUCCESS);
     }
     let rows = found.as_array().cloned().unwrap_or_default();
     if quiet {
-        rows.iter().for_each(|row| println!("{}", short(text(row, "Id"))));
+        rows.iter()
+            .for_each(|row| println!("{}", short(text(row, "Id"))));
         return Ok(ExitCode::SUCCESS);
     }
-    let mut lines = vec![["CONTAINER ID", "IMAGE", "COMMAND", "STATUS", "PORTS", "NAMES"].map(str::to_owned).to_vec()];
+    let mut lines = vec![
+        [
+            "CONTAINER ID",
+            "IMAGE",
+            "COMMAND",
+            "STATUS",
+            "PORTS",
+            "NAMES",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+    ];
     for row in &rows {
-        let names: Vec<&str> = row["Names"].as_array().into_iter().flatten().filter_map(|n| n.as_str()).map(|n| n.trim_start_matches('/')).collect();
+        let names: Vec<&str> = row["Names"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|n| n.as_str())
+            .map(|n| n.trim_start_matches('/'))
+            .collect();
         let command: String = text(row, "Command").chars().take(20).collect();
         lines.push(vec![
             short(text(row, "Id")),
@@ -66,7 +86,12 @@ fn ports(list: &Value) -> String {
             None => inner,
         }
     };
-    list.as_array().into_iter().flatten().map(port).collect::<Vec<_>>().join(", ")
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .map(port)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 pub async fn images(client: &Client, quiet: bool, output: Output) -> Result<ExitCode> {
@@ -75,20 +100,40 @@ pub async fn images(client: &Client, quiet: bool, output: Output) -> Result<Exit
         print_as(&found, output)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut lines = vec![["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"].map(str::to_owned).to_vec()];
+    let mut lines = vec![
+        ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     for row in found.as_array().into_iter().flatten() {
         let id = short(text(row, "Id"));
         if quiet {
             println!("{id}");
             continue;
         }
-        let tags: Vec<&str> = row["RepoTags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let tags = if tags.is_empty() { vec!["<none>:<none>"] } else { tags };
+        let tags: Vec<&str> = row["RepoTags"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let tags = if tags.is_empty() {
+            vec!["<none>:<none>"]
+        } else {
+            tags
+        };
         for tag in tags {
             let (name, tag) = tag.rsplit_once(':').unwrap_or((tag, "<none>"));
-            let created = jiff::Timestamp::from_second(row["Created"].as_i64().unwrap_or(0)).unwrap_or_default();
+            let created = jiff::Timestamp::from_second(row["Created"].as_i64().unwrap_or(0))
+                .unwrap_or_default();
             let size = row["Size"].as_u64().unwrap_or(0) as f64 / 1e6;
-            lines.push(vec![name.to_owned(), tag.to_owned(), id.clone(), format!("{created:.0}"), format!("{size:.1}MB")]);
+            lines.push(vec![
+                name.to_owned(),
+                tag.to_owned(),
+                id.clone(),
+                format!("{created:.0}"),
+                format!("{size:.1}MB"),
+            ]);
         }
     }
     if !quiet {
@@ -97,12 +142,28 @@ pub async fn images(client: &Client, quiet: bool, output: Output) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-pub async fn logs(client: &Client, container: &str, follow: bool, tail: &str, timestamps: bool) -> Result<ExitCode> {
+pub async fn logs(
+    client: &Client,
+    container: &str,
+    follow: bool,
+    tail: &str,
+    timestamps: bool,
+) -> Result<ExitCode> {
     let name = encode(container);
-    let tty = client.get_json(&format!("/containers/{name}/json")).await?["Config"]["Tty"].as_bool().unwrap_or(false);
-    let path = format!("/containers/{name}/logs?stdout=1&stderr=1&follow={follow}&timestamps={timestamps}&tail={}", encode(tail));
+    let tty = client.get_json(&format!("/containers/{name}/json")).await?["Config"]["Tty"]
+        .as_bool()
+        .unwrap_or(false);
+    let path = format!(
+        "/containers/{name}/logs?stdout=1&stderr=1&follow={follow}&timestamps={timestamps}&tail={}",
+        encode(tail)
+    );
     let response = client.request(Method::GET, &path, full(""), &[]).await?;
-    let mut reader = StreamReader::new(response.into_body().into_data_stream().map_err(std::io::Error::other));
+    let mut reader = StreamReader::new(
+        response
+            .into_body()
+            .into_data_stream()
+            .map_err(std::io::Error::other),
+    );
     if tty {
         tokio::io::copy(&mut reader, &mut tokio::io::stdout()).await?;
     } else {
@@ -113,7 +174,10 @@ pub async fn logs(client: &Client, container: &str, follow: bool, tail: &str, ti
 
 pub async fn inspect(client: &Client, name: &str) -> Result<ExitCode> {
     let encoded = encode(name);
-    let found = match client.get_json(&format!("/containers/{encoded}/json")).await {
+    let found = match client
+        .get_json(&format!("/containers/{encoded}/json"))
+        .await
+    {
         Ok(found) => found,
         Err(_) => client.get_json(&format!("/images/{encoded}/json")).await?,
     };

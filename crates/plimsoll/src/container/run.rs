@@ -91,7 +91,11 @@ fn start_failure(text: &str) -> u8 {
 
 async fn start(client: &Client, options: &Options) -> Result<ExitCode> {
     let body = configuration(options)?;
-    let query = options.name.as_ref().map(|name| format!("?name={}", encode(name))).unwrap_or_default();
+    let query = options
+        .name
+        .as_ref()
+        .map(|name| format!("?name={}", encode(name)))
+        .unwrap_or_default();
     let path = format!("/containers/create{query}");
     let created = match client.post_json(&path, &body).await {
         Err(error) if error.to_string().contains("No such image") => {
@@ -101,7 +105,10 @@ async fn start(client: &Client, options: &Options) -> Result<ExitCode> {
         }
         other => other?,
     };
-    let id = created["Id"].as_str().context("the server gave no container ID")?.to_owned();
+    let id = created["Id"]
+        .as_str()
+        .context("the server gave no container ID")?
+        .to_owned();
     if options.detach {
         if let Err(error) = client.post(&format!("/containers/{id}/start")).await {
             if options.rm {
@@ -113,9 +120,21 @@ async fn start(client: &Client, options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let stdin = u8::from(options.interactive);
-    let stream = client.hijack(&format!("/containers/{id}/attach?stream=1&stdout=1&stderr=1&stdin={stdin}"), &Value::Null).await?;
+    let stream = client
+        .hijack(
+            &format!("/containers/{id}/attach?stream=1&stdout=1&stderr=1&stdin={stdin}"),
+            &Value::Null,
+        )
+        .await?;
     // asked for before the start, so that an automatic removal cannot come first
-    let waiting = client.request(http::Method::POST, &format!("/containers/{id}/wait?condition=next-exit"), super::client::full(""), &[]).await?;
+    let waiting = client
+        .request(
+            http::Method::POST,
+            &format!("/containers/{id}/wait?condition=next-exit"),
+            super::client::full(""),
+            &[],
+        )
+        .await?;
     if let Err(error) = client.post(&format!("/containers/{id}/start")).await {
         if options.rm {
             let _ = client.delete(&format!("/containers/{id}?force=true")).await;
@@ -125,12 +144,17 @@ async fn start(client: &Client, options: &Options) -> Result<ExitCode> {
     {
         let _raw = (options.tty && options.interactive).then(RawMode::enter);
         if let (true, Some((columns, rows))) = (options.tty, terminal_size()) {
-            let _ = client.post(&format!("/containers/{id}/resize?w={columns}&h={rows}")).await;
+            let _ = client
+                .post(&format!("/containers/{id}/resize?w={columns}&h={rows}"))
+                .await;
         }
         copy(stream, options.tty, options.interactive).await?;
     }
     let mut code = 0;
-    super::client::messages(waiting, |message| code = message["StatusCode"].as_i64().unwrap_or(0)).await?;
+    super::client::messages(waiting, |message| {
+        code = message["StatusCode"].as_i64().unwrap_or(0)
+    })
+    .await?;
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
@@ -148,15 +172,31 @@ fn configuration(options: &Options) -> Result<Value> {
     let env: Vec<String> = options
         .env
         .iter()
-        .filter_map(|text| if text.contains('=') { Some(text.clone()) } else { Some(format!("{text}={}", std::env::var(text).ok()?)) })
+        .filter_map(|text| {
+            if text.contains('=') {
+                Some(text.clone())
+            } else {
+                Some(format!("{text}={}", std::env::var(text).ok()?))
+            }
+        })
         .collect();
     let labels: Map<String, Value> = options
         .label
         .iter()
-        .map(|text| text.split_once('=').map_or((text.clone(), "".into()), |(key, value)| (key.into(), value.into())))
+        .map(|text| {
+            text.split_once('=')
+                .map_or((text.clone(), "".into()), |(key, value)| {
+                    (key.into(), value.into())
+                })
+        })
         .collect();
     let (policy, retries) = match options.restart.as_deref().unwrap_or("no").split_once(':') {
-        Some((policy, retries)) => (policy.to_owned(), retries.parse().context("--restart on-failure:N takes a number")?),
+        Some((policy, retries)) => (
+            policy.to_owned(),
+            retries
+                .parse()
+                .context("--restart on-failure:N takes a number")?,
+        ),
         None => (options.restart.clone().unwrap_or_else(|| "no".into()), 0i64),
     };
     let attach = !options.detach;
@@ -184,7 +224,12 @@ fn configuration(options: &Options) -> Result<Value> {
 fn published(text: &str) -> Result<(String, Value)> {
     let (address, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let wrong = || format!("--publish {text}: say [IP:]HOSTPORT:CONTAINERPORT[/udp]");
-    let number = |port: &str| port.parse::<u16>().ok().filter(|port| *port > 0).with_context(wrong);
+    let number = |port: &str| {
+        port.parse::<u16>()
+            .ok()
+            .filter(|port| *port > 0)
+            .with_context(wrong)
+    };
     if protocol != "tcp" && protocol != "udp" {
         bail!(wrong());
     }
@@ -195,8 +240,15 @@ fn published(text: &str) -> Result<(String, Value)> {
     if !ip.is_empty() && ip.parse::<std::net::IpAddr>().is_err() {
         bail!(wrong());
     }
-    let host = if host.is_empty() { String::new() } else { number(host)?.to_string() };
-    Ok((format!("{container}/{protocol}"), json!({ "HostIp": ip, "HostPort": host })))
+    let host = if host.is_empty() {
+        String::new()
+    } else {
+        number(host)?.to_string()
+    };
+    Ok((
+        format!("{container}/{protocol}"),
+        json!({ "HostIp": ip, "HostPort": host }),
+    ))
 }
 
 /// `64m` and the like: units b, k, m, g are powers of 1024, as docker has them.
@@ -210,8 +262,12 @@ fn bytes_of(text: &str) -> Result<i64> {
         "g" | "gb" => 1 << 30,
         _ => bail!("--memory {text}: the units are b, k, m and g"),
     };
-    let amount: i64 = digits.parse().with_context(|| format!("--memory {text}: that is no number"))?;
-    amount.checked_mul(unit).with_context(|| format!("--memory {text} is too much"))
+    let amount: i64 = digits
+        .parse()
+        .with_context(|| format!("--memory {text}: that is no number"))?;
+    amount
+        .checked_mul(unit)
+        .with_context(|| format!("--memory {text} is too much"))
 }
 
 #[cfg(test)]
@@ -223,7 +279,10 @@ mod tests {
         for (text, code) in [
             ("exec: \"x\": executable file not found in $PATH", 127),
             ("exec: \"/etc/passwd\": permission denied", 126),
-            ("driver failed programming external connectivity: port is already allocated", 125),
+            (
+                "driver failed programming external connectivity: port is already allocated",
+                125,
+            ),
         ] {
             assert_eq!(start_failure(text), code, "{text}");
         }
@@ -238,16 +297,35 @@ mod tests {
             ("80", "80/tcp", "", ""),
         ] {
             let (got, binding) = published(text).expect(text);
-            assert_eq!((got.as_str(), binding), (port, json!({ "HostIp": ip, "HostPort": host })), "{text}");
+            assert_eq!(
+                (got.as_str(), binding),
+                (port, json!({ "HostIp": ip, "HostPort": host })),
+                "{text}"
+            );
         }
-        for text in ["", "a:80", "80:b", "99999:80", "8080:80/sctp", "nowhere:1:2", "0:80"] {
+        for text in [
+            "",
+            "a:80",
+            "80:b",
+            "99999:80",
+            "8080:80/sctp",
+            "nowhere:1:2",
+            "0:80",
+        ] {
             assert!(published(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn sizes() {
-        for (text, want) in [("64m", Some(64 << 20)), ("1G", Some(1 << 30)), ("512", Some(512)), ("1t", None), ("m", None), ("9999999999g", None)] {
+        for (text, want) in [
+            ("64m", Some(64 << 20)),
+            ("1G", Some(1 << 30)),
+            ("512", Some(512)),
+            ("1t", None),
+            ("m", None),
+            ("9999999999g", None),
+        ] {
             assert_eq!(bytes_of(text).ok(), want, "{text}");
         }
     }

@@ -22,7 +22,11 @@ pub async fn copy(stream: TokioIo<Upgraded>, tty: bool, stdin: bool) -> Result<(
             std::future::pending::<()>().await;
         }
     });
-    let outcome = if tty { raw(&mut from).await } else { demultiplex(&mut from).await };
+    let outcome = if tty {
+        raw(&mut from).await
+    } else {
+        demultiplex(&mut from).await
+    };
     input.abort();
     outcome
 }
@@ -52,7 +56,9 @@ pub async fn demultiplex(from: &mut (impl AsyncRead + Unpin)) -> Result<()> {
         }
         let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]) as usize;
         if length > FRAME_BYTES_MAX {
-            bail!("the server sent a frame of {length} bytes; no honest one is larger than {FRAME_BYTES_MAX}");
+            bail!(
+                "the server sent a frame of {length} bytes; no honest one is larger than {FRAME_BYTES_MAX}"
+            );
         }
         content.resize(length, 0);
         from.read_exact(&mut content).await?;
@@ -73,7 +79,10 @@ impl RawMode {
     /// Does nothing when standard input is no terminal.
     pub fn enter() -> Self {
         let stdin = std::io::stdin();
-        let before = stdin.is_terminal().then(|| tcgetattr(&stdin).ok()).flatten();
+        let before = stdin
+            .is_terminal()
+            .then(|| tcgetattr(&stdin).ok())
+            .flatten();
         if let Some(before) = &before {
             let mut raw = before.clone();
             raw.make_raw();
@@ -93,5 +102,7 @@ impl Drop for RawMode {
 
 /// Columns and rows of our terminal, if it is one.
 pub fn terminal_size() -> Option<(u16, u16)> {
-    tcgetwinsize(std::io::stdout()).ok().map(|size| (size.ws_col, size.ws_row))
+    tcgetwinsize(std::io::stdout())
+        .ok()
+        .map(|size| (size.ws_col, size.ws_row))
 }

@@ -7,7 +7,10 @@ use anyhow::Result;
 
 macro_rules! example {
     ($name:literal) => {
-        ($name, include_str!(concat!("../../../../examples/web-app/", $name)))
+        (
+            $name,
+            include_str!(concat!("../../../../examples/web-app/", $name)),
+        )
     };
 }
 

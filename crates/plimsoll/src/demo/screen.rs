@@ -19,18 +19,33 @@ pub struct Screen {
 
 impl Screen {
     pub fn new(terminal: bool) -> Self {
-        Self { terminal, drawn: false, requests: Vec::new(), replicas: Vec::new(), seconds: 0 }
+        Self {
+            terminal,
+            drawn: false,
+            requests: Vec::new(),
+            replicas: Vec::new(),
+            seconds: 0,
+        }
     }
 
     /// Draws one second.
     pub fn show(&mut self, sample: &Sample, load: Option<&Second>) {
         self.seconds += 1;
-        self.requests.push(load.map_or(0.0, |second| second.answered as f64));
+        self.requests
+            .push(load.map_or(0.0, |second| second.answered as f64));
         self.replicas.push(f64::from(sample.ready));
-        let cpu = sample.cpu_percent.map_or("–".into(), |percent| format!("{percent} %"));
-        let (rate, p50, p99, failed) = load.map_or(("0".into(), "–".into(), "–".into(), 0), |second| {
-            (second.answered.to_string(), format!("{:.0} ms", second.p50_ms), format!("{:.0} ms", second.p99_ms), second.failed)
-        });
+        let cpu = sample
+            .cpu_percent
+            .map_or("–".into(), |percent| format!("{percent} %"));
+        let (rate, p50, p99, failed) =
+            load.map_or(("0".into(), "–".into(), "–".into(), 0), |second| {
+                (
+                    second.answered.to_string(),
+                    format!("{:.0} ms", second.p50_ms),
+                    format!("{:.0} ms", second.p99_ms),
+                    second.failed,
+                )
+            });
         let mut out = std::io::stdout().lock();
         if !self.terminal {
             let _ = writeln!(
@@ -41,7 +56,8 @@ impl Screen {
             return;
         }
         // a line that the terminal wraps would spoil the count of lines to go back
-        let width = crate::container::terminal_size().map_or(80, |(columns, _)| usize::from(columns));
+        let width =
+            crate::container::terminal_size().map_or(80, |(columns, _)| usize::from(columns));
         if self.drawn {
             let _ = write!(out, "\x1b[{HEIGHT}A");
         }
@@ -68,7 +84,11 @@ impl Screen {
     /// Leaves the last picture standing.
     pub fn end(&mut self) {
         if !self.terminal {
-            println!("\n  load      {}\n  replicas  {}", chart(&self.requests), chart(&self.replicas));
+            println!(
+                "\n  load      {}\n  replicas  {}",
+                chart(&self.requests),
+                chart(&self.replicas)
+            );
         }
     }
 }
@@ -78,7 +98,10 @@ fn cut(line: &str, width: usize) -> String {
     if line.chars().count() <= width {
         return line.to_owned();
     }
-    line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+    line.chars()
+        .take(width.saturating_sub(1))
+        .chain(['…'])
+        .collect()
 }
 
 /// The last values as blocks between zero and their maximum.
@@ -86,10 +109,17 @@ fn chart(values: &[f64]) -> String {
     let shown = &values[values.len().saturating_sub(CHART)..];
     let most = shown.iter().copied().fold(0.0, f64::max);
     let block = |value: f64| {
-        let level = if most > 0.0 { (value / most * 7.0).round() as usize } else { 0 };
+        let level = if most > 0.0 {
+            (value / most * 7.0).round() as usize
+        } else {
+            0
+        };
         BLOCKS[level.min(7)]
     };
-    format!("{}  (0–{most:.0})", shown.iter().map(|value| block(*value)).collect::<String>())
+    format!(
+        "{}  (0–{most:.0})",
+        shown.iter().map(|value| block(*value)).collect::<String>()
+    )
 }
 
 #[cfg(test)]
@@ -106,6 +136,9 @@ mod tests {
     fn charts() {
         assert_eq!(chart(&[0.0, 5.0, 10.0]), "▁▅█  (0–10)");
         assert_eq!(chart(&[]), "  (0–0)");
-        assert_eq!(chart(&vec![1.0; 100]).chars().filter(|c| *c == '█').count(), CHART);
+        assert_eq!(
+            chart(&vec![1.0; 100]).chars().filter(|c| *c == '█').count(),
+            CHART
+        );
     }
 }

@@ -31,18 +31,22 @@ pub struct Sample {
 pub fn start(instance: &Instance) -> Result<Arc<Mutex<Sample>>> {
     let latest = Arc::new(Mutex::new(Sample::default()));
     let (instance, shared) = (instance.clone(), latest.clone());
-    std::thread::Builder::new().name("watch".into()).spawn(move || {
-        let _ = cluster::block_on(async {
-            let Ok(client) = cluster::client(&instance).await else { return };
-            let mut seen = BTreeSet::new();
-            loop {
-                if let Err(error) = look(&client, &shared, &mut seen).await {
-                    shared.lock().troubles = vec![format!("{error:#}")];
+    std::thread::Builder::new()
+        .name("watch".into())
+        .spawn(move || {
+            let _ = cluster::block_on(async {
+                let Ok(client) = cluster::client(&instance).await else {
+                    return;
+                };
+                let mut seen = BTreeSet::new();
+                loop {
+                    if let Err(error) = look(&client, &shared, &mut seen).await {
+                        shared.lock().troubles = vec![format!("{error:#}")];
+                    }
+                    tokio::time::sleep(PERIOD).await;
                 }
-                tokio::time::sleep(PERIOD).await;
-            }
-        });
-    })?;
+            });
+        })?;
     Ok(latest)
 }
 
@@ -61,8 +65,14 @@ async fn look(client: &Client, shared: &Mutex<Sample>, seen: &mut BTreeSet<Strin
     }
     if fresh.is_empty() {
         let events: Api<Event> = Api::default_namespaced(client.clone());
-        let rescales = events.list(&ListParams::default().fields("involvedObject.name=web-app-hpa")).await?;
-        for event in rescales.items.into_iter().filter(|event| event.reason.as_deref() == Some("SuccessfulRescale")) {
+        let rescales = events
+            .list(&ListParams::default().fields("involvedObject.name=web-app-hpa"))
+            .await?;
+        for event in rescales
+            .items
+            .into_iter()
+            .filter(|event| event.reason.as_deref() == Some("SuccessfulRescale"))
+        {
             let key = format!("event/{}/{}", event.name_any(), event.count.unwrap_or(1));
             let told = !seen.iter().any(|text| text.starts_with('{'));
             if seen.insert(key) && told {
@@ -71,8 +81,17 @@ async fn look(client: &Client, shared: &Mutex<Sample>, seen: &mut BTreeSet<Strin
         }
     }
     let mut troubles = Vec::new();
-    if deployment.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or(0) < 3 {
-        for pod in Api::<Pod>::default_namespaced(client.clone()).list(&ListParams::default()).await? {
+    if deployment
+        .status
+        .as_ref()
+        .and_then(|s| s.ready_replicas)
+        .unwrap_or(0)
+        < 3
+    {
+        for pod in Api::<Pod>::default_namespaced(client.clone())
+            .list(&ListParams::default())
+            .await?
+        {
             if let Some(why) = crate::status::reason(&pod) {
                 troubles.push(format!("{}: {why}", pod.name_any()));
             }
@@ -80,7 +99,11 @@ async fn look(client: &Client, shared: &Mutex<Sample>, seen: &mut BTreeSet<Strin
     }
     let mut sample = shared.lock();
     sample.wanted = deployment.spec.replicas.unwrap_or(1);
-    sample.ready = deployment.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
+    sample.ready = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status.ready_replicas)
+        .unwrap_or(0);
     sample.cpu_percent = cpu;
     sample.decisions.extend(fresh);
     sample.troubles = troubles;
@@ -89,30 +112,48 @@ async fn look(client: &Client, shared: &Mutex<Sample>, seen: &mut BTreeSet<Strin
 
 /// CPU of the measured pods in percent of what they request.
 async fn utilization(client: &Client, deployment: &Deployment) -> Option<i32> {
-    let request = http::Request::get("/apis/metrics.k8s.io/v1beta1/namespaces/default/pods?labelSelector=app%3Dweb-app").body(Vec::new()).ok()?;
+    let request = http::Request::get(
+        "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods?labelSelector=app%3Dweb-app",
+    )
+    .body(Vec::new())
+    .ok()?;
     let measured: serde_json::Value = client.request(request).await.ok()?;
-    let pods = measured["items"].as_array().filter(|pods| !pods.is_empty())?;
-    let used: f64 = pods.iter().flat_map(|pod| pod["containers"].as_array().into_iter().flatten()).filter_map(|c| cores(c["usage"]["cpu"].as_str()?)).sum();
+    let pods = measured["items"]
+        .as_array()
+        .filter(|pods| !pods.is_empty())?;
+    let used: f64 = pods
+        .iter()
+        .flat_map(|pod| pod["containers"].as_array().into_iter().flatten())
+        .filter_map(|c| cores(c["usage"]["cpu"].as_str()?))
+        .sum();
     let spec = deployment.spec.template.spec.as_ref()?;
-    let requested: f64 = spec.containers.iter().filter_map(|c| cores(&c.resources.as_ref()?.requests.as_ref()?.get("cpu")?.0)).sum();
+    let requested: f64 = spec
+        .containers
+        .iter()
+        .filter_map(|c| cores(&c.resources.as_ref()?.requests.as_ref()?.get("cpu")?.0))
+        .sum();
     (requested > 0.0).then(|| (used / (requested * pods.len() as f64) * 100.0).round() as i32)
 }
 
 /// Cores from a quantity as metrics and manifests write CPU.
 fn cores(quantity: &str) -> Option<f64> {
-    let (digits, unit) = match quantity.char_indices().last()? {
-        (at, 'n') => (&quantity[..at], 1e-9),
-        (at, 'u') => (&quantity[..at], 1e-6),
-        (at, 'm') => (&quantity[..at], 1e-3),
+    let (digits, parts) = match quantity.char_indices().last()? {
+        (at, 'n') => (&quantity[..at], 1e9),
+        (at, 'u') => (&quantity[..at], 1e6),
+        (at, 'm') => (&quantity[..at], 1e3),
         _ => (quantity, 1.0),
     };
-    digits.parse::<f64>().ok().map(|number| number * unit)
+    digits.parse::<f64>().ok().map(|number| number / parts)
 }
 
 /// The annotation's sentence, or the annotation itself.
 fn sentence(text: &str) -> String {
     let value: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
-    let field = |name: &str| value.get(name).map(|v| v.as_str().map_or(v.to_string(), str::to_owned));
+    let field = |name: &str| {
+        value
+            .get(name)
+            .map(|v| v.as_str().map_or(v.to_string(), str::to_owned))
+    };
     match (field("from"), field("to"), field("reason")) {
         (Some(from), Some(to), Some(reason)) => format!("{from} → {to}: {reason}"),
         _ => text.to_owned(),
@@ -125,14 +166,23 @@ mod tests {
 
     #[test]
     fn quantities_of_cpu() {
-        for (text, want) in [("100m", Some(0.1)), ("1", Some(1.0)), ("23456789n", Some(0.023_456_789)), ("", None), ("x", None)] {
+        for (text, want) in [
+            ("100m", Some(0.1)),
+            ("1", Some(1.0)),
+            ("23456789n", Some(0.023_456_789)),
+            ("", None),
+            ("x", None),
+        ] {
             assert_eq!(cores(text), want, "{text}");
         }
     }
 
     #[test]
     fn decisions_in_a_sentence() {
-        assert_eq!(sentence(r#"{"time":"t","from":3,"to":5,"reason":"because"}"#), "3 → 5: because");
+        assert_eq!(
+            sentence(r#"{"time":"t","from":3,"to":5,"reason":"because"}"#),
+            "3 → 5: because"
+        );
         assert_eq!(sentence("not JSON"), "not JSON");
     }
 }

@@ -21,79 +21,164 @@ pub fn an_app_is_run_asked_stopped_and_removed() {
     holds(&images, "my-web-app");
     holds(&images, "busybox");
 
-    let id = instance.docker(&format!("run -d --name walk -p {port}:8080 my-web-app")).ok();
+    let id = instance
+        .docker(&format!("run -d --name walk -p {port}:8080 my-web-app"))
+        .ok();
     assert_eq!(id.trim().len(), 64, "the full ID: {id}");
     for address in ["127.0.0.1", &instance.gateway] {
-        assert_eq!(instance.fetch(&format!("http://{address}:{port}/healthz")), "ok\n");
+        assert_eq!(
+            instance.fetch(&format!("http://{address}:{port}/healthz")),
+            "ok\n"
+        );
     }
     if std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|table| table.contains(" lo")) {
-        assert_eq!(instance.fetch(&format!("http://[::1]:{port}/healthz")), "ok\n");
+        assert_eq!(
+            instance.fetch(&format!("http://[::1]:{port}/healthz")),
+            "ok\n"
+        );
     }
     let listed = instance.docker("ps --no-trunc").ok();
-    let line = listed.lines().find(|line| line.contains(id.trim())).expect("the container is listed");
+    let line = listed
+        .lines()
+        .find(|line| line.contains(id.trim()))
+        .expect("the container is listed");
     holds(line, &format!(":{port}->8080/tcp"));
     holds(line, "walk");
     holds(line, "Up ");
-    holds(&instance.docker("logs walk").ok(), "web-app listens on port 8080");
+    holds(
+        &instance.docker("logs walk").ok(),
+        "web-app listens on port 8080",
+    );
 
-    assert_eq!(instance.docker("exec walk cat /app/www/healthz").ok(), "ok\n");
-    assert_eq!(instance.docker("exec -i walk cat").stdin("through\nthe pipe\n").ok(), "through\nthe pipe\n");
-    holds(&instance.docker("exec walk sh -c 'echo out; echo err >&2; exit 9'").fails(9), "out\nerr");
-    assert_eq!(instance.docker("inspect -f {{.State.Status}} walk").ok(), "running\n");
+    assert_eq!(
+        instance.docker("exec walk cat /app/www/healthz").ok(),
+        "ok\n"
+    );
+    assert_eq!(
+        instance
+            .docker("exec -i walk cat")
+            .stdin("through\nthe pipe\n")
+            .ok(),
+        "through\nthe pipe\n"
+    );
+    holds(
+        &instance
+            .docker("exec walk sh -c 'echo out; echo err >&2; exit 9'")
+            .fails(9),
+        "out\nerr",
+    );
+    assert_eq!(
+        instance.docker("inspect -f {{.State.Status}} walk").ok(),
+        "running\n"
+    );
 
     instance.docker("stop walk").ok();
-    let ended = instance.docker("inspect -f {{.State.Status}}/{{.State.ExitCode}} walk").ok();
-    assert_eq!(ended, "exited/0\n", "the app ended by itself when it was told to; it was not killed");
+    let ended = instance
+        .docker("inspect -f {{.State.Status}}/{{.State.ExitCode}} walk")
+        .ok();
+    assert_eq!(
+        ended, "exited/0\n",
+        "the app ended by itself when it was told to; it was not killed"
+    );
     TcpListener::bind(("0.0.0.0", port)).expect("the published port is free again");
     lacks(&instance.docker("ps").ok(), "walk");
     holds(&instance.docker("ps -a").ok(), "Exited (0)");
 
     instance.docker("start walk").ok();
-    assert_eq!(instance.fetch(&format!("http://127.0.0.1:{port}/healthz")), "ok\n");
+    assert_eq!(
+        instance.fetch(&format!("http://127.0.0.1:{port}/healthz")),
+        "ok\n"
+    );
     instance.docker("rm walk").fails(1);
     instance.docker("rm -f walk").ok();
     lacks(&instance.docker("ps -a --format {{.Names}}").ok(), "walk");
-    holds(&instance.docker("logs walk").fails(1), "No such container: walk");
+    holds(
+        &instance.docker("logs walk").fails(1),
+        "No such container: walk",
+    );
 }
 
 pub fn run_hands_through_the_exit_code() {
     let instance = shared();
-    for (command, code) in [("true", 0), ("sh -c 'exit 3'", 3), ("/etc/passwd", 126), ("no-such-program", 127)] {
-        instance.docker(&format!("run --rm --label code={code} busybox:static {command}")).fails(code);
+    for (command, code) in [
+        ("true", 0),
+        ("sh -c 'exit 3'", 3),
+        ("/etc/passwd", 126),
+        ("no-such-program", 127),
+    ] {
+        instance
+            .docker(&format!(
+                "run --rm --label code={code} busybox:static {command}"
+            ))
+            .fails(code);
         eventually("an automatic removal", || {
-            let left = instance.docker(&format!("ps -aq --filter label=code={code}")).ok();
+            let left = instance
+                .docker(&format!("ps -aq --filter label=code={code}"))
+                .ok();
             if left.is_empty() { Ok(()) } else { Err(left) }
         });
     }
-    let said = instance.docker("run --rm -i busybox:static sh -c 'cat; echo err >&2'").stdin("in\n").ran();
-    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("in\n", "err\n"), "{said}");
+    let said = instance
+        .docker("run --rm -i busybox:static sh -c 'cat; echo err >&2'")
+        .stdin("in\n")
+        .ran();
+    assert_eq!(
+        (said.stdout.as_str(), said.stderr.as_str()),
+        ("in\n", "err\n"),
+        "{said}"
+    );
     let environment = "run --rm -e COLOUR=green -w /tmp -h somewhere busybox:static sh -c 'echo $COLOUR $PWD $(hostname) $$'";
-    assert_eq!(instance.docker(environment).ok(), "green /tmp somewhere 1\n");
+    assert_eq!(
+        instance.docker(environment).ok(),
+        "green /tmp somewhere 1\n"
+    );
 }
 
 pub fn refusals_come_at_once_and_leave_nothing() {
     let instance = shared();
     let _containers = Containers(&instance, "refused");
 
-    instance.docker("run -d --name refused busybox:static sleep 1000").ok();
-    let again = instance.docker("run -d --name refused busybox:static sleep 1000").fails(125);
-    holds(&again, "Conflict. The container name \"/refused\" is already in use by container");
+    instance
+        .docker("run -d --name refused busybox:static sleep 1000")
+        .ok();
+    let again = instance
+        .docker("run -d --name refused busybox:static sleep 1000")
+        .fails(125);
+    holds(
+        &again,
+        "Conflict. The container name \"/refused\" is already in use by container",
+    );
 
     let somebody = TcpListener::bind("0.0.0.0:0").expect("a port");
     let port = somebody.local_addr().expect("an address").port();
-    let taken = instance.docker(&format!("run --rm -d --label case=taken -p {port}:80 busybox:static sleep 1000")).fails(125);
+    let taken = instance
+        .docker(&format!(
+            "run --rm -d --label case=taken -p {port}:80 busybox:static sleep 1000"
+        ))
+        .fails(125);
     holds(&taken, &port.to_string());
-    assert!(taken.contains("address already in use") || taken.contains("already allocated"), "{taken}");
+    assert!(
+        taken.contains("address already in use") || taken.contains("already allocated"),
+        "{taken}"
+    );
     eventually("nothing left of a container whose port is taken", || {
         let left = instance.docker("ps -aq --filter label=case=taken").ok();
         if left.is_empty() { Ok(()) } else { Err(left) }
     });
 
     // a port nobody listens on: the registry cannot be reached
-    let missing = instance.docker("run --rm --label case=missing 127.0.0.1:1/none:1 true").fails(125);
+    let missing = instance
+        .docker("run --rm --label case=missing 127.0.0.1:1/none:1 true")
+        .fails(125);
     holds(&missing, "127.0.0.1:1/none");
-    assert_eq!(instance.docker("ps -aq --filter label=case=missing").ok(), "");
-    holds(&instance.docker("rmi no-such-image").fails(1), "No such image: no-such-image");
+    assert_eq!(
+        instance.docker("ps -aq --filter label=case=missing").ok(),
+        ""
+    );
+    holds(
+        &instance.docker("rmi no-such-image").fails(1),
+        "No such image: no-such-image",
+    );
     holds(&instance.docker("rmi busybox:static").fails(1), "conflict");
 }
 
@@ -101,14 +186,34 @@ pub fn limits_bind() {
     let instance = shared();
     let _containers = Containers(&instance, "eater");
     // tail keeps a line in memory, and this one never ends
-    instance.docker("run --name eater -m 16m busybox:static tail /dev/zero").fails(137);
-    assert_eq!(instance.docker("inspect -f {{.State.OOMKilled}} eater").ok(), "true\n");
+    instance
+        .docker("run --name eater -m 16m busybox:static tail /dev/zero")
+        .fails(137);
+    assert_eq!(
+        instance
+            .docker("inspect -f {{.State.OOMKilled}} eater")
+            .ok(),
+        "true\n"
+    );
 
     let forks = instance.docker("run --rm --pids-limit 8 busybox:static sh -c 'for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done'").ran();
     holds(&forks.stderr, "can't fork");
-    let read_only = instance.docker("run --rm --read-only busybox:static touch /x").fails(1);
+    let read_only = instance
+        .docker("run --rm --read-only busybox:static touch /x")
+        .fails(1);
     holds(&read_only, "Read-only file system");
     // isolation that is on by default
-    holds(&instance.docker("run --rm busybox:static mount -t tmpfs none /mnt").ran().stderr, "ermi");
-    assert_eq!(instance.docker("run --rm --network none busybox:static sh -c 'ls /sys/class/net'").ok(), "lo\n");
+    holds(
+        &instance
+            .docker("run --rm busybox:static mount -t tmpfs none /mnt")
+            .ran()
+            .stderr,
+        "ermi",
+    );
+    assert_eq!(
+        instance
+            .docker("run --rm --network none busybox:static sh -c 'ls /sys/class/net'")
+            .ok(),
+        "lo\n"
+    );
 }

@@ -13,6 +13,7 @@ mod docker;
 mod failures;
 mod life;
 mod objects;
+mod pods;
 mod probes;
 mod scheduling;
 mod services;
@@ -27,9 +28,7 @@ const THREADS: usize = 4;
 macro_rules! trials {
     ($($module:ident: $($name:ident)*;)*) => {
         vec![$($(Trial::test(concat!(stringify!($module), "::", stringify!($name)), || {
-            let began = std::time::Instant::now();
             $module::$name();
-            eprintln!("TIME {} {:?}", stringify!($name), began.elapsed());
             Ok(())
         }),)*)*]
     };
@@ -56,10 +55,11 @@ fn main() {
         deployments: the_walkthrough_with_kubectl
             a_new_version_rolls_out_and_back
             create_scale_and_autoscale_by_command
-            watching_shows_changes_as_they_come
             logs_follow_to_the_end_and_keep_the_previous
-            exec_hands_through_input_output_and_exit_code
             top_shows_what_pods_and_nodes_use;
+        pods: watching_shows_changes_as_they_come
+            a_pod_gets_its_settings_and_ends_gracefully
+            exec_hands_through_input_output_and_exit_code;
         services: a_service_answers_by_address_and_by_name;
         objects: deleting_a_namespace_removes_everything_in_it
             deleting_a_deployment_removes_or_orphans_its_pods
@@ -96,7 +96,10 @@ fn main() {
     let conclusion = libtest_mimic::run(&arguments, trials);
     let removed = std::panic::catch_unwind(support::remove_shared);
     let left = root.clean();
-    assert!(left.is_empty(), "instances that were not removed by their tests: {left:?}");
+    assert!(
+        left.is_empty(),
+        "instances that were not removed by their tests: {left:?}"
+    );
     if removed.is_err() {
         std::process::exit(1);
     }

@@ -1,7 +1,6 @@
 //! Probes act: liveness restarts, readiness decides about traffic.
 
-use crate::deployments::pod;
-use crate::support::{Space, eventually, holds};
+use crate::support::{Space, eventually, holds, pod};
 
 pub fn a_failing_liveness_probe_restarts_the_container() {
     let space = Space::new("liveness");
@@ -11,23 +10,41 @@ pub fn a_failing_liveness_probe_restarts_the_container() {
         ("exec", "exec: {command: [cat, /missing]}"),
     ] {
         let serve = pod(name, "trap 'exit 0' TERM; httpd -f -p 8080 -h /tmp & wait");
-        space.apply(&format!("{serve}    livenessProbe: {{{probe}, periodSeconds: 1, failureThreshold: 1}}\n"));
+        space.apply(&format!(
+            "{serve}    livenessProbe: {{{probe}, periodSeconds: 1, failureThreshold: 1}}\n"
+        ));
     }
     for name in ["http", "tcp", "exec"] {
         eventually(&format!("{name} was restarted"), || {
-            let count = space.field(&format!("pod/{name}"), ".status.containerStatuses[0].restartCount");
-            if count.parse::<u32>().is_ok_and(|count| count > 0) { Ok(()) } else { Err(count) }
+            let count = space.field(
+                &format!("pod/{name}"),
+                ".status.containerStatuses[0].restartCount",
+            );
+            if count.parse::<u32>().is_ok_and(|count| count > 0) {
+                Ok(())
+            } else {
+                Err(count)
+            }
         });
-        let described = space.until_says(&format!("describe pod {name}"), "failed liveness probe, will be restarted");
+        let described = space.until_says(
+            &format!("describe pod {name}"),
+            "failed liveness probe, will be restarted",
+        );
         holds(&described, "Liveness probe failed");
     }
-    holds(&space.kubectl("describe pod http").ok(), "HTTP probe failed with statuscode: 404");
+    holds(
+        &space.kubectl("describe pod http").ok(),
+        "HTTP probe failed with statuscode: 404",
+    );
     // one that succeeds is left alone
     let serve = pod("fine", "httpd -f -p 8080 -h /etc");
     space.apply(&format!("{serve}    livenessProbe: {{httpGet: {{path: /passwd, port: 8080}}, periodSeconds: 1, failureThreshold: 3, initialDelaySeconds: 2}}\n"));
     space.ready("pod/fine");
     std::thread::sleep(std::time::Duration::from_secs(4));
-    assert_eq!(space.field("pod/fine", ".status.containerStatuses[0].restartCount"), "0");
+    assert_eq!(
+        space.field("pod/fine", ".status.containerStatuses[0].restartCount"),
+        "0"
+    );
 }
 
 pub fn readiness_decides_who_gets_traffic() {
@@ -38,27 +55,48 @@ pub fn readiness_decides_who_gets_traffic() {
         ("by-exec", "exec: {command: [test, -e, /tmp/ready]}"),
     ] {
         // answers its name at /; /tmp/ready makes it ready for http and exec, a second server on 9090 for tcp
-        let script = "mkdir /tmp/www; hostname > /tmp/www/index.html; exec httpd -f -p 8080 -h /tmp/www";
+        let script =
+            "mkdir /tmp/www; hostname > /tmp/www/index.html; exec httpd -f -p 8080 -h /tmp/www";
         let pod = pod(name, script).replace(&format!("app: {name}"), "app: probed");
-        space.apply(&format!("{pod}    readinessProbe: {{{probe}, periodSeconds: 1, failureThreshold: 1}}\n"));
+        space.apply(&format!(
+            "{pod}    readinessProbe: {{{probe}, periodSeconds: 1, failureThreshold: 1}}\n"
+        ));
     }
     space.apply("{apiVersion: v1, kind: Service, metadata: {name: probed}, spec: {selector: {app: probed}, ports: [{port: 80, targetPort: 8080}]}}");
     for name in ["by-http", "by-tcp", "by-exec"] {
         space.until(&format!("pod/{name}"), ".status.phase", "Running");
     }
     let slices = "endpointslices -l kubernetes.io/service-name=probed";
-    let ready = || space.field(slices, ".items[*].endpoints[?(@.conditions.ready==true)].targetRef.name");
+    let ready = || {
+        space.field(
+            slices,
+            ".items[*].endpoints[?(@.conditions.ready==true)].targetRef.name",
+        )
+    };
     let now_ready = |wanted: &[&str]| {
         eventually(&format!("{wanted:?} are ready"), || {
             let found = ready();
             let mut names: Vec<&str> = found.split_whitespace().collect();
             names.sort_unstable();
-            if names == wanted { Ok(()) } else { Err(found.clone()) }
+            if names == wanted {
+                Ok(())
+            } else {
+                Err(found.clone())
+            }
         });
     };
     now_ready(&[]);
-    assert_eq!(space.field("pod/by-exec", ".status.conditions[?(@.type==\"Ready\")].status"), "False");
-    let address = format!("http://{}/", space.field("service/probed", ".spec.clusterIP"));
+    assert_eq!(
+        space.field(
+            "pod/by-exec",
+            ".status.conditions[?(@.type==\"Ready\")].status"
+        ),
+        "False"
+    );
+    let address = format!(
+        "http://{}/",
+        space.field("service/probed", ".spec.clusterIP")
+    );
 
     space.kubectl("exec by-exec -- touch /tmp/ready").ok();
     now_ready(&["by-exec"]);
@@ -70,13 +108,24 @@ pub fn readiness_decides_who_gets_traffic() {
         let mut seen: Vec<String> = (0..20).map(|_| space.instance.fetch(&address)).collect();
         seen.sort();
         seen.dedup();
-        if seen.len() == 3 { Ok(()) } else { Err(seen.concat()) }
+        if seen.len() == 3 {
+            Ok(())
+        } else {
+            Err(seen.concat())
+        }
     });
     space.kubectl("exec by-exec -- rm /tmp/ready").ok();
     now_ready(&["by-http", "by-tcp"]);
     eventually("the one that is not ready gets no request", || {
         let seen: String = (0..20).map(|_| space.instance.fetch(&address)).collect();
-        if seen.contains("by-exec") { Err(seen) } else { Ok(()) }
+        if seen.contains("by-exec") {
+            Err(seen)
+        } else {
+            Ok(())
+        }
     });
-    holds(&space.kubectl("describe pod by-exec").ok(), "Readiness probe failed");
+    holds(
+        &space.kubectl("describe pod by-exec").ok(),
+        "Readiness probe failed",
+    );
 }

@@ -9,7 +9,10 @@ pub fn pods_that_do_not_fit_stay_pending_and_say_why() {
     let instance = Arc::new(with_images());
     {
         let space = Space::within(instance.clone(), "full");
-        let cores: u64 = space.field("nodes", ".items[0].status.allocatable.cpu").parse().expect("whole cores");
+        let cores: u64 = space
+            .field("nodes", ".items[0].status.allocatable.cpu")
+            .parse()
+            .expect("whole cores");
         // a quarter of the machine each: on two cores these are the 500m of the walkthrough
         let request = cores * 250;
         space.apply(&format!(
@@ -28,13 +31,35 @@ spec:
 "
         ));
         space.until("deployment/big", ".status.readyReplicas", "4");
-        let pending = || space.field("pods --field-selector=status.phase=Pending", ".items[*].metadata.name");
-        eventually("six wait", || if pending().split_whitespace().count() == 6 { Ok(()) } else { Err(pending()) });
+        let pending = || {
+            space.field(
+                "pods --field-selector=status.phase=Pending",
+                ".items[*].metadata.name",
+            )
+        };
+        eventually("six wait", || {
+            if pending().split_whitespace().count() == 6 {
+                Ok(())
+            } else {
+                Err(pending())
+            }
+        });
         let name = pending().split(' ').next().expect("a name").to_owned();
         let described = space.until_says(&format!("describe pod {name}"), "FailedScheduling");
         holds(&described, "0/1 nodes are available: 1 Insufficient cpu.");
-        holds(&space.kubectl("get events --field-selector=reason=FailedScheduling").ok(), "Insufficient cpu");
-        assert_eq!(space.field(&format!("pod/{name}"), ".status.conditions[?(@.type==\"PodScheduled\")].reason"), "Unschedulable");
+        holds(
+            &space
+                .kubectl("get events --field-selector=reason=FailedScheduling")
+                .ok(),
+            "Insufficient cpu",
+        );
+        assert_eq!(
+            space.field(
+                &format!("pod/{name}"),
+                ".status.conditions[?(@.type==\"PodScheduled\")].reason"
+            ),
+            "Unschedulable"
+        );
         let status = space.instance.plimsoll("status").fails(1);
         holds(&status, "Insufficient cpu");
         let node = space.kubectl("describe node").ok();
@@ -42,11 +67,22 @@ spec:
         holds(&node, "(100%)");
 
         // room for one more is used at once
-        let running = space.field("pods --field-selector=status.phase=Running", ".items[0].metadata.name");
+        let running = space.field(
+            "pods --field-selector=status.phase=Running",
+            ".items[0].metadata.name",
+        );
         space.kubectl("scale deployment big --replicas=9").ok();
-        eventually("five wait", || if pending().split_whitespace().count() == 5 { Ok(()) } else { Err(pending()) });
+        eventually("five wait", || {
+            if pending().split_whitespace().count() == 5 {
+                Ok(())
+            } else {
+                Err(pending())
+            }
+        });
         space.kubectl(&format!("delete pod {running}")).ok();
         space.until("deployment/big", ".status.readyReplicas", "4");
     }
-    Arc::into_inner(instance).expect("the namespace is gone").purge();
+    Arc::into_inner(instance)
+        .expect("the namespace is gone")
+        .purge();
 }

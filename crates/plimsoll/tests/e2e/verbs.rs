@@ -7,23 +7,48 @@ use crate::support::{Root, Run, eventually, free_port, holds, lacks, repository,
 pub fn the_walkthrough_with_our_own_verbs() {
     let instance = shared();
     let example = repository("examples/web-app");
-    holds(&instance.plimsoll(&format!("build -t own-app:1 {}", example.display())).ok(), "own-app:1");
+    holds(
+        &instance
+            .plimsoll(&format!("build -t own-app:1 {}", example.display()))
+            .ok(),
+        "own-app:1",
+    );
     holds(&instance.plimsoll("images").ok(), "own-app");
-    let images: Value = serde_json::from_str(&instance.plimsoll("images -o json").ok()).expect("JSON");
-    assert!(images.as_array().is_some_and(|images| images.len() > 1), "{images}");
+    let images: Value =
+        serde_json::from_str(&instance.plimsoll("images -o json").ok()).expect("JSON");
+    assert!(
+        images.as_array().is_some_and(|images| images.len() > 1),
+        "{images}"
+    );
 
     let port = free_port();
-    instance.plimsoll(&format!("run -d --name own -p {port}:8080 own-app:1")).ok();
-    assert_eq!(instance.fetch(&format!("http://127.0.0.1:{port}/healthz")), "ok\n");
+    instance
+        .plimsoll(&format!("run -d --name own -p {port}:8080 own-app:1"))
+        .ok();
+    assert_eq!(
+        instance.fetch(&format!("http://127.0.0.1:{port}/healthz")),
+        "ok\n"
+    );
     let listed = instance.plimsoll("ps").ok();
     holds(&listed, "own");
     holds(&listed, &format!(":{port}->8080/tcp"));
     holds(&instance.plimsoll("logs own").ok(), "web-app listens");
-    assert_eq!(instance.plimsoll("exec own cat /app/www/healthz").ok(), "ok\n");
-    assert_eq!(instance.plimsoll("exec -i own cat").stdin("hello").ok(), "hello");
+    assert_eq!(
+        instance.plimsoll("exec own cat /app/www/healthz").ok(),
+        "ok\n"
+    );
+    assert_eq!(
+        instance.plimsoll("exec -i own cat").stdin("hello").ok(),
+        "hello"
+    );
     instance.plimsoll("exec own sh -c 'exit 5'").fails(5);
     holds(&instance.plimsoll("inspect own").ok(), "\"Running\": true");
-    holds(&instance.plimsoll("run -d --name own busybox:static true").fails(125), "already in use");
+    holds(
+        &instance
+            .plimsoll("run -d --name own busybox:static true")
+            .fails(125),
+        "already in use",
+    );
     holds(&instance.plimsoll("rm own").fails(1), "running");
 
     instance.plimsoll("stop own").ok();
@@ -34,43 +59,110 @@ pub fn the_walkthrough_with_our_own_verbs() {
     instance.plimsoll("rmi own-app:1").ok();
     lacks(&instance.plimsoll("images").ok(), "own-app");
 
-    for (command, code) in [("true", 0), ("sh -c 'exit 3'", 3), ("/etc/passwd", 126), ("no-such-program", 127)] {
-        instance.plimsoll(&format!("run --rm busybox:static {command}")).fails(code);
+    for (command, code) in [
+        ("true", 0),
+        ("sh -c 'exit 3'", 3),
+        ("/etc/passwd", 126),
+        ("no-such-program", 127),
+    ] {
+        instance
+            .plimsoll(&format!("run --rm busybox:static {command}"))
+            .fails(code);
     }
-    assert_eq!(instance.plimsoll("run --rm -i busybox:static cat").stdin("in").ok(), "in");
-    holds(&instance.plimsoll("build /no/such/directory").fails(1), "/no/such/directory");
+    assert_eq!(
+        instance
+            .plimsoll("run --rm -i busybox:static cat")
+            .stdin("in")
+            .ok(),
+        "in"
+    );
+    holds(
+        &instance.plimsoll("build /no/such/directory").fails(1),
+        "/no/such/directory",
+    );
     let scratch = Root::scratch();
-    std::fs::write(scratch.join("Dockerfile"), "FROM busybox:static\nRUN exit 4\n").expect("written");
-    holds(&instance.plimsoll(&format!("build {}", scratch.display())).fails(1), "non-zero code: 4");
+    std::fs::write(
+        scratch.join("Dockerfile"),
+        "FROM busybox:static\nRUN exit 4\n",
+    )
+    .expect("written");
+    holds(
+        &instance
+            .plimsoll(&format!("build {}", scratch.display()))
+            .fails(1),
+        "non-zero code: 4",
+    );
 }
 
 pub fn cluster_verbs_do_what_kubectl_does() {
     let instance = shared();
     let space = crate::support::Space::new("own-verbs");
-    let (name, file) = (&space.name, repository("examples/walkthrough/deployment.yaml"));
-    let apply = || instance.plimsoll(&format!("apply -n {name} -f {}", file.display())).ok();
+    let (name, file) = (
+        &space.name,
+        repository("examples/walkthrough/deployment.yaml"),
+    );
+    let apply = || {
+        instance
+            .plimsoll(&format!("apply -n {name} -f {}", file.display()))
+            .ok()
+    };
     assert_eq!(apply(), "deployment.apps/web-app-deployment created\n");
     assert_eq!(apply(), "deployment.apps/web-app-deployment unchanged\n");
     space.rolled_out("web-app-deployment");
     let table = instance.plimsoll(&format!("get deploy -n {name}")).ok();
     holds(&table, "NAME");
     holds(&table, "3/3");
-    holds(&instance.plimsoll(&format!("get pods,deploy -n {name} -o yaml")).ok(), "image: my-web-app:latest");
-    let all: Value = serde_json::from_str(&instance.plimsoll("get pods -A -o json").ok()).expect("JSON");
-    assert!(all["items"].as_array().is_some_and(|pods| pods.len() >= 3), "{all}");
-    instance.plimsoll(&format!("scale deploy/web-app-deployment --replicas 1 -n {name}")).ok();
+    holds(
+        &instance
+            .plimsoll(&format!("get pods,deploy -n {name} -o yaml"))
+            .ok(),
+        "image: my-web-app:latest",
+    );
+    let all: Value =
+        serde_json::from_str(&instance.plimsoll("get pods -A -o json").ok()).expect("JSON");
+    assert!(
+        all["items"].as_array().is_some_and(|pods| pods.len() >= 3),
+        "{all}"
+    );
+    instance
+        .plimsoll(&format!(
+            "scale deploy/web-app-deployment --replicas 1 -n {name}"
+        ))
+        .ok();
     space.until("deployment/web-app-deployment", ".status.replicas", "1");
     let text = std::fs::read_to_string(&file).expect("text");
-    assert_eq!(instance.plimsoll(&format!("apply -n {name} -f -")).stdin(text).ok(), "deployment.apps/web-app-deployment configured\n");
-    instance.plimsoll(&format!("delete -n {name} -f {}", file.display())).ok();
+    assert_eq!(
+        instance
+            .plimsoll(&format!("apply -n {name} -f -"))
+            .stdin(text)
+            .ok(),
+        "deployment.apps/web-app-deployment configured\n"
+    );
+    instance
+        .plimsoll(&format!("delete -n {name} -f {}", file.display()))
+        .ok();
     eventually("nothing left", || {
         let left = space.kubectl("get deploy,rs,pods -o name").ok();
         if left.is_empty() { Ok(()) } else { Err(left) }
     });
-    holds(&instance.plimsoll(&format!("get pods -n {name}")).ran().stderr, "No resources found");
-    holds(&instance.plimsoll(&format!("get pod nobody -n {name}")).fails(1), "pods \"nobody\" not found");
+    holds(
+        &instance
+            .plimsoll(&format!("get pods -n {name}"))
+            .ran()
+            .stderr,
+        "No resources found",
+    );
+    holds(
+        &instance
+            .plimsoll(&format!("get pod nobody -n {name}"))
+            .fails(1),
+        "pods \"nobody\" not found",
+    );
     holds(&instance.plimsoll("get unicorns").fails(1), "unicorns");
-    holds(&instance.plimsoll("apply -f -").stdin("a: [").fails(1), "line");
+    holds(
+        &instance.plimsoll("apply -f -").stdin("a: [").fails(1),
+        "line",
+    );
 }
 
 pub fn status_and_env_tell_where_everything_is() {
@@ -87,7 +179,10 @@ pub fn status_and_env_tell_where_everything_is() {
         instance.data_dir.display(),
         repository("target/clients/kubectl").display()
     );
-    let said = Run::new("sh", "").env("HOME", Root::home()).stdin(script).ok();
+    let said = Run::new("sh", "")
+        .env("HOME", Root::home())
+        .stdin(script)
+        .ok();
     holds(&said, "Server Version");
 
     let nowhere = Run::new(Root::plimsoll(), "status --data-dir /nonexistent/plimsoll").fails(1);

@@ -229,7 +229,7 @@ async fn reads_and_watches_do_not_wait_for_the_disk() {
     );
     assert_eq!(
         store.range("/", None, 0, None).await.unwrap().items,
-        [old.clone()]
+        std::slice::from_ref(&old)
     );
     assert_eq!(store.watch("/", old.mod_revision).await.map(|_| ()), Ok(()));
     assert!(

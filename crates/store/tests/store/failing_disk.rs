@@ -42,7 +42,7 @@ async fn a_full_disk_refuses_writes_until_there_is_space() {
     );
     assert_eq!(
         store.range("/full/", None, 0, None).await.unwrap().items,
-        [kept.clone()]
+        std::slice::from_ref(&kept)
     );
 
     disk.fail(None);

@@ -59,10 +59,17 @@ impl Run {
         let program = program.as_ref();
         let name = program.file_name().unwrap_or_default().to_string_lossy();
         let mut command = Command::new("timeout");
-        command.args(["--kill-after=5", LIMIT_SECONDS]).arg(program).args(words(arguments));
+        command
+            .args(["--kill-after=5", LIMIT_SECONDS])
+            .arg(program)
+            .args(words(arguments));
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
-        Self { command, shown: format!("{name} {arguments}"), stdin: Vec::new() }
+        Self {
+            command,
+            shown: format!("{name} {arguments}"),
+            stdin: Vec::new(),
+        }
     }
 
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
@@ -79,8 +86,14 @@ impl Run {
     /// Runs to the end, whatever that is.
     #[track_caller]
     pub fn ran(mut self) -> Ran {
-        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.command.spawn().unwrap_or_else(|error| panic!("cannot run {}: {error}", self.shown));
+        self.command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = self
+            .command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", self.shown));
         let (mut pipe, input) = (child.stdin.take().expect("a pipe"), self.stdin);
         // a program may end without reading everything
         let writer = std::thread::spawn(move || drop(pipe.write_all(&input)));
@@ -115,12 +128,27 @@ impl Run {
     /// Starts it; it ends with what is returned, at the latest.
     #[track_caller]
     pub fn background(mut self) -> Background {
-        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let mut child = self.command.spawn().unwrap_or_else(|error| panic!("cannot run {}: {error}", self.shown));
+        self.command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
+        let mut child = self
+            .command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", self.shown));
         let output = BufReader::new(child.stdout.take().expect("a pipe"));
         let (sender, lines) = channel();
-        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Background { child, lines, shown: self.shown }
+        std::thread::spawn(move || {
+            output
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        Background {
+            child,
+            lines,
+            shown: self.shown,
+        }
     }
 }
 
@@ -133,7 +161,12 @@ impl Ran {
 impl fmt::Display for Ran {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` (exit code {})", self.shown, self.code)?;
-        write!(f, "\n--- stdout\n{}\n--- stderr\n{}\n---", self.stdout.trim_end(), self.stderr.trim_end())
+        write!(
+            f,
+            "\n--- stdout\n{}\n--- stderr\n{}\n---",
+            self.stdout.trim_end(),
+            self.stderr.trim_end()
+        )
     }
 }
 
@@ -151,10 +184,17 @@ impl Background {
         let deadline = Instant::now() + DEADLINE;
         let mut before = Vec::new();
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(line) if line.contains(part) => return line,
                 Ok(line) => before.push(line),
-                Err(error) => panic!("`{}` never said {part:?} ({error}); it said:\n{}", self.shown, before.join("\n")),
+                Err(error) => panic!(
+                    "`{}` never said {part:?} ({error}); it said:\n{}",
+                    self.shown,
+                    before.join("\n")
+                ),
             }
         }
     }
@@ -163,7 +203,9 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         // `timeout` hands a SIGTERM on to what it runs
-        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }

@@ -25,9 +25,17 @@ impl Instance {
     #[track_caller]
     pub fn up() -> Self {
         let data_dir = Root::data_dir();
-        let up = Run::new(Root::plimsoll(), &format!("up --data-dir {}", data_dir.display())).ran();
+        let up = Run::new(
+            Root::plimsoll(),
+            &format!("up --data-dir {}", data_dir.display()),
+        )
+        .ran();
         if up.code != 0 {
-            let down = Run::new(Root::plimsoll(), &format!("down --purge --data-dir {}", data_dir.display())).ran();
+            let down = Run::new(
+                Root::plimsoll(),
+                &format!("down --purge --data-dir {}", data_dir.display()),
+            )
+            .ran();
             panic!("the instance did not start: {up}\nand was removed: {down}");
         }
         let file = std::fs::read_to_string(data_dir.join("instance.json")).expect("instance.json");
@@ -59,7 +67,10 @@ impl Instance {
     /// The real docker command, with its classic builder.
     pub fn docker(&self, arguments: &str) -> Run {
         Run::new("docker", arguments)
-            .env("DOCKER_HOST", format!("unix://{}", self.run_dir().join("docker.sock").display()))
+            .env(
+                "DOCKER_HOST",
+                format!("unix://{}", self.run_dir().join("docker.sock").display()),
+            )
             .env("DOCKER_BUILDKIT", "0")
             .env("HOME", Root::home())
     }
@@ -69,7 +80,11 @@ impl Instance {
     pub fn fetch(&self, url: &str) -> String {
         eventually(&format!("an answer from {url}"), || {
             let ran = Run::new("curl", &format!("-sS -f -m 5 -g {url}")).ran();
-            if ran.code == 0 { Ok(ran.stdout) } else { Err(ran) }
+            if ran.code == 0 {
+                Ok(ran.stdout)
+            } else {
+                Err(ran)
+            }
         })
     }
 
@@ -121,7 +136,10 @@ impl Drop for Instance {
         let failing = std::thread::panicking();
         if failing && let Ok(log) = std::fs::read_to_string(self.data_dir.join("daemon.log")) {
             let lines: Vec<&str> = log.lines().collect();
-            eprintln!("--- end of the daemon's log\n{}", lines[lines.len().saturating_sub(30)..].join("\n"));
+            eprintln!(
+                "--- end of the daemon's log\n{}",
+                lines[lines.len().saturating_sub(30)..].join("\n")
+            );
         }
         if let Some(failure) = self.remove() {
             if failing {

@@ -1,16 +1,20 @@
 //! What every test uses: instances, commands with their whole story, polling with a deadline, a search for traces.
 
+mod busy;
 mod command;
 mod images;
 mod instance;
+mod manifests;
 mod poll;
 mod root;
 mod space;
 mod traces;
 
+pub use busy::Busy;
 pub use command::Run;
 pub use images::{remove_shared, shared, with_images};
 pub use instance::Instance;
+pub use manifests::pod;
 pub use poll::eventually;
 pub use root::Root;
 pub use space::Space;

@@ -15,7 +15,10 @@ pub fn eventually<T, E: Display>(what: &str, mut attempt: impl FnMut() -> Result
         match attempt() {
             Ok(value) => return value,
             Err(reason) if Instant::now() > deadline => {
-                panic!("not within {} s: {what}; at last: {reason}", DEADLINE.as_secs())
+                panic!(
+                    "not within {} s: {what}; at last: {reason}",
+                    DEADLINE.as_secs()
+                )
             }
             Err(_) => std::thread::sleep(PERIOD),
         }

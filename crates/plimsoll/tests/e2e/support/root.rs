@@ -32,20 +32,41 @@ pub struct Root {
 impl Root {
     /// Checks that everything the tests need is there, and says what to do if not.
     pub fn make() -> Self {
-        assert!(rustix::process::geteuid().is_root(), "the end-to-end tests run real containers: run them as root");
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "the end-to-end tests run real containers: run them as root"
+        );
         for (program, remedy) in [
-            (repository("target/clients/kubectl"), "run scripts/clients, which fetches it"),
-            (PathBuf::from("/bin/busybox"), "run scripts/setup, which installs busybox-static"),
-            (in_path("docker"), "run scripts/clients, which installs docker.io"),
+            (
+                repository("target/clients/kubectl"),
+                "run scripts/clients, which fetches it",
+            ),
+            (
+                PathBuf::from("/bin/busybox"),
+                "run scripts/setup, which installs busybox-static",
+            ),
+            (
+                in_path("docker"),
+                "run scripts/clients, which installs docker.io",
+            ),
             (in_path("curl"), "run scripts/clients, which installs it"),
         ] {
-            assert!(program.is_file(), "{} is missing: {remedy}", program.display());
+            assert!(
+                program.is_file(),
+                "{} is missing: {remedy}",
+                program.display()
+            );
         }
-        let directory = tempfile::Builder::new().prefix("plimsoll-e2e-").tempdir().expect("a temporary directory");
+        let directory = tempfile::Builder::new()
+            .prefix("plimsoll-e2e-")
+            .tempdir()
+            .expect("a temporary directory");
         let path = directory.path();
         // a copy, because the tests run it as another user too, who may not look into the build directory
-        let binary = std::env::var_os(BINARY_VARIABLE).map_or_else(|| env!("CARGO_BIN_EXE_plimsoll").into(), PathBuf::from);
-        fs::copy(&binary, path.join("plimsoll")).unwrap_or_else(|error| panic!("cannot copy {}: {error}", binary.display()));
+        let binary = std::env::var_os(BINARY_VARIABLE)
+            .map_or_else(|| env!("CARGO_BIN_EXE_plimsoll").into(), PathBuf::from);
+        fs::copy(&binary, path.join("plimsoll"))
+            .unwrap_or_else(|error| panic!("cannot copy {}: {error}", binary.display()));
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("permissions");
         fs::create_dir(path.join("home")).expect("a home directory");
         PATHS.set(path.to_owned()).expect("one run a process");
@@ -74,20 +95,29 @@ impl Root {
     /// A directory for one more instance.
     pub fn data_dir() -> PathBuf {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
-        path().join(format!("instance-{:02}", NUMBER.fetch_add(1, Ordering::Relaxed)))
+        path().join(format!(
+            "instance-{:02}",
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        ))
     }
 
     /// An empty directory for anything else.
     pub fn scratch() -> PathBuf {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
-        let made = path().join(format!("scratch-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        let made = path().join(format!(
+            "scratch-{}",
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        ));
         fs::create_dir(&made).expect("a directory");
         made
     }
 
     /// The janitor removes what is left; returns what that was.
     pub fn clean(mut self) -> Vec<String> {
-        let left = fs::read_dir(self.directory.path()).into_iter().flatten().flatten();
+        let left = fs::read_dir(self.directory.path())
+            .into_iter()
+            .flatten()
+            .flatten();
         let left = left.map(|entry| entry.file_name().to_string_lossy().into_owned());
         let left = left.filter(|name| name.starts_with("instance-")).collect();
         drop(self.janitor.stdin.take());
@@ -102,6 +132,8 @@ fn path() -> &'static Path {
 
 fn in_path(program: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file());
+    let found = std::env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .find(|file| file.is_file());
     found.unwrap_or_else(|| program.into())
 }

@@ -23,12 +23,16 @@ impl Space {
     #[track_caller]
     pub fn within(instance: Arc<Instance>, name: &str) -> Self {
         instance.kubectl(&format!("create namespace {name}")).ok();
-        Self { instance, name: name.to_owned() }
+        Self {
+            instance,
+            name: name.to_owned(),
+        }
     }
 
     /// kubectl in this namespace.
     pub fn kubectl(&self, arguments: &str) -> Run {
-        self.instance.kubectl(&format!("-n {} {arguments}", self.name))
+        self.instance
+            .kubectl(&format!("-n {} {arguments}", self.name))
     }
 
     /// `kubectl apply` of a manifest.
@@ -39,13 +43,19 @@ impl Space {
 
     /// One field, by JSONPath without its braces.
     pub fn field(&self, object: &str, path: &str) -> String {
-        self.kubectl(&format!("get {object} -o jsonpath={{{path}}}")).ran().stdout
+        self.kubectl(&format!("get {object} -o jsonpath={{{path}}}"))
+            .ran()
+            .stdout
     }
 
     /// Waits until a field is as wanted.
     #[track_caller]
     pub fn until(&self, object: &str, path: &str, wanted: &str) {
-        self.until_holds(&format!("get {object} -o jsonpath={{{path}}}"), |text| text == wanted, wanted);
+        self.until_holds(
+            &format!("get {object} -o jsonpath={{{path}}}"),
+            |text| text == wanted,
+            wanted,
+        );
     }
 
     /// Waits until a kubectl command succeeds and prints what is wanted.
@@ -58,27 +68,37 @@ impl Space {
     fn until_holds(&self, arguments: &str, holds: impl Fn(&str) -> bool, wanted: &str) -> String {
         eventually(&format!("{wanted:?} from kubectl {arguments}"), || {
             let ran = self.kubectl(arguments).ran();
-            if ran.code == 0 && holds(&ran.stdout) { Ok(ran.stdout) } else { Err(ran) }
+            if ran.code == 0 && holds(&ran.stdout) {
+                Ok(ran.stdout)
+            } else {
+                Err(ran)
+            }
         })
     }
 
     /// Waits for every replica of a deployment.
     #[track_caller]
     pub fn rolled_out(&self, deployment: &str) {
-        let text = self.kubectl(&format!("rollout status deployment/{deployment} --timeout=90s")).ok();
+        let text = self
+            .kubectl(&format!(
+                "rollout status deployment/{deployment} --timeout=90s"
+            ))
+            .ok();
         super::holds(&text, "successfully rolled out");
     }
 
     /// Waits for the only pod with a label to be ready, or for the pod of a name.
     #[track_caller]
     pub fn ready(&self, pod: &str) {
-        self.kubectl(&format!("wait --for=condition=Ready {pod} --timeout=75s")).ok();
+        self.kubectl(&format!("wait --for=condition=Ready {pod} --timeout=75s"))
+            .ok();
     }
 
     /// An object as data.
     #[track_caller]
     pub fn get(&self, object: &str) -> Value {
-        serde_json::from_str(&self.kubectl(&format!("get {object} -o json")).ok()).expect("kubectl prints JSON")
+        serde_json::from_str(&self.kubectl(&format!("get {object} -o json")).ok())
+            .expect("kubectl prints JSON")
     }
 }
 
@@ -87,9 +107,20 @@ impl Drop for Space {
         if std::thread::panicking() {
             let pods = self.kubectl("get pods -o wide").ran();
             let events = self.kubectl("get events").ran();
-            eprintln!("--- namespace {}\n{}\n{}", self.name, pods.both(), events.both());
+            eprintln!(
+                "--- namespace {}\n{}\n{}",
+                self.name,
+                pods.both(),
+                events.both()
+            );
         }
         // each test has its own: nobody waits for the end
-        let _ = self.instance.kubectl(&format!("delete namespace {} --wait=false --ignore-not-found", self.name)).ran();
+        let _ = self
+            .instance
+            .kubectl(&format!(
+                "delete namespace {} --wait=false --ignore-not-found",
+                self.name
+            ))
+            .ran();
     }
 }

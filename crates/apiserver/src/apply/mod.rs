@@ -1,0 +1,198 @@
+//! Server-side apply: whoever applies a configuration owns the fields in it (KEP-555, structured-merge-diff's
+//! `merge.Updater`).
+//!
+//! Pure functions of objects and their field managers. Managers are tracked from the first apply of an object on;
+//! whatever it had before then belongs to [`BEFORE_FIRST_APPLY`], as upstream has it for untracked objects.
+
+mod fields;
+mod managers;
+mod typed;
+
+use serde_json::{Value, json};
+
+pub(crate) use fields::FieldSet;
+pub(crate) use managers::{Manager, Operation, decode, encode};
+pub(crate) use typed::Node;
+
+/// Owner of what an object had when it was first applied to.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+
+/// Somebody else's field that an apply would change.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Conflict {
+    /// The other manager, as messages name it.
+    pub manager: String,
+    pub path: String,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ApplyError {
+    /// The configuration, or the object, does not fit its type.
+    Malformed(String),
+    Conflicts(Vec<Conflict>),
+}
+
+/// An apply: whose, and of what.
+pub(crate) struct Applied<'a> {
+    pub node: Node,
+    /// Name, version, subresource and time of the applier; its fields are found here.
+    pub manager: Manager,
+    pub config: &'a Value,
+    pub force: bool,
+}
+
+/// The first version of an object, with its managers.
+pub(crate) fn create(applied: Applied<'_>) -> Result<Value, ApplyError> {
+    let mut manager = applied.manager;
+    manager.fields = owned(applied.node, applied.config, &manager.subresource)?;
+    let mut object = applied.config.clone();
+    object["metadata"]["managedFields"] = encode(vec![manager]);
+    Ok(object)
+}
+
+/// `live` after an apply, with its new managers.
+pub(crate) fn update(applied: Applied<'_>, live: &Value) -> Result<Value, ApplyError> {
+    let Applied {
+        node,
+        mut manager,
+        config,
+        force,
+    } = applied;
+    let mut live = live.clone();
+    let tracked = live["metadata"]
+        .as_object_mut()
+        .and_then(|m| m.remove("managedFields"));
+    let before = decode(tracked.as_ref()).unwrap_or_default();
+    let mut managers = before.clone();
+    if managers.is_empty() {
+        let mut fields = FieldSet::default();
+        for subresource in ["", "status"] {
+            let part = typed::set_of(node, &live, false).map_err(ApplyError::Malformed)?;
+            fields.add(&within(part, subresource));
+        }
+        managers.push(Manager {
+            name: BEFORE_FIRST_APPLY.into(),
+            operation: Operation::Update,
+            api_version: manager.api_version.clone(),
+            subresource: String::new(),
+            time: manager.time.clone(),
+            fields,
+        });
+    }
+    manager.fields = owned(node, config, &manager.subresource)?;
+    let last = managers
+        .iter()
+        .position(|m| m.is(&manager))
+        .map(|at| managers.remove(at));
+
+    // What nobody wants any more: it was the applier's, is not in the new configuration, and is nobody else's.
+    let mut kept = manager.fields.clone();
+    for other in &managers {
+        kept.add(&other.fields);
+    }
+    let same_version = last
+        .as_ref()
+        .filter(|m| m.api_version == manager.api_version);
+    let mut doomed = same_version.map(|m| m.fields.clone()).unwrap_or_default();
+    doomed.subtract(&kept);
+
+    let mut new = typed::merge(node, Some(&live), config).map_err(ApplyError::Malformed)?;
+    typed::remove(node, &mut new, &doomed, &kept);
+
+    let (changed, removed) = difference(node, &live, &new);
+    let mut conflicts = Vec::new();
+    for other in &mut managers {
+        if other.api_version != manager.api_version {
+            continue;
+        }
+        let contested = changed.intersection(&other.fields);
+        let described = other.describe();
+        conflicts.extend(contested.paths().into_iter().map(|path| Conflict {
+            manager: described.clone(),
+            path,
+        }));
+        other.fields.subtract(&contested);
+        other.fields.subtract(&removed);
+    }
+    if !conflicts.is_empty() && !force {
+        return Err(ApplyError::Conflicts(conflicts));
+    }
+    if let Some(last) = last
+        && last.fields == manager.fields
+        && last.api_version == manager.api_version
+    {
+        manager.time = last.time;
+    }
+    managers.push(manager);
+    new["metadata"]["managedFields"] = encode(managers);
+    Ok(new)
+}
+
+/// The managers after somebody changed an object otherwise than by apply: what they changed is theirs now. `None`
+/// when nobody is tracked.
+pub(crate) fn after_update(
+    node: Node,
+    mut manager: Manager,
+    mut managers: Vec<Manager>,
+    old: &Value,
+    new: &Value,
+) -> Option<Value> {
+    if managers.is_empty() {
+        return None;
+    }
+    let (changed, removed) = difference(node, old, new);
+    if changed.is_empty() && removed.is_empty() {
+        return Some(encode(managers));
+    }
+    let own = managers.iter().position(|m| m.is(&manager));
+    if let Some(at) = own {
+        manager.fields = managers.remove(at).fields;
+    }
+    for other in &mut managers {
+        if other.api_version == manager.api_version {
+            other.fields.subtract(&changed);
+            other.fields.subtract(&removed);
+        }
+    }
+    manager.fields.add(&changed);
+    manager.fields.subtract(&removed);
+    managers.push(manager);
+    Some(encode(managers))
+}
+
+fn difference(node: Node, old: &Value, new: &Value) -> (FieldSet, FieldSet) {
+    let (mut changed, mut removed) = (FieldSet::default(), FieldSet::default());
+    typed::compare(node, old, new, &mut changed, &mut removed);
+    (without_identity(changed), without_identity(removed))
+}
+
+/// What a configuration makes its applier own.
+fn owned(node: Node, config: &Value, subresource: &str) -> Result<FieldSet, ApplyError> {
+    let set = typed::set_of(node, config, true).map_err(ApplyError::Malformed)?;
+    Ok(within(set, subresource))
+}
+
+/// The part of a set that writers of a subresource (or of the main resource) can own.
+fn within(mut set: FieldSet, subresource: &str) -> FieldSet {
+    match subresource {
+        "status" => set.children.retain(|element, _| element == "f:status"),
+        _ => drop(set.children.remove("f:status")),
+    }
+    without_identity(set)
+}
+
+/// Nobody owns what makes the object this object.
+fn without_identity(mut set: FieldSet) -> FieldSet {
+    let identity = json!({"f:apiVersion": {}, "f:kind": {}, "f:metadata": {".": {},
+        "f:name": {}, "f:namespace": {}, "f:creationTimestamp": {}, "f:selfLink": {}, "f:uid": {},
+        "f:generation": {}, "f:managedFields": {}, "f:resourceVersion": {}}});
+    set.subtract(&FieldSet::from_value(&identity).unwrap_or_default());
+    if let Some(metadata) = set.children.get_mut("f:metadata") {
+        metadata.children.remove("f:managedFields");
+    }
+    set.tidy();
+    set
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+use super::*;
+use crate::schema::Gvk;
+
+fn deployment_node() -> Node {
+    Node::of(&Gvk::gvk("apps", "v1", "Deployment")).expect("a type")
+}
+
+fn manager(name: &str, operation: Operation) -> Manager {
+    Manager {
+        name: name.into(),
+        operation,
+        api_version: "apps/v1".into(),
+        subresource: String::new(),
+        time: "2026-01-01T00:00:00Z".into(),
+        fields: FieldSet::default(),
+    }
+}
+
+fn applied<'a>(name: &str, config: &'a Value, force: bool) -> Applied<'a> {
+    Applied {
+        node: deployment_node(),
+        manager: manager(name, Operation::Apply),
+        config,
+        force,
+    }
+}
+
+fn object(spec: Value) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": spec})
+}
+
+fn containers(list: Value) -> Value {
+    object(json!({"template": {"spec": {"containers": list}}}))
+}
+
+/// What is left when `first`, then `second` are applied by one manager over what another one has.
+fn twice(live: &Value, first: &Value, second: &Value) -> Value {
+    let one = update(applied("me", first, true), live).expect("applied");
+    update(applied("me", second, true), &one).expect("applied again")["spec"].clone()
+}
+
+#[test]
+fn fields_that_are_not_applied_any_more_go() {
+    let first = object(
+        json!({"replicas": 2, "paused": true, "strategy": {"type": "Recreate"},
+        "template": {"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {
+            "nodeSelector": {"x": "y"},
+            "containers": [{"name": "one", "image": "a", "env": [{"name": "E", "value": "v"}, {"name": "F"}]}, {"name": "two", "image": "b"}]}}}),
+    );
+    let second = object(json!({"replicas": 2,
+        "template": {"metadata": {"labels": {"b": "2"}}, "spec": {
+            "containers": [{"name": "one", "image": "a", "env": [{"name": "F"}]}]}}}));
+    let made = create(applied("me", &first, false)).expect("made");
+    // What defaulting adds belongs to nobody and goes with its item.
+    let mut live = made.clone();
+    live["spec"]["template"]["spec"]["containers"][1]["imagePullPolicy"] = "Always".into();
+    let after = update(applied("me", &second, false), &live).expect("applied");
+    assert_eq!(after["spec"], second["spec"]);
+    let again = update(applied("me", &second, false), &after).expect("applied again");
+    assert_eq!(again, after, "applying the same again changes nothing");
+}
+
+#[test]
+fn what_somebody_else_owns_stays() {
+    let theirs =
+        containers(json!([{"name": "theirs", "image": "x"}, {"name": "shared", "image": "s"}]));
+    let live = create(applied("them", &theirs, false)).expect("made");
+    let first = containers(
+        json!([{"name": "shared", "image": "s", "tty": true}, {"name": "mine", "image": "m"}]),
+    );
+    let second = containers(json!([]));
+    assert_eq!(twice(&live, &first, &second), theirs["spec"]);
+    let one = update(applied("me", &first, false), &live).expect("nothing is contested");
+    let names: Vec<_> = one["spec"]["template"]["spec"]["containers"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|c| c["name"].as_str().expect("a name"))
+        .collect();
+    assert_eq!(names, ["theirs", "shared", "mine"]);
+}
+
+#[test]
+fn conflicts_name_the_manager_and_the_field() {
+    let theirs = object(
+        json!({"replicas": 2, "template": {"spec": {"containers": [{"name": "c", "image": "x"}]}}}),
+    );
+    let live = create(applied("them", &theirs, false)).expect("made");
+    let mine = object(
+        json!({"replicas": 3, "template": {"spec": {"containers": [{"name": "c", "image": "y"}]}}}),
+    );
+    let ApplyError::Conflicts(conflicts) =
+        update(applied("me", &mine, false), &live).expect_err("conflicts")
+    else {
+        panic!("conflicts expected");
+    };
+    let found: Vec<_> = conflicts
+        .iter()
+        .map(|c| (c.manager.as_str(), c.path.as_str()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("\"them\"", ".spec.replicas"),
+            (
+                "\"them\"",
+                ".spec.template.spec.containers[name=\"c\"].image"
+            )
+        ]
+    );
+    let forced = update(applied("me", &mine, true), &live).expect("forced");
+    assert_eq!(forced["spec"], mine["spec"]);
+    let them = decode(forced["metadata"].get("managedFields")).expect("managers");
+    let them = them.iter().find(|m| m.name == "them").expect("them");
+    assert!(!them.fields.paths().contains(&".spec.replicas".to_owned()));
+    // The same value is no conflict, and is owned by both.
+    update(applied("third", &mine, false), &forced).expect("the same values");
+}
+
+#[test]
+fn updates_take_ownership() {
+    let config = object(json!({"replicas": 2, "minReadySeconds": 1}));
+    let old = create(applied("me", &config, false)).expect("made");
+    let mut new = old.clone();
+    new["spec"] = json!({"replicas": 5});
+    let managers = decode(old["metadata"].get("managedFields")).expect("managers");
+    let updater = manager("scaler", Operation::Update);
+    let managed = after_update(deployment_node(), updater, managers, &old, &new).expect("tracked");
+    new["metadata"]["managedFields"] = managed.clone();
+    assert_eq!(managed.as_array().map(Vec::len), Some(1), "{managed}");
+    assert_eq!(managed[0]["manager"], "scaler");
+    assert_eq!(
+        managed[0]["fieldsV1"],
+        json!({"f:spec": {"f:replicas": {}}})
+    );
+    let error = update(applied("me", &config, false), &new).expect_err("a conflict");
+    let expected = Conflict {
+        manager: "\"scaler\" using apps/v1".into(),
+        path: ".spec.replicas".into(),
+    };
+    assert_eq!(error, ApplyError::Conflicts(vec![expected]));
+    // Without the field, the object keeps what the updater set.
+    let less = object(json!({"minReadySeconds": 1}));
+    let after = update(applied("me", &less, false), &new).expect("applied");
+    assert_eq!(after["spec"], json!({"replicas": 5, "minReadySeconds": 1}));
+}
+
+#[test]
+fn what_was_there_before_the_first_apply_belongs_to_it() {
+    let live = object(json!({"replicas": 2}));
+    let error = update(applied("me", &object(json!({"replicas": 3})), false), &live);
+    assert!(
+        matches!(error, Err(ApplyError::Conflicts(c)) if c[0].manager.starts_with("\"before-first-apply\""))
+    );
+    let same =
+        update(applied("me", &object(json!({"replicas": 2})), false), &live).expect("no change");
+    assert_eq!(same["spec"], live["spec"]);
+}
+
+#[test]
+fn lists_and_structs_of_one_piece_are_replaced() {
+    let first = object(json!({"selector": {"matchLabels": {"a": "1", "b": "2"}},
+        "template": {"spec": {"containers": [{"name": "c", "command": ["a", "b"], "ports": [{"containerPort": 80}, {"containerPort": 80, "protocol": "UDP"}]}]}}}));
+    let second = object(json!({"selector": {"matchLabels": {"b": "3"}},
+        "template": {"spec": {"containers": [{"name": "c", "command": ["c"], "ports": [{"containerPort": 80, "protocol": "TCP", "name": "x"}]}]}}}));
+    let live = object(json!({}));
+    let after = twice(&live, &first, &second);
+    assert_eq!(after, second["spec"]);
+}
+
+#[test]
+fn repeated_and_keyless_items_are_refused() {
+    for list in [
+        json!([{"name": "c"}, {"name": "c"}]),
+        json!([{"image": "x"}]),
+    ] {
+        let config = containers(list);
+        assert!(matches!(
+            create(applied("me", &config, false)),
+            Err(ApplyError::Malformed(_))
+        ));
+    }
+}
+
+#[test]
+fn managers_of_updates_are_bounded() {
+    let mut managers: Vec<_> = (0..40)
+        .map(|n| {
+            let mut one = manager(&format!("m{n}"), Operation::Update);
+            one.time = format!("2026-01-01T00:00:{n:02}Z");
+            one.fields.child(format!("f:x{n}")).member = true;
+            one
+        })
+        .collect();
+    managers.push(Manager {
+        fields: managers[0].fields.clone(),
+        ..manager("me", Operation::Apply)
+    });
+    let kept = decode(Some(&encode(managers))).expect("managers");
+    assert_eq!(kept.len(), 11);
+    let ancient = kept
+        .iter()
+        .find(|m| m.name == "ancient-changes")
+        .expect("the old ones");
+    assert_eq!(ancient.fields.paths().len(), 31);
+}

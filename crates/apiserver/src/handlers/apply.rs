@@ -1,0 +1,265 @@
+//! PATCH with `application/apply-patch+yaml`: server-side apply over HTTP.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::body::{self, FieldValidation};
+use super::respond::{self, Response};
+use super::{Context, list, metadata, patch, write};
+use crate::apply::{self, Applied, ApplyError, Conflict, Manager, Node, Operation};
+use crate::auth::Identity;
+use crate::codec;
+use crate::object;
+use crate::query::Query;
+use crate::registry;
+use crate::schema::{self, Schemas};
+use crate::status::{ApiError, Cause};
+
+/// How often an object that comes or goes meanwhile is looked at anew.
+const ATTEMPTS: usize = 4;
+/// Longest name of a manager, in bytes (upstream's limit).
+const MANAGER_BYTES_MAX: usize = 128;
+
+pub(super) fn is_apply(content_type: &str) -> bool {
+    let media_type = content_type.split(';').next().unwrap_or("").trim();
+    media_type.eq_ignore_ascii_case("application/apply-patch+yaml")
+}
+
+/// Who owns what a request changes: `fieldManager`, or the program that asks, as its `User-Agent` names it.
+pub(super) fn manager(
+    query: &Query,
+    user_agent: Option<&str>,
+    identity: &Identity,
+) -> Result<String, ApiError> {
+    if let Some(named) = query.get("fieldManager") {
+        let problem = if named.len() > MANAGER_BYTES_MAX {
+            Some((
+                "FieldValueTooLong",
+                format!("Too long: may not be more than {MANAGER_BYTES_MAX} bytes"),
+            ))
+        } else if named.chars().any(char::is_control) {
+            Some((
+                "FieldValueInvalid",
+                format!("Invalid value: {named:?}: should only contain printable characters"),
+            ))
+        } else {
+            None
+        };
+        return match problem {
+            Some((reason, message)) => Err(refused_option(reason, message)),
+            None => Ok(named.to_owned()),
+        };
+    }
+    let program = user_agent
+        .and_then(|agent| agent.split('/').next())
+        .unwrap_or("");
+    let name = if program.is_empty() {
+        &identity.user
+    } else {
+        program
+    };
+    Ok(name
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MANAGER_BYTES_MAX)
+        .collect())
+}
+
+fn refused_option(reason: &'static str, message: String) -> ApiError {
+    let field = "fieldManager".into();
+    let cause = Cause {
+        reason,
+        message,
+        field,
+    };
+    ApiError::invalid("meta.k8s.io", "PatchOptions", "", vec![cause])
+}
+
+/// Applies a configuration: makes the object (201), or merges into it (200).
+pub(super) async fn apply(context: &Context, config: &[u8]) -> Result<Response, ApiError> {
+    let dry_run = context.dry_run()?;
+    if context.query.get("fieldManager").is_none() {
+        let message = "Required value: is required for apply patch".to_owned();
+        return Err(refused_option("FieldValueRequired", message));
+    }
+    let kind = context.kind;
+    let node = Node::of(&kind.gvk()).ok_or_else(|| {
+        ApiError::unsupported_media_type(format!("{} has no schema to apply by", kind.kind))
+    })?;
+    let (config, warnings) = read(context, config)?;
+    let force = context.query.flag("force");
+    let applied = || Applied {
+        node,
+        manager: applier(context),
+        config: &config,
+        force,
+    };
+    let key = kind.key(&context.info.namespace, &context.info.name);
+    for _ in 0..ATTEMPTS {
+        let found = context.state.store.get(&key).await;
+        let (found, _) = found.map_err(|e| list::store_error(context, e))?;
+        let result = if found.is_some() {
+            let change = |served: &Value| {
+                apply::update(applied(), served).map_err(|error| refusal(context, error))
+            };
+            write::modify(context, dry_run, change).await
+        } else if context.info.subresource.is_empty() {
+            let object = apply::create(applied()).map_err(|error| refusal(context, error))?;
+            write::create_value(context, object, dry_run).await
+        } else {
+            return Err(context.not_found(&context.info.name));
+        };
+        match result {
+            Ok(object) => {
+                let code = if found.is_some() { 200 } else { 201 };
+                return respond::object(context, code, &object, &warnings);
+            }
+            // It was made, or went, in between.
+            Err(error) if found.is_none() && error.reason == "AlreadyExists" => {}
+            Err(error) if found.is_some() && error.reason == "NotFound" => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(ApiError::modified(
+        kind.group,
+        kind.plural,
+        &context.info.name,
+    ))
+}
+
+/// The configuration, and the warnings to answer with.
+fn read(context: &Context, body: &[u8]) -> Result<(Value, Vec<String>), ApiError> {
+    let validation = FieldValidation::of(context)?;
+    let gvk = context.kind.gvk();
+    let (mut config, duplicates) =
+        codec::decode("application/yaml", body, Some(&gvk)).map_err(body::decode_error)?;
+    if !config.is_object() {
+        return Err(ApiError::bad_request(
+            "error decoding YAML: the body is not an object",
+        ));
+    }
+    body::check_type(&mut config, &gvk)?;
+    let refuse = |why: &str| {
+        let (namespace, name) = (&context.info.namespace, &context.info.name);
+        ApiError::bad_request(format!(
+            "failed to create typed patch object ({namespace}/{name}; {}, Kind={}): {why}",
+            gvk.api_version(),
+            gvk.kind
+        ))
+    };
+    let report = Schemas::load().check(&gvk, &config);
+    if let Some(problem) = report.type_error {
+        return Err(refuse(&problem));
+    }
+    // Nobody can own a field that is not there, so this does not wait for strict validation.
+    if let Some(unknown) = report.unknown.first() {
+        let path = unknown
+            .trim_start_matches("unknown field ")
+            .trim_matches('"');
+        return Err(refuse(&format!(".{path}: field not declared in schema")));
+    }
+    let problems = schema::strict_problems(&duplicates, Vec::new());
+    if validation == FieldValidation::Strict
+        && let Some(problem) = schema::strict_decoding_error(&problems)
+    {
+        return Err(refuse(&problem));
+    }
+    object::strip_nulls(&mut config);
+    metadata::place(context, &mut config)?;
+    if object::text(&config, &["metadata", "name"]).is_empty() {
+        config["metadata"]["name"] = context.info.name.as_str().into();
+    }
+    patch::check_identity(context, &config)?;
+    if object::at(&config, &["metadata", "managedFields"]).is_some() {
+        return Err(ApiError::bad_request("metadata.managedFields must be nil"));
+    }
+    if let Some(object) = config.as_object_mut() {
+        match context.info.subresource.as_str() {
+            "status" => object.retain(|key, _| {
+                matches!(key.as_str(), "apiVersion" | "kind" | "metadata" | "status")
+            }),
+            _ if context.kind.status => drop(object.remove("status")),
+            _ => {}
+        }
+    }
+    let warnings = match validation {
+        FieldValidation::Warn => problems,
+        FieldValidation::Ignore | FieldValidation::Strict => Vec::new(),
+    };
+    Ok((config, warnings))
+}
+
+fn applier(context: &Context) -> Manager {
+    Manager {
+        name: context.manager.clone(),
+        operation: Operation::Apply,
+        api_version: context.kind.api_version(),
+        subresource: context.info.subresource.clone(),
+        time: crate::time::now(),
+        fields: Default::default(),
+    }
+}
+
+/// The managers of an object (in the stored version) after a write other than apply. `given` are those that the
+/// writer sent: they may be fewer, or renamed.
+pub(super) fn after_update(
+    context: &Context,
+    given: Option<Value>,
+    old: &Value,
+    new: &Value,
+) -> Option<Value> {
+    let before = object::at(old, &["metadata", "managedFields"])?;
+    let managers = match &given {
+        None | Some(Value::Null) => apply::decode(Some(before)),
+        Some(_) => apply::decode(given.as_ref()).or_else(|| apply::decode(Some(before))),
+    }?;
+    let row = registry::stored_row(context.kind).unwrap_or(context.kind);
+    let node = Node::of(&row.gvk())?;
+    let manager = Manager {
+        operation: Operation::Update,
+        api_version: row.api_version(),
+        ..applier(context)
+    };
+    apply::after_update(node, manager, managers, old, new)
+}
+
+fn refusal(context: &Context, error: ApplyError) -> ApiError {
+    match error {
+        ApplyError::Malformed(why) => ApiError::bad_request(format!(
+            "failed to create typed patch object ({}/{}; {}, Kind={}): {why}",
+            context.info.namespace,
+            context.info.name,
+            context.kind.api_version(),
+            context.kind.kind
+        )),
+        ApplyError::Conflicts(conflicts) => conflict(&conflicts),
+    }
+}
+
+/// 409 in upstream's words, a cause for each field.
+fn conflict(conflicts: &[Conflict]) -> ApiError {
+    let mut by_manager: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for one in conflicts {
+        by_manager.entry(&one.manager).or_default().push(&one.path);
+    }
+    let words = match conflicts {
+        [one] => format!("conflict with {}: {}", one.manager, one.path),
+        _ => by_manager
+            .iter()
+            .map(|(manager, paths)| format!("conflicts with {manager}:\n- {}", paths.join("\n- ")))
+            .collect::<Vec<_>>()
+            .join("\n"),
+    };
+    let (count, plural) = (conflicts.len(), if conflicts.len() == 1 { "" } else { "s" });
+    let message = format!("Apply failed with {count} conflict{plural}: {words}");
+    let mut error = ApiError::new(409, "Conflict", message);
+    let causes: Vec<Value> = conflicts
+        .iter()
+        .map(|c| {
+            json!({"reason": "FieldManagerConflict", "message": format!("conflict with {}", c.manager), "field": c.path})
+        })
+        .collect();
+    error.details = Some(json!({"causes": causes}));
+    error
+}

@@ -1,0 +1,175 @@
+//! A seccomp profile as the kernel takes it. Compiling one takes longer than everything else that starts a container, so the
+//! result is kept in the run directory, under a name made from all that it depends on.
+
+use crate::sys;
+use libseccomp::{
+    ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall,
+};
+use serde_json::Value;
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::Path;
+
+/// Bytes of one instruction, and the longest program that the kernel takes (BPF_MAXINSNS).
+const INSTRUCTION_LENGTH: usize = 8;
+const INSTRUCTIONS_MAX: usize = 4096;
+
+/// A compiled filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter(Vec<u8>);
+
+impl Filter {
+    /// The filter of `profile` ([`super::seccomp::profile`]), from `dir` where it has been compiled before.
+    pub fn of(profile: &Value, dir: &Path) -> Result<Filter, String> {
+        let text = profile.to_string();
+        let mut hasher = DefaultHasher::new();
+        (env!("CARGO_PKG_VERSION"), &text).hash(&mut hasher);
+        let path = dir.join(format!("{:016x}-{}", hasher.finish(), text.len()));
+        if let Ok(filter) = fs::read(&path).map_err(|_| ()).and_then(Filter::checked) {
+            return Ok(filter);
+        }
+        let compiled = compile(profile).map_err(|error| format!("seccomp profile: {error}"))?;
+        let filter =
+            Filter::checked(compiled).map_err(|()| "the seccomp profile is too long".to_owned())?;
+        // Without a copy the next one compiles again.
+        let _ = filter.keep(&path);
+        Ok(filter)
+    }
+
+    /// Confines this process and all that it becomes. Needs CAP_SYS_ADMIN or no-new-privileges.
+    pub fn load(&self) -> io::Result<()> {
+        sys::load_filter(&self.0)
+    }
+
+    fn checked(bytes: Vec<u8>) -> Result<Filter, ()> {
+        let whole = bytes.len().is_multiple_of(INSTRUCTION_LENGTH);
+        let count = bytes.len() / INSTRUCTION_LENGTH;
+        if whole && (1..=INSTRUCTIONS_MAX).contains(&count) {
+            Ok(Filter(bytes))
+        } else {
+            Err(())
+        }
+    }
+
+    fn keep(&self, path: &Path) -> io::Result<()> {
+        // Several processes may do this at once; each writes a file of its own, and all write the same.
+        let temporary = path.with_extension(std::process::id().to_string());
+        if let Some(dir) = path.parent() {
+            crate::records::make_dir(dir).map_err(io::Error::other)?;
+        }
+        fs::write(&temporary, &self.0)?;
+        fs::rename(&temporary, path)
+    }
+}
+
+fn compile(profile: &Value) -> Result<Vec<u8>, String> {
+    let text = |error: libseccomp::error::SeccompError| error.to_string();
+    let default = action(
+        profile["defaultAction"].as_str(),
+        &profile["defaultErrnoRet"],
+    )?;
+    let mut filter = ScmpFilterContext::new(default).map_err(text)?;
+    for name in list(&profile["architectures"]) {
+        let arch = name
+            .as_str()
+            .and_then(|name| name.parse::<ScmpArch>().ok())
+            .ok_or_else(|| format!("unknown architecture {name}"))?;
+        filter.add_arch(arch).map_err(text)?;
+    }
+    // A tree instead of a list: every call of every container goes through it. Older libraries cannot.
+    let _ = filter.set_ctl_optimize(2);
+    for rule in list(&profile["syscalls"]) {
+        let action = action(rule["action"].as_str(), &rule["errnoRet"])?;
+        let conditions = list(&rule["args"])
+            .iter()
+            .map(condition)
+            .collect::<Result<Vec<_>, _>>()?;
+        for name in list(&rule["names"]).iter().filter_map(Value::as_str) {
+            // A call that the library does not know stays forbidden.
+            let Ok(call) = ScmpSyscall::from_name(name) else {
+                continue;
+            };
+            filter
+                .add_rule_conditional(action, call, &conditions)
+                .map_err(|error| format!("{name}: {error}"))?;
+        }
+    }
+    let memory = rustix::fs::memfd_create("plimsoll-filter", rustix::fs::MemfdFlags::CLOEXEC)
+        .map_err(|error| error.to_string())?;
+    filter.export_bpf(&memory).map_err(text)?;
+    let mut bytes = Vec::new();
+    let mut file = File::from(memory);
+    io::Seek::rewind(&mut file)
+        .and_then(|()| io::Read::read_to_end(&mut file, &mut bytes))
+        .map_err(|error| error.to_string())?;
+    Ok(bytes)
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn action(name: Option<&str>, errno: &Value) -> Result<ScmpAction, String> {
+    match (name, errno.as_i64()) {
+        (Some("SCMP_ACT_ALLOW"), _) => Ok(ScmpAction::Allow),
+        (Some("SCMP_ACT_ERRNO"), Some(errno)) => Ok(ScmpAction::Errno(errno as i32)),
+        _ => Err(format!("unknown action {name:?}")),
+    }
+}
+
+fn condition(condition: &Value) -> Result<ScmpArgCompare, String> {
+    let number = |name: &str| {
+        condition[name]
+            .as_u64()
+            .ok_or_else(|| format!("a condition without {name}"))
+    };
+    let (index, value) = (number("index")? as u32, number("value")?);
+    let (operator, datum) = match condition["op"].as_str() {
+        Some("SCMP_CMP_EQ") => (ScmpCompareOp::Equal, value),
+        Some("SCMP_CMP_NE") => (ScmpCompareOp::NotEqual, value),
+        Some("SCMP_CMP_MASKED_EQ") => (ScmpCompareOp::MaskedEqual(value), number("valueTwo")?),
+        other => return Err(format!("unknown comparison {other:?}")),
+    };
+    Ok(ScmpArgCompare::new(index, operator, datum))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::seccomp;
+
+    #[test]
+    fn a_filter_is_compiled_once_and_damage_is_noticed() {
+        let dir = tempfile::Builder::new()
+            .prefix("plimsoll-filter-")
+            .tempdir()
+            .expect("temp dir");
+        let profile = seccomp::profile(&[]);
+        let first = Filter::of(&profile, dir.path()).expect("compile");
+        let kept = || {
+            fs::read_dir(dir.path())
+                .expect("list")
+                .flatten()
+                .map(|entry| entry.path())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(kept().len(), 1);
+        // What is there is taken: seen by the difference.
+        let mut other = first.0.clone();
+        other.truncate(INSTRUCTION_LENGTH);
+        fs::write(&kept()[0], &other).expect("write");
+        let again = Filter::of(&profile, dir.path()).expect("read");
+        assert_eq!(again.0, other);
+        for damaged in [&b""[..], &b"1234567"[..]] {
+            fs::write(&kept()[0], damaged).expect("write");
+            assert_eq!(
+                Filter::of(&profile, dir.path()).expect("compile again"),
+                first
+            );
+        }
+        let admin = Filter::of(&seccomp::profile(&["CAP_SYS_ADMIN".into()]), dir.path());
+        assert_ne!(admin.expect("compile"), first);
+        assert_eq!(kept().len(), 2);
+    }
+}

@@ -1,0 +1,124 @@
+//! What a container may learn of its own pod: fields and resource figures (the downward API).
+//!
+//! Follows the kubelet's `pkg/fieldpath` and `resource.ExtractContainerResourceValue`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
+
+use crate::environment::ConfigError;
+use crate::resources;
+
+/// What is known beside the pod's object.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    pub pod_ip: String,
+    pub host_ip: String,
+    pub node_name: String,
+    pub node_cpu_milli: i64,
+    pub node_memory_bytes: i64,
+}
+
+/// The text at a `fieldPath`.
+pub fn field(pod: &Pod, path: &str, facts: &Facts) -> Result<String, ConfigError> {
+    let spec = pod.spec.as_ref();
+    let metadata = &pod.metadata;
+    let subscript = |map: &Option<BTreeMap<String, String>>, prefix: &str| {
+        let key = path.strip_prefix(prefix)?.strip_suffix("']")?;
+        Some(
+            map.as_ref()
+                .and_then(|map| map.get(key))
+                .cloned()
+                .unwrap_or_default(),
+        )
+    };
+    Ok(match path {
+        "metadata.name" => metadata.name.clone().unwrap_or_default(),
+        "metadata.namespace" => metadata.namespace.clone().unwrap_or_default(),
+        "metadata.uid" => metadata.uid.clone().unwrap_or_default(),
+        "metadata.labels" => lines(&metadata.labels),
+        "metadata.annotations" => lines(&metadata.annotations),
+        "spec.nodeName" => facts.node_name.clone(),
+        "spec.serviceAccountName" => spec
+            .and_then(|s| s.service_account_name.clone())
+            .unwrap_or_default(),
+        "status.podIP" | "status.podIPs" => facts.pod_ip.clone(),
+        "status.hostIP" | "status.hostIPs" => facts.host_ip.clone(),
+        _ => subscript(&metadata.labels, "metadata.labels['")
+            .or_else(|| subscript(&metadata.annotations, "metadata.annotations['"))
+            .ok_or_else(|| ConfigError::FieldPath(path.to_owned()))?,
+    })
+}
+
+/// `key="value"` a line, by key.
+fn lines(map: &Option<BTreeMap<String, String>>) -> String {
+    let lines: Vec<String> = map
+        .iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={value:?}"))
+        .collect();
+    lines.join("\n")
+}
+
+/// A request or limit of `container`, counted in its divisor and rounded up; what the node has stands in for a missing limit.
+pub fn resource(
+    container: &Container,
+    selector: &ResourceFieldSelector,
+    facts: &Facts,
+) -> Result<String, ConfigError> {
+    let divisor = selector
+        .divisor
+        .as_ref()
+        .and_then(resources::milli_value)
+        .filter(|d| *d > 0)
+        .unwrap_or(1000);
+    let (of, name) = selector.resource.split_once('.').unwrap_or(("", ""));
+    let node = |name: &str| {
+        if name == "cpu" {
+            facts.node_cpu_milli
+        } else {
+            facts.node_memory_bytes
+        }
+    };
+    let amount = match (of, name) {
+        ("limits", "cpu" | "memory") => {
+            resources::limit(container, name).unwrap_or_else(|| node(name))
+        }
+        ("requests", "cpu" | "memory") => resources::request(container, name).unwrap_or(0),
+        _ => return Err(ConfigError::Resource(selector.resource.clone())),
+    };
+    let milli = if name == "cpu" {
+        i128::from(amount)
+    } else {
+        i128::from(amount) * 1000
+    };
+    let divisor = i128::from(divisor);
+    Ok(((milli + divisor - 1) / divisor).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({ "metadata": { "name": "web", "labels": { "b": "2", "a": "x\"y" } } })).expect("pod");
+        let facts = Facts {
+            node_name: "n".into(),
+            ..Facts::default()
+        };
+        for (path, want) in [
+            ("metadata.name", Some("web")),
+            ("metadata.labels", Some("a=\"x\\\"y\"\nb=\"2\"")),
+            ("metadata.labels['b']", Some("2")),
+            ("metadata.labels['none']", Some("")),
+            ("metadata.annotations['none']", Some("")),
+            ("spec.nodeName", Some("n")),
+            ("metadata.labels['b'", None),
+            ("spec.containers", None),
+            ("", None),
+        ] {
+            assert_eq!(field(&pod, path, &facts).ok().as_deref(), want, "{path}");
+        }
+    }
+}

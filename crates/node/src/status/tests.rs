@@ -1,0 +1,236 @@
+//! Table tests of phases, conditions and terminal states.
+
+use super::*;
+use serde_json::json;
+
+fn view(doing: Doing) -> View {
+    View {
+        name: "web".into(),
+        image: "my-web-app:latest".into(),
+        image_id: "sha256:1".into(),
+        container_id: Some("plimsoll://1".into()),
+        ready: matches!(doing, Doing::Running { .. }),
+        started: true,
+        doing,
+        last: None,
+        restarts: 0,
+        sidecar: false,
+    }
+}
+
+fn ended(code: i32) -> Doing {
+    Doing::Terminated {
+        code,
+        reason: "Error".into(),
+        started: None,
+        finished: Timestamp::UNIX_EPOCH,
+        message: None,
+    }
+}
+
+fn running() -> Doing {
+    Doing::Running {
+        since: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn observed<'a>(pod: &'a Pod, containers: &'a [View]) -> Observed<'a> {
+    Observed {
+        pod,
+        init: &[],
+        containers,
+        sandbox_ready: true,
+        pod_ip: Some("10.0.0.2"),
+        host_ip: "10.0.0.1",
+        start_time: Timestamp::UNIX_EPOCH,
+        now: "2025-01-01T00:00:00.7Z".parse().expect("time"),
+        ending: false,
+        failure: None,
+    }
+}
+
+#[test]
+fn phases() {
+    let sidecar = |doing| View {
+        sidecar: true,
+        ..view(doing)
+    };
+    let crashed = View {
+        last: Some(("1".into(), ended(1))),
+        ..view(Doing::waiting("CrashLoopBackOff"))
+    };
+    for (policy, init, containers, want) in [
+        (
+            "Always",
+            vec![],
+            vec![view(Doing::waiting("ContainerCreating"))],
+            "Pending",
+        ),
+        ("Always", vec![], vec![view(running())], "Running"),
+        (
+            "Always",
+            vec![],
+            vec![view(running()), view(Doing::waiting("ContainerCreating"))],
+            "Pending",
+        ),
+        ("Always", vec![], vec![view(ended(0))], "Running"),
+        ("Always", vec![], vec![crashed.clone()], "Running"),
+        ("OnFailure", vec![], vec![view(ended(0))], "Succeeded"),
+        ("OnFailure", vec![], vec![view(ended(1))], "Running"),
+        (
+            "Never",
+            vec![],
+            vec![view(ended(1)), view(ended(0))],
+            "Failed",
+        ),
+        (
+            "Never",
+            vec![],
+            vec![view(ended(1)), view(running())],
+            "Running",
+        ),
+        (
+            "Always",
+            vec![view(running())],
+            vec![view(Doing::waiting("PodInitializing"))],
+            "Pending",
+        ),
+        (
+            "Never",
+            vec![view(ended(3))],
+            vec![view(Doing::waiting("PodInitializing"))],
+            "Failed",
+        ),
+        (
+            "Always",
+            vec![view(ended(0))],
+            vec![view(running())],
+            "Running",
+        ),
+        (
+            "Always",
+            vec![crashed.clone()],
+            vec![view(Doing::waiting("PodInitializing"))],
+            "Pending",
+        ),
+        (
+            "Always",
+            vec![sidecar(running())],
+            vec![view(Doing::waiting("PodInitializing"))],
+            "Pending",
+        ),
+        (
+            "Never",
+            vec![sidecar(running())],
+            vec![view(ended(0))],
+            "Running",
+        ),
+        (
+            "Never",
+            vec![sidecar(ended(143))],
+            vec![view(ended(0))],
+            "Succeeded",
+        ),
+        (
+            "Always",
+            vec![sidecar(ended(1))],
+            vec![view(running())],
+            "Running",
+        ),
+    ] {
+        assert_eq!(
+            phase(policy, &init, &containers, false),
+            want,
+            "{policy} {init:?} {containers:?}"
+        );
+    }
+}
+
+#[test]
+fn a_deleted_pod_ends_whatever_its_policy() {
+    assert_eq!(phase("Always", &[], &[view(ended(143))], true), "Failed");
+    assert_eq!(phase("Always", &[], &[view(ended(0))], true), "Succeeded");
+    assert_eq!(
+        phase(
+            "Always",
+            &[],
+            &[view(Doing::waiting("ContainerCreating"))],
+            true
+        ),
+        "Pending"
+    );
+}
+
+#[test]
+fn what_has_failed_stays_failed() {
+    let status = |before: serde_json::Value, failure| {
+        let pod: Pod =
+            serde_json::from_value(json!({ "spec": { "containers": [] }, "status": before }))
+                .expect("fixture");
+        pod_status(&Observed {
+            failure,
+            ..observed(&pod, &[view(running())])
+        })
+    };
+    let failed = status(
+        json!({ "phase": "Running" }),
+        Some(("DeadlineExceeded", "too long")),
+    );
+    assert_eq!(
+        (failed.phase.as_deref(), failed.reason.as_deref()),
+        (Some("Failed"), Some("DeadlineExceeded"))
+    );
+    let kept = status(
+        json!({ "phase": "Failed", "reason": "DeadlineExceeded", "message": "too long" }),
+        None,
+    );
+    assert_eq!(
+        (
+            kept.phase.as_deref(),
+            kept.reason.as_deref(),
+            kept.message.as_deref()
+        ),
+        (Some("Failed"), Some("DeadlineExceeded"), Some("too long"))
+    );
+    assert_eq!(
+        kept.conditions
+            .iter()
+            .flatten()
+            .find(|c| c.type_ == "Ready")
+            .and_then(|c| c.reason.as_deref()),
+        Some("PodFailed")
+    );
+}
+
+#[test]
+fn ready_condition_keeps_its_transition_time() {
+    let pod: Pod = serde_json::from_value(json!({ "metadata": { "name": "a", "generation": 2 }, "spec": { "containers": [] },
+        "status": { "conditions": [
+            { "type": "Ready", "status": "True", "lastTransitionTime": "2024-01-01T00:00:00Z" },
+            { "type": "PodScheduled", "status": "True", "lastTransitionTime": "2023-01-01T00:00:00Z" } ] } }))
+    .expect("fixture");
+    let status = |views: &[View]| pod_status(&observed(&pod, views));
+    let find = |status: &PodStatus, kind: &str| {
+        status
+            .conditions
+            .iter()
+            .flatten()
+            .find(|c| c.type_ == kind)
+            .cloned()
+            .expect("condition")
+    };
+    let time = |c: &PodCondition| c.last_transition_time.as_ref().expect("time").0.to_string();
+    let still = status(&[view(running())]);
+    assert_eq!(time(&find(&still, "Ready")), "2024-01-01T00:00:00Z");
+    let lost = status(&[View {
+        ready: false,
+        ..view(running())
+    }]);
+    assert_eq!(time(&find(&lost, "Ready")), "2025-01-01T00:00:00Z");
+    assert_eq!(
+        find(&lost, "Ready").message.as_deref(),
+        Some("containers with unready status: [web]")
+    );
+    assert_eq!(time(&find(&lost, "PodScheduled")), "2023-01-01T00:00:00Z");
+    assert_eq!(lost.pod_ips.expect("ips")[0].ip, "10.0.0.2");
+}

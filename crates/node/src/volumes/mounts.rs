@@ -1,0 +1,145 @@
+//! Which volumes a container sees, and where.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Container;
+
+use super::Place;
+use super::place::inside;
+use crate::environment::expand;
+
+/// The container's mounts, from the places that `prepare` made. `environment` is for subPathExpr.
+pub fn mounts(
+    container: &Container,
+    volumes: &BTreeMap<String, Place>,
+    environment: &[(String, String)],
+) -> Result<Vec<engine::Mount>, String> {
+    let mut mounts = Vec::new();
+    for mount in container.volume_mounts.iter().flatten() {
+        let place = volumes.get(&mount.name).ok_or_else(|| {
+            format!(
+                "container {} mounts volume {}, which the pod does not have",
+                container.name, mount.name
+            )
+        })?;
+        let base = &place.path;
+        let lookup = |name: &str| {
+            environment
+                .iter()
+                .find(|(n, _)| n == name)
+                .map(|(_, value)| value.clone())
+        };
+        let expanded = mount
+            .sub_path_expr
+            .as_deref()
+            .map(|text| expand(text, lookup));
+        let sub_path = expanded
+            .or_else(|| mount.sub_path.clone())
+            .filter(|sub| !sub.is_empty());
+        let source = match sub_path.as_deref() {
+            None => base.clone(),
+            Some(sub) => {
+                let inside = inside(sub).ok_or_else(|| {
+                    format!("subPath {sub:?} must be relative and must not contain '..'")
+                })?;
+                let source = base.join(inside);
+                if !source.exists() {
+                    std::fs::create_dir_all(&source)
+                        .map_err(|e| format!("subPath {}: {e}", source.display()))?;
+                }
+                // a link planted in the volume must not lead out of it
+                let real = source
+                    .canonicalize()
+                    .map_err(|e| format!("subPath {}: {e}", source.display()))?;
+                let root = base
+                    .canonicalize()
+                    .map_err(|e| format!("volume {}: {e}", base.display()))?;
+                if !real.starts_with(&root) {
+                    return Err(format!(
+                        "subPath {sub:?} leads out of volume {}",
+                        mount.name
+                    ));
+                }
+                real
+            }
+        };
+        mounts.push(engine::Mount {
+            source,
+            target: mount.mount_path.clone(),
+            kind: engine::MountKind::Bind,
+            read_only: place.read_only || mount.read_only.unwrap_or(false),
+            options: Vec::new(),
+        });
+    }
+    Ok(mounts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sub_paths_stay_inside() {
+        let directory = tempfile::Builder::new()
+            .prefix("plimsoll-volume-")
+            .tempdir()
+            .expect("directory");
+        std::os::unix::fs::symlink("/etc", directory.path().join("out")).expect("link");
+        let volumes = [(
+            "v".to_owned(),
+            Place {
+                path: directory.path().to_owned(),
+                read_only: false,
+            },
+        )]
+        .into();
+        let environment = [
+            ("POD".to_owned(), "web-0".to_owned()),
+            ("UP".to_owned(), "..".to_owned()),
+        ];
+        let with = |field: &str, sub: &str| {
+            let container: Container = serde_json::from_value(serde_json::json!({ "name": "c", "volumeMounts": [{ "name": "v", "mountPath": "/x", field: sub }] }))
+                .expect("fixture");
+            mounts(&container, &volumes, &environment)
+        };
+        assert!(
+            with("subPath", "new/dir").expect("made")[0]
+                .source
+                .ends_with("new/dir")
+        );
+        assert!(
+            with("subPathExpr", "$(POD)/x").expect("made")[0]
+                .source
+                .ends_with("web-0/x")
+        );
+        assert!(
+            with("subPath", "out")
+                .expect_err("link out")
+                .contains("leads out")
+        );
+        for climbing in ["../x", "/etc", "a/../../b"] {
+            assert!(with("subPath", climbing).is_err(), "{climbing}");
+        }
+        assert!(with("subPathExpr", "$(UP)/x").is_err());
+    }
+
+    #[test]
+    fn what_comes_from_the_api_is_read_only() {
+        let volumes = [(
+            "v".to_owned(),
+            Place {
+                path: "/nowhere".into(),
+                read_only: true,
+            },
+        )]
+        .into();
+        let container: Container =
+            serde_json::from_value(serde_json::json!({ "name": "c", "volumeMounts": [{ "name": "v", "mountPath": "/x" }] })).expect("fixture");
+        assert!(mounts(&container, &volumes, &[]).expect("mounts")[0].read_only);
+        assert!(
+            mounts(&container, &BTreeMap::new(), &[])
+                .expect_err("no such volume")
+                .contains("does not have")
+        );
+    }
+}
