@@ -67,6 +67,7 @@ pub(crate) fn answer(state: &State, parts: &Parts, path: &str) -> Result<Respons
             200,
             &resources(state, group, version).ok_or_else(ApiError::no_such_path)?,
         ),
+        ["openapi", "v2"] => crate::openapi::version_2(accept),
         ["openapi", "v3"] => crate::openapi::index(),
         ["openapi", "v3", "api", "v1"] => crate::openapi::document("", "v1")?,
         ["openapi", "v3", "apis", group, version] => crate::openapi::document(group, version)?,

@@ -11,6 +11,24 @@ pub(crate) fn index() -> Response {
     respond::json(200, Schemas::load().openapi_v3_index(&built_in()))
 }
 
+/// An OpenAPI v2 document without schemas: those are in v3. kubectl asks for it when it meets a kind that v3 does not have, and
+/// says that it knows no such kind only if it gets an answer. In protobuf (field 1, the version) for those who ask for that.
+pub(crate) fn version_2(accept: Option<&str>) -> Response {
+    if accept.is_some_and(|accept| accept.contains("proto-openapi.spec.v2")) {
+        let document: &[u8] = b"\x0a\x032.0";
+        return respond::typed(
+            200,
+            "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+            document,
+        );
+    }
+    let info = serde_json::json!({ "title": "Plimsoll", "version": env!("CARGO_PKG_VERSION") });
+    respond::value(
+        200,
+        &serde_json::json!({ "swagger": "2.0", "info": info, "paths": {} }),
+    )
+}
+
 fn built_in() -> Vec<(String, String)> {
     let mut all = Vec::new();
     for kind in registry::all() {

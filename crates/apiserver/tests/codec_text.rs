@@ -56,8 +56,8 @@ fn the_last_of_two_equal_keys_counts_and_both_are_reported() {
 #[test]
 fn broken_json_is_told_with_its_place() {
     for (body, reason) in [
-        (&b"{"[..], "EOF while parsing"),
-        (b"", "EOF while parsing"),
+        (&b"{"[..], "unexpected end of JSON input at line 1"),
+        (b"", "unexpected end of JSON input"),
         (b"{\"a\":1}x", "trailing characters at line 1 column 8"),
         (b"{'a':1}", "key must be a string"),
         (b"{\"a\":\"\xff\"}", "invalid unicode"),

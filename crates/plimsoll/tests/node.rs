@@ -97,7 +97,7 @@ spec:
     - {name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
     - {name: MEMORY, valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 1Mi}}}
     volumeMounts: [{name: data, mountPath: /data}, {name: fast, mountPath: /fast}, {name: all, mountPath: /all}, {name: key, mountPath: /key}, {name: data, mountPath: /sub, subPathExpr: $(MEMORY)}]
-  - {name: other, image: 'busybox:static', command: [sh, -c, 'nc -lk -p 9000 -e echo neighbour'], volumeMounts: [{name: fast, mountPath: /fast}]}
+  - {name: other, image: 'busybox:static', command: [nc, -ll, -p, '9000', -e, echo, neighbour], volumeMounts: [{name: fast, mountPath: /fast}]}
   volumes:
   - {name: data, emptyDir: {}}
   - {name: fast, emptyDir: {medium: Memory, sizeLimit: 1Mi}}

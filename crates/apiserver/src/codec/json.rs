@@ -16,7 +16,29 @@ pub fn decode(body: &[u8]) -> Result<(Value, Vec<Duplicate>), DecodeError> {
             format!("the body nests deeper than {DEPTH_MAX} levels"),
         )),
         Err(error) => Err(DecodeError::Malformed(format!(
-            "couldn't get version/kind; json parse error: {error}"
+            "couldn't get version/kind; json parse error: {}",
+            words(&error, body)
         ))),
+    }
+}
+
+/// Upstream's words where it has some for the case: an end that comes too early, a character that does not belong there.
+fn words(error: &serde_json::Error, body: &[u8]) -> String {
+    if error.is_eof() {
+        return format!(
+            "unexpected end of JSON input at line {} column {}",
+            error.line(),
+            error.column()
+        );
+    }
+    let line = body
+        .split(|byte| *byte == b'\n')
+        .nth(error.line().saturating_sub(1));
+    let character = line
+        .and_then(|line| line.get(error.column().saturating_sub(1)..))
+        .and_then(|rest| String::from_utf8_lossy(rest).chars().next());
+    match character {
+        Some(character) if error.is_syntax() => format!("invalid character {character:?}: {error}"),
+        _ => error.to_string(),
     }
 }

@@ -22,7 +22,7 @@ async fn paths() {
         "/apis/apps/v2/deployments",
         "/nope",
         "/api/v1/nope",
-        "/openapi/v2",
+        "/openapi/v1",
     ] {
         let answer = server.get(path).await;
         assert_eq!(

@@ -1,6 +1,8 @@
 //! Which volumes a container sees, and where.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use k8s_openapi::api::core::v1::Container;
 
@@ -42,25 +44,10 @@ pub fn mounts(
                 let inside = inside(sub).ok_or_else(|| {
                     format!("subPath {sub:?} must be relative and must not contain '..'")
                 })?;
-                let source = base.join(inside);
-                if !source.exists() {
-                    std::fs::create_dir_all(&source)
-                        .map_err(|e| format!("subPath {}: {e}", source.display()))?;
-                }
-                // a link planted in the volume must not lead out of it
-                let real = source
-                    .canonicalize()
-                    .map_err(|e| format!("subPath {}: {e}", source.display()))?;
-                let root = base
-                    .canonicalize()
-                    .map_err(|e| format!("volume {}: {e}", base.display()))?;
-                if !real.starts_with(&root) {
-                    return Err(format!(
-                        "subPath {sub:?} leads out of volume {}",
-                        mount.name
-                    ));
-                }
-                real
+                let outcome = make_beneath(base, inside)
+                    .map_err(|e| format!("subPath {sub:?} of volume {}: {e}", mount.name))?;
+                outcome
+                    .ok_or_else(|| format!("subPath {sub:?} leads out of volume {}", mount.name))?
             }
         };
         mounts.push(engine::Mount {
@@ -72,6 +59,26 @@ pub fn mounts(
         });
     }
     Ok(mounts)
+}
+
+/// The real path of a directory or file in a volume; directories that are missing are made with the volume's own mode, as the
+/// kubelet makes them. `None` when a link that was planted in the volume leads out of it.
+fn make_beneath(base: &Path, inside: &Path) -> io::Result<Option<PathBuf>> {
+    let root = base.canonicalize()?;
+    let mode = root.metadata()?.permissions();
+    let mut at = root.clone();
+    for part in inside.components() {
+        at.push(part);
+        if at.symlink_metadata().is_err() {
+            fs::create_dir(&at)?;
+            fs::set_permissions(&at, mode.clone())?;
+        }
+        at = at.canonicalize()?;
+        if !at.starts_with(&root) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(at))
 }
 
 #[cfg(test)]

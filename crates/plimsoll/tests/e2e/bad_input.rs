@@ -183,7 +183,7 @@ pub fn an_oversized_body_is_refused() {
         .kubectl(&format!("create -f {}", file.display()))
         .fails(1);
     holds(&said, "ConfigMap \"large\" is invalid");
-    holds(&said, "must have at most 1048576 bytes");
+    holds(&said, "[]: Too long: may not be more than 1048576 bytes");
     assert_eq!(
         space.kubectl("get configmaps -o name").ok(),
         "configmap/kube-root-ca.crt\n",

@@ -39,7 +39,7 @@ pub fn config_map(object: &Value, problems: &mut Problems) {
         }
     }
     if size > DATA_BYTES_MAX {
-        problems.too_long("", DATA_BYTES_MAX);
+        problems.too_long("[]", DATA_BYTES_MAX);
     }
 }
 
