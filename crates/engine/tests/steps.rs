@@ -14,7 +14,7 @@ fn a_step_changes_its_root_and_leaves_no_sandbox() {
         let step = |script: &str| RunStep {
             rootfs: world.rootfs(),
             argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
-            cwd: "/work/dir".into(),
+            cwd: "/some/dir".into(),
             ..RunStep::default()
         };
         let (sender, mut receiver) = tokio::sync::mpsc::channel(100);
@@ -34,7 +34,7 @@ fn a_step_changes_its_root_and_leaves_no_sandbox() {
         );
         assert_eq!(
             fs::read_to_string(world.rootfs().join("work/dir/made")).expect("made"),
-            "/work/dir\n"
+            "/some/dir\n"
         );
         assert!(world.engine.sandboxes().await.is_empty());
 

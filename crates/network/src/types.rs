@@ -131,7 +131,7 @@ pub struct Service {
     pub hosts: Vec<ServiceHost>,
     /// `spec.externalName`: DNS answers with an alias to it, and nothing else of the service counts.
     pub external_name: Option<String>,
-    /// `sessionAffinity: ClientIP`: seconds for which a client keeps its endpoint. Recorded for issue 3; not acted upon yet.
+    /// `sessionAffinity: ClientIP`: seconds for which a client keeps its endpoint. Recorded; not acted upon yet.
     pub affinity_seconds: Option<u32>,
 }
 
