@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use futures::StreamExt;
 use http::Request;
 use hyper::body::Incoming;
 use image::{BuildError, BuildEvent, BuildRequest};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
 use crate::query::Query;
-use crate::reply::{Answer, Refusal, line, stream};
+use crate::reply::{Answer, Refusal, line, narrated, stream};
 use crate::runner::BuildRunner;
 use crate::tree::{Existing, Tree};
 use crate::{Docker, body, images};
@@ -76,14 +74,9 @@ pub async fn build(docker: Docker, query: &Query, request: Request<Incoming>) ->
             Err(error) => Some(line(&failure(&error))),
         }
     };
-    let end = futures::stream::once(work).filter_map(futures::future::ready);
-    let lines = ReceiverStream::new(events).filter_map(move |event| {
+    let all = narrated(events, work, move |event| {
         let shown = event_line(&event).filter(|value| !quiet || value.get("aux").is_some());
-        futures::future::ready(shown.map(|value| line(&value)))
-    });
-    // what was told before the end comes before the end
-    let all = futures::stream::select_with_strategy(lines, end, |(): &mut ()| {
-        futures::stream::PollNext::Left
+        shown.map(|value| line(&value))
     });
     stream("application/json", all)
 }

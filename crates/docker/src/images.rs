@@ -8,10 +8,9 @@ use image::{Auth, Image, Platform, PullEvent};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
 use crate::query::Query;
-use crate::reply::{Answer, Refusal, empty, json_of, line, stream};
+use crate::reply::{Answer, Refusal, empty, json_of, line, narrated, stream};
 use crate::{Docker, body};
 
 pub fn list(docker: &Docker, query: &Query) -> Answer {
@@ -154,19 +153,13 @@ fn progress(
     events: mpsc::Receiver<PullEvent>,
     work: impl Future<Output = Result<(), image::Error>> + Send + 'static,
 ) -> impl futures::Stream<Item = bytes::Bytes> + Send {
-    // the work is dropped with the stream: a client that goes away ends it
-    let outcome = futures::stream::once(work).filter_map(|outcome| {
-        let failed = outcome.err().map(|error| {
-            let text = error.to_string();
-            line(&json!({ "errorDetail": { "message": text }, "error": text }))
-        });
-        futures::future::ready(failed)
-    });
-    let lines = ReceiverStream::new(events).map(|event| line(&pull_line(&event)));
-    // both are polled; what was told before the end comes before the end
-    futures::stream::select_with_strategy(lines, outcome, |(): &mut ()| {
-        futures::stream::PollNext::Left
-    })
+    let work = async move {
+        let text = work.await.err()?.to_string();
+        Some(line(
+            &json!({ "errorDetail": { "message": text }, "error": text }),
+        ))
+    };
+    narrated(events, work, |event| Some(line(&pull_line(&event))))
 }
 
 /// As `docker pull` shows it.

@@ -7,6 +7,9 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Body of every answer.
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -151,7 +154,60 @@ pub fn stream(
     Ok(response)
 }
 
+/// What a long work tells while it goes on, then its last word: never the other way round. The work runs in a task of its own and is
+/// given up when the stream is dropped, that is when the client goes away.
+pub fn narrated<E: Send + 'static>(
+    events: mpsc::Receiver<E>,
+    work: impl Future<Output = Option<Bytes>> + Send + 'static,
+    tell: impl Fn(E) -> Option<Bytes> + Send + 'static,
+) -> impl Stream<Item = Bytes> + Send + 'static {
+    let work = AbortOnDropHandle::new(tokio::spawn(work));
+    let end = async move {
+        work.await.unwrap_or_else(|error| {
+            let text = format!("the work was broken off: {error}");
+            Some(line(
+                &json!({ "errorDetail": { "message": text }, "error": text }),
+            ))
+        })
+    };
+    ReceiverStream::new(events)
+        .filter_map(move |event| futures::future::ready(tell(event)))
+        .chain(futures::stream::once(end).filter_map(futures::future::ready))
+}
+
 /// One line of a progress stream.
 pub fn line(value: &Value) -> Bytes {
     Bytes::from(format!("{value}\r\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_word_comes_last() {
+        for _ in 0..50 {
+            let (events_in, events) = mpsc::channel(8);
+            let work = async move {
+                for number in 0..3 {
+                    let _ = events_in.send(number).await;
+                }
+                Some(Bytes::from("end"))
+            };
+            let told = narrated(events, work, |number: i32| {
+                Some(Bytes::from(number.to_string()))
+            });
+            let told: Vec<Bytes> = told.collect().await;
+            assert_eq!(told, ["0", "1", "2", "end"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_told() {
+        let (_events_in, events) = mpsc::channel::<()>(1);
+        drop(_events_in);
+        let work = async { panic!("on purpose") };
+        let told: Vec<Bytes> = narrated(events, work, |()| None).collect().await;
+        assert!(String::from_utf8_lossy(&told[0]).contains("broken off"));
+    }
 }
