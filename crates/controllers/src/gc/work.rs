@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Collector;
 use super::graph::{self, FOREGROUND, Identity, Node, ORPHAN, Owner, Step, Verdict};
-use crate::error::{Error, is_not_found, status_code};
+use crate::error::{Error, is_not_found};
 
 type Meta = PartialObjectMeta<DynamicObject>;
 
@@ -142,16 +142,16 @@ impl Collector {
         };
         let parameters = DeleteParams {
             propagation_policy: Some(policy),
+            // the version that was judged: its owners may have let it go since (an orphan), which the graph learns a moment later
             preconditions: Some(Preconditions {
                 uid: Some(node.identity.uid.clone()),
-                ..Default::default()
+                resource_version: node.resource_version.clone(),
             }),
             ..Default::default()
         };
         match api.delete(&node.identity.name, &parameters).await {
             Ok(_) => Ok(()),
-            // Gone, or another object has the name by now.
-            Err(error) if is_not_found(&error) || status_code(&error) == Some(409) => Ok(()),
+            Err(error) if is_not_found(&error) => Ok(()),
             Err(error) => Err(Error::api("collect", describe(&node.identity))(error)),
         }
     }
