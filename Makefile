@@ -11,6 +11,7 @@ test: setup clients    ## every test; needs root
 
 bench: setup clients   ## one table of figures beside peers; needs root
 	cargo build --release -p plimsoll
+	cargo build --release -p apiserver --example api_load
 	./bench/run
 
 build:

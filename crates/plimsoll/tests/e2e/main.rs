@@ -8,6 +8,7 @@ mod access;
 mod autoscaling;
 mod bad_input;
 mod builds;
+mod demo;
 mod deployments;
 mod docker;
 mod failures;
@@ -38,6 +39,9 @@ fn main() {
     let mut arguments = Arguments::from_args();
     // the long ones first
     let trials = trials! {
+        demo: it_builds_deploys_loads_scales_and_removes_everything
+            kept_it_can_be_used_and_is_ended_as_it_says
+            a_stage_that_does_not_happen_fails_it_and_nothing_is_left;
         autoscaling: replicas_follow_the_load_up_and_down;
         life: containers_survive_a_killed_daemon
             down_stops_everything_and_up_brings_the_pods_back

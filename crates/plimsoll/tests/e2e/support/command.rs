@@ -1,21 +1,24 @@
 //! One command: run to its end or in the background, with everything it said shown when it did not do what was expected.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
 use super::poll::DEADLINE;
 
-/// No command of a test takes longer: one that does hangs.
-const LIMIT_SECONDS: &str = "100";
+/// No command of a test takes longer, unless it says so: one that does hangs.
+const LIMIT_SECONDS: u32 = 100;
 
 /// A command that has not run yet.
 pub struct Run {
-    command: Command,
+    program: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, OsString)>,
+    limit_seconds: u32,
     shown: String,
     stdin: Vec<u8>,
 }
@@ -58,23 +61,37 @@ impl Run {
     pub fn new(program: impl AsRef<Path>, arguments: &str) -> Self {
         let program = program.as_ref();
         let name = program.file_name().unwrap_or_default().to_string_lossy();
-        let mut command = Command::new("timeout");
-        command
-            .args(["--kill-after=5", LIMIT_SECONDS])
-            .arg(program)
-            .args(words(arguments));
         let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
         Self {
-            command,
+            program: program.to_owned(),
+            arguments: words(arguments),
+            environment: vec![("PATH".into(), format!("{path}:/usr/sbin:/sbin").into())],
+            limit_seconds: LIMIT_SECONDS,
             shown: format!("{name} {arguments}"),
             stdin: Vec::new(),
         }
     }
 
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.command.env(name, value);
+        self.environment
+            .push((name.to_owned(), value.as_ref().to_owned()));
         self
+    }
+
+    /// For the few commands that take longer than all others.
+    pub fn limit_seconds(mut self, seconds: u32) -> Self {
+        self.limit_seconds = seconds;
+        self
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("timeout");
+        command
+            .args(["--kill-after=5", &self.limit_seconds.to_string()])
+            .arg(&self.program)
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
     }
 
     /// What the command reads; nothing unless given.
@@ -85,13 +102,12 @@ impl Run {
 
     /// Runs to the end, whatever that is.
     #[track_caller]
-    pub fn ran(mut self) -> Ran {
-        self.command
+    pub fn ran(self) -> Ran {
+        let mut child = self
+            .command()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = self
-            .command
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot run {}: {error}", self.shown));
         let (mut pipe, input) = (child.stdin.take().expect("a pipe"), self.stdin);
@@ -127,13 +143,12 @@ impl Run {
 
     /// Starts it; it ends with what is returned, at the latest.
     #[track_caller]
-    pub fn background(mut self) -> Background {
-        self.command
+    pub fn background(self) -> Background {
+        let mut child = self
+            .command()
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
-        let mut child = self
-            .command
+            .stderr(Stdio::inherit())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot run {}: {error}", self.shown));
         let output = BufReader::new(child.stdout.take().expect("a pipe"));

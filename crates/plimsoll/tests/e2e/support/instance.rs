@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::root::Root;
 use super::traces::Traces;
@@ -38,17 +39,30 @@ impl Instance {
             .ran();
             panic!("the instance did not start: {up}\nand was removed: {down}");
         }
+        Self::of(&data_dir)
+    }
+
+    /// One that somebody else has started; it ends with what is returned.
+    #[track_caller]
+    pub fn of(data_dir: &Path) -> Self {
         let file = std::fs::read_to_string(data_dir.join("instance.json")).expect("instance.json");
         let file: Value = serde_json::from_str(&file).expect("JSON");
         let range = file["pod_cidr"].as_str().expect("pod_cidr");
         let range: ipnet::Ipv4Net = range.parse().expect("a range");
+        assert_eq!(file["name"].as_str(), Some(&*Self::name_of(data_dir)));
         Self {
-            data_dir,
+            data_dir: data_dir.to_owned(),
             name: file["name"].as_str().expect("name").to_owned(),
             api_port: file["api_port"].as_u64().expect("api_port"),
             gateway: range.hosts().next().expect("an address").to_string(),
             purged: false,
         }
+    }
+
+    /// The name of the instance of a directory, whether there is one or not: see `plimsoll::instance`.
+    pub fn name_of(data_dir: &Path) -> String {
+        let digest = Sha256::digest(data_dir.as_os_str().as_encoded_bytes());
+        format!("plim-{:02x}{:02x}{:02x}", digest[1], digest[2], digest[3])
     }
 
     /// `plimsoll ...` with this instance in its environment.
