@@ -35,3 +35,9 @@ pub use spec::{
 pub use status::{ContainerStatus, Event, ExitStatus, SandboxState, SandboxStatus, State, Stats};
 
 pub use supervisor::supervise_main;
+
+/// Checks that this machine's kernel offers what containers need, and that the caller has the rights to use it. The error names
+/// the first thing that is missing and what to do. [`Engine::open`] checks the same.
+pub fn check_machine() -> Result<(), Error> {
+    kernel::check().map(drop)
+}

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{cluster, container, demo, load};
+use crate::settings::Settings;
+use crate::{cluster, container, demo, load, service};
 
 /// From a Dockerfile to a service that scales: builds images, runs containers, deploys, scales and routes, in one program.
 #[derive(Parser)]
@@ -18,6 +19,9 @@ pub struct Cli {
     /// Directory of the instance (default /var/lib/plimsoll)
     #[arg(long, global = true, env = crate::instance::DATA_DIR_VARIABLE, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// File with settings (default /etc/plimsoll/config.yaml, if it is there)
+    #[arg(long, global = true, env = crate::settings::FILE_VARIABLE, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     #[command(subcommand)]
     pub verb: Verb,
 }
@@ -31,6 +35,11 @@ pub enum Verb {
         /// Stay in the foreground, for service managers
         #[arg(long)]
         foreground: bool,
+        /// The daemon's own log, put aside when it has grown (for the process that `up` starts)
+        #[arg(long, hide = true, value_name = "FILE")]
+        log_file: Option<PathBuf>,
+        #[command(flatten)]
+        settings: Settings,
     },
     /// Stop the daemon and everything that it runs
     Down {
@@ -44,6 +53,22 @@ pub enum Verb {
     Status {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
+    },
+    /// Check everything that this machine must offer, and say how to mend what it does not
+    Doctor {
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Install this program as a service of systemd, with completions and man pages
+    Install(service::InstallOptions),
+    /// Remove what `install` has put on this machine; the data directory stays
+    Uninstall(service::UninstallOptions),
+    /// Print the completions of a shell
+    Completions { shell: clap_complete::Shell },
+    /// Print the man page, or write all of them into a directory
+    Man {
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
     },
     /// Show the main job live: build, deploy, load, scale up and down
     Demo(demo::Options),

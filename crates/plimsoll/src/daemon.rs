@@ -19,15 +19,18 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::instance::{Instance, start_time};
+use crate::ports;
+use crate::settings::Settings;
 
 /// Roles get this long to end what they do.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// Unless the settings say otherwise.
 const PODS_MAX: u32 = 110;
 /// How long a start waits for the data directory's lock.
 const LOCK: Duration = Duration::from_secs(3);
 
 /// Runs every role until SIGTERM or SIGINT. Containers keep running afterwards; the next start finds them.
-pub fn run(instance: &Instance) -> Result<()> {
+pub fn run(instance: &Instance, settings: &Settings) -> Result<()> {
     let _lock = lock(instance)?;
     raise_descriptor_limit();
     // one provider for everything that speaks TLS
@@ -35,7 +38,7 @@ pub fn run(instance: &Instance) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(serve(instance));
+    let outcome = runtime.block_on(serve(instance, settings));
     runtime.shutdown_timeout(Duration::from_secs(1));
     let _ = fs::remove_file(instance.pid_file());
     outcome
@@ -62,7 +65,7 @@ pub fn lock(instance: &Instance) -> Result<fs::File> {
     Ok(file)
 }
 
-async fn serve(instance: &Instance) -> Result<()> {
+async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
     let shutdown = CancellationToken::new();
     let mut roles = JoinSet::new();
     let data = &instance.data_dir;
@@ -87,8 +90,10 @@ async fn serve(instance: &Instance) -> Result<()> {
     .await?
     .context("cannot open the image store")?;
 
-    let api = bind(IpAddr::V4(Ipv4Addr::LOCALHOST), instance.api_port).await?;
-    let api_for_pods = bind(gateway, instance.api_port).await?;
+    let mut apis = Vec::new();
+    for address in api_addresses(gateway, &settings.api_addresses) {
+        apis.push(bind(address, instance.api_port).await?);
+    }
     let kubelet = bind(gateway, instance.kubelet_port).await?;
 
     let mut config = apiserver::Config::new(data);
@@ -116,6 +121,7 @@ async fn serve(instance: &Instance) -> Result<()> {
         first_service.to_string(),
         node_name.clone(),
     ])
+    .chain(settings.api_addresses.iter().map(ToString::to_string))
     .collect();
     let tls = pki.server_tls(&pki.server(&names)?, &[b"h2", b"http/1.1"])?;
     let kubeconfig = pki::kubeconfig(
@@ -139,7 +145,7 @@ async fn serve(instance: &Instance) -> Result<()> {
     let resources = metrics::resources().iter().map(aggregated).collect();
     server.aggregate("metrics.k8s.io", "v1beta1", resources, metrics.service());
 
-    for listener in [api, api_for_pods] {
+    for listener in apis {
         let (server, tls, shutdown) = (server.clone(), tls.clone(), shutdown.clone());
         roles.spawn(async move { server.serve(listener, tls, shutdown).await });
     }
@@ -165,7 +171,7 @@ async fn serve(instance: &Instance) -> Result<()> {
         logs_dir: data.join("logs").join("pods"),
         state_dir: data.join("node"),
         cluster_domain: "cluster.local".into(),
-        pods_max: PODS_MAX,
+        pods_max: settings.max_pods.unwrap_or(PODS_MAX),
     };
     let node_client = server.in_process_client(masters(&format!("system:node:{node_name}")));
     let (stop, images_of_node, network_of_node) =
@@ -231,10 +237,31 @@ async fn serve(instance: &Instance) -> Result<()> {
     Ok(())
 }
 
+/// Where the Kubernetes API listens: this machine alone, its pods, and what the settings add.
+fn api_addresses(gateway: IpAddr, further: &[IpAddr]) -> Vec<IpAddr> {
+    // an unspecified address takes them all
+    if let Some(all) = further.iter().find(|address| address.is_unspecified()) {
+        return vec![*all];
+    }
+    let mut addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), gateway];
+    for address in further {
+        if !addresses.contains(address) {
+            addresses.push(*address);
+        }
+    }
+    addresses
+}
+
 async fn bind(ip: IpAddr, port: u16) -> Result<TcpListener> {
     let address = SocketAddr::new(ip, port);
-    TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}; if another program has the port, end it or change the port in instance.json")
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| match ports::holder(port) {
+        Some(holder) => format!(
+            "cannot listen on {address}: {holder} has the port; end that program, or choose other ports with `plimsoll up --api-port PORT --kubelet-port PORT`"
+        ),
+        None => format!(
+            "cannot listen on {address}; choose other ports with `plimsoll up --api-port PORT --kubelet-port PORT`"
+        ),
     })
 }
 
@@ -327,4 +354,26 @@ fn raise_descriptor_limit() {
             maximum: limit.maximum,
         },
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_api_listens_where_it_is_told_to_and_on_no_address_twice() {
+        let address = |text: &str| -> IpAddr { text.parse().expect("an address") };
+        let gateway = address("10.64.0.1");
+        let listed = |further: &[&str]| {
+            let further: Vec<IpAddr> = further.iter().map(|text| address(text)).collect();
+            let listed = api_addresses(gateway, &further);
+            listed.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(&[]), ["127.0.0.1", "10.64.0.1"]);
+        assert_eq!(
+            listed(&["192.0.2.1", "10.64.0.1", "192.0.2.1"]),
+            ["127.0.0.1", "10.64.0.1", "192.0.2.1"]
+        );
+        assert_eq!(listed(&["192.0.2.1", "0.0.0.0"]), ["0.0.0.0"]);
+    }
 }

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use crate::container::{self, build};
 use crate::instance::Instance;
 use crate::load::Second;
+use crate::settings::Settings;
 use crate::{cluster, up};
 use screen::Screen;
 use watch::Sample;
@@ -86,7 +87,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
 
 fn stages(options: &Options, data_dir: &Path, files: &Path) -> Result<()> {
     heading(1, "Start the daemon");
-    up::up(data_dir)?;
+    up::up(data_dir, &Settings::default())?;
     let instance = Instance::existing(data_dir)?;
 
     heading(2, "Build my-web-app:latest from its Dockerfile");

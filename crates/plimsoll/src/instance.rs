@@ -2,13 +2,16 @@
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::ports;
+use crate::settings::Settings;
 
 /// Used when neither flag nor environment names a directory.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/plimsoll";
@@ -77,10 +80,11 @@ impl Instance {
         })
     }
 
-    /// The instance of a directory; a new one takes ports and ranges that nobody on this machine uses.
-    pub fn find_or_make(data_dir: &Path) -> Result<Self> {
+    /// The instance of a directory, as `settings` want it. A new one takes ports and ranges that nobody on this machine uses,
+    /// where the settings leave them open; of one that is there the ports may change, the ranges may not.
+    pub fn find_or_make(data_dir: &Path, settings: &Settings) -> Result<Self> {
         if let Some(instance) = Self::find(data_dir)? {
-            return Ok(instance);
+            return instance.changed(settings);
         }
         fs::create_dir_all(data_dir)
             .with_context(|| format!("cannot make {}", data_dir.display()))?;
@@ -90,22 +94,69 @@ impl Instance {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let taken = runtime
+        let mut taken = runtime
             .block_on(network::taken_ranges())
             .context("cannot read this machine's routes and addresses")?;
+        for (flag, wanted) in [
+            ("--pod-cidr", settings.pod_cidr),
+            ("--service-cidr", settings.service_cidr),
+        ] {
+            let Some(wanted) = wanted else { continue };
+            if let Some(other) = taken.iter().find(|range| overlap(range, &wanted)) {
+                bail!(
+                    "{flag} {wanted} overlaps {other}, which this machine uses already (see `ip route`): choose another range, or none to have one chosen"
+                );
+            }
+            // so that the one that is chosen stays clear of the one that is given
+            taken.push(wanted);
+        }
         let (pod_cidr, service_cidr) = network::choose_ranges(seed, &taken)?;
         let (api_port, kubelet_port) = choose_ports(seed, data_dir == Path::new(DEFAULT_DATA_DIR))?;
         let instance = Self {
             format: FORMAT,
             name,
-            api_port,
-            kubelet_port,
-            pod_cidr,
-            service_cidr,
+            api_port: settings.api_port.unwrap_or(api_port),
+            kubelet_port: settings.kubelet_port.unwrap_or(kubelet_port),
+            pod_cidr: settings.pod_cidr.unwrap_or(pod_cidr).trunc(),
+            service_cidr: settings.service_cidr.unwrap_or(service_cidr).trunc(),
             data_dir,
         };
         instance.write()?;
         Ok(instance)
+    }
+
+    /// This instance with other ports, written down if they differ.
+    fn changed(mut self, settings: &Settings) -> Result<Self> {
+        for (what, flag, fixed, wanted) in [
+            ("pods", "podCidr", self.pod_cidr, settings.pod_cidr),
+            (
+                "services",
+                "serviceCidr",
+                self.service_cidr,
+                settings.service_cidr,
+            ),
+        ] {
+            if let Some(wanted) = wanted.filter(|wanted| wanted.trunc() != fixed) {
+                bail!(
+                    "the instance in {} was made with {fixed} for {what}, and running pods have addresses of it; {flag} cannot become {wanted}. Leave it away, or begin anew with `plimsoll down --purge`",
+                    self.data_dir.display()
+                );
+            }
+        }
+        let before = (self.api_port, self.kubelet_port);
+        self.api_port = settings.api_port.unwrap_or(self.api_port);
+        self.kubelet_port = settings.kubelet_port.unwrap_or(self.kubelet_port);
+        if before != (self.api_port, self.kubelet_port) {
+            if let Some(pid) = self.daemon_pid() {
+                bail!(
+                    "the daemon (pid {pid}) runs with the ports {} and {}; end it with `plimsoll down`, then start it with the new ones",
+                    before.0,
+                    before.1
+                );
+            }
+            self.write()?;
+        }
+        Ok(self)
     }
 
     fn write(&self) -> Result<()> {
@@ -210,8 +261,7 @@ fn seed(data_dir: &Path) -> u32 {
 }
 
 fn choose_ports(seed: u32, usual: bool) -> Result<(u16, u16)> {
-    let free =
-        |port: u16| TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).is_ok();
+    let free = |port: u16| ports::is_free(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
     if usual && free(API_PORT) && free(KUBELET_PORT) {
         return Ok((API_PORT, KUBELET_PORT));
     }
@@ -230,9 +280,15 @@ fn choose_ports(seed: u32, usual: bool) -> Result<(u16, u16)> {
     )
 }
 
-/// The data directory: flag or environment (clap reads both), else the default.
-pub fn data_dir(given: Option<&Path>) -> PathBuf {
-    given.map_or_else(|| DEFAULT_DATA_DIR.into(), Path::to_owned)
+/// The data directory: flag or environment (clap reads both), else the file's, else the default.
+pub fn data_dir(given: Option<PathBuf>, settings: &Settings) -> PathBuf {
+    given
+        .or_else(|| settings.data_dir.clone())
+        .unwrap_or_else(|| DEFAULT_DATA_DIR.into())
+}
+
+fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
+    a.contains(&b.network()) || b.contains(&a.network())
 }
 
 #[cfg(test)]
@@ -254,6 +310,64 @@ mod tests {
         assert_eq!(instance.gateway(), Ipv4Addr::new(10, 80, 2, 1));
         assert_eq!(instance.dns_ip(), Ipv4Addr::new(10, 112, 16, 10));
         assert_ne!(seed(Path::new("/a")), seed(Path::new("/b")));
+    }
+
+    #[test]
+    fn ports_may_change_and_ranges_may_not() {
+        let directory = tempfile::Builder::new()
+            .prefix("plimsoll-instance-")
+            .tempdir()
+            .expect("directory");
+        let made = Settings {
+            api_port: Some(20001),
+            kubelet_port: Some(20002),
+            pod_cidr: Some("198.18.0.7/23".parse().expect("range")),
+            ..Settings::default()
+        };
+        let instance = Instance::find_or_make(directory.path(), &made).expect("made");
+        assert_eq!(instance.pod_cidr.to_string(), "198.18.0.0/23");
+        let again = Instance::find_or_make(
+            directory.path(),
+            &Settings {
+                api_port: Some(20003),
+                ..made.clone()
+            },
+        );
+        assert_eq!(again.expect("changed").api_port, 20003);
+        let kept = Instance::find_or_make(directory.path(), &Settings::default()).expect("kept");
+        assert_eq!((kept.api_port, kept.kubelet_port), (20003, 20002));
+        let refused = Instance::find_or_make(
+            directory.path(),
+            &Settings {
+                pod_cidr: Some("198.19.0.0/23".parse().expect("range")),
+                ..made
+            },
+        );
+        let said = refused.expect_err("refused").to_string();
+        assert!(
+            said.contains("podCidr cannot become 198.19.0.0/23"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_range_that_the_machine_uses_is_refused() {
+        let directory = tempfile::Builder::new()
+            .prefix("plimsoll-instance-")
+            .tempdir()
+            .expect("directory");
+        let settings = Settings {
+            service_cidr: Some("127.0.0.0/16".parse().expect("range")),
+            ..Settings::default()
+        };
+        let said = Instance::find_or_make(directory.path(), &settings)
+            .expect_err("loopback is in use")
+            .to_string();
+        assert!(
+            said.contains("--service-cidr 127.0.0.0/16 overlaps"),
+            "{said}"
+        );
+        assert!(!directory.path().join(FILE).exists());
     }
 
     #[test]

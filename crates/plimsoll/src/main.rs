@@ -6,8 +6,14 @@ mod cluster;
 mod container;
 mod daemon;
 mod demo;
+mod doctor;
 mod instance;
 mod load;
+mod log;
+mod manual;
+mod ports;
+mod service;
+mod settings;
 mod status;
 mod up;
 
@@ -17,6 +23,7 @@ use clap::Parser;
 
 use cli::{Cli, Verb};
 use instance::Instance;
+use settings::Settings;
 
 fn main() -> ExitCode {
     // The supervising process of a sandbox and its short-lived children are this same program. They are told apart before
@@ -39,17 +46,32 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let data_dir = instance::data_dir(cli.data_dir.as_deref());
     match cli.verb {
-        Verb::Up { foreground } => {
+        Verb::Completions { shell } => return manual::completions(shell),
+        Verb::Man { dir } => return manual::pages(dir.as_deref()),
+        _ => {}
+    }
+    let file = Settings::read(cli.config.as_deref())?;
+    let data_dir = instance::data_dir(cli.data_dir, &file);
+    match cli.verb {
+        Verb::Up {
+            foreground,
+            log_file,
+            settings,
+        } => {
             need_root("up")?;
+            let settings = settings.over(file);
             if foreground {
-                start_logging();
-                daemon::run(&Instance::find_or_make(&data_dir)?)?;
+                log::start(settings.log.as_deref(), log_file.as_deref());
+                daemon::run(&Instance::find_or_make(&data_dir, &settings)?, &settings)?;
             } else {
-                up::up(&data_dir)?;
+                up::up(&data_dir, &settings)?;
             }
         }
+        Verb::Doctor { output } => return doctor::run(&data_dir, &file, output),
+        Verb::Install(options) => return service::install(&options),
+        Verb::Uninstall(options) => return service::uninstall(&options),
+        Verb::Completions { .. } | Verb::Man { .. } => {}
         Verb::Down { purge } => {
             need_root("down")?;
             up::down(&data_dir, purge)?;
@@ -74,17 +96,6 @@ fn need_root(verb: &str) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("PLIMSOLL_LOG").unwrap_or_else(|_| {
-        tracing_subscriber::EnvFilter::new("info,kube=warn,hyper=warn,tower=warn")
-    });
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_writer(std::io::stderr)
-        .init();
 }
 
 fn quiet_on_closed_pipe() {

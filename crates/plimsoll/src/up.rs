@@ -13,14 +13,15 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::daemon;
 use crate::instance::Instance;
+use crate::settings::Settings;
 
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(20);
 
 /// Starts the daemon in the background and returns when it is ready.
-pub fn up(data_dir: &Path) -> Result<()> {
+pub fn up(data_dir: &Path, settings: &Settings) -> Result<()> {
     let began = Instant::now();
-    let instance = Instance::find_or_make(data_dir)?;
+    let instance = Instance::find_or_make(data_dir, settings)?;
     if let Some(pid) = instance.daemon_pid() {
         println!(
             "plimsoll is already up (pid {pid})\n\n{}",
@@ -41,7 +42,7 @@ pub fn up(data_dir: &Path) -> Result<()> {
     let socket = UnixDatagram::bind(&socket_path)
         .with_context(|| format!("cannot listen on {}", socket_path.display()))?;
     socket.set_read_timeout(Some(Duration::from_millis(20)))?;
-    let outcome = start(&instance, &log, &socket, &socket_path);
+    let outcome = start(&instance, settings, &log, &socket, &socket_path);
     let _ = fs::remove_file(&socket_path);
     match outcome {
         Ok(pid) => {
@@ -64,6 +65,7 @@ pub fn up(data_dir: &Path) -> Result<()> {
 
 fn start(
     instance: &Instance,
+    settings: &Settings,
     log: &fs::File,
     socket: &UnixDatagram,
     socket_path: &Path,
@@ -72,6 +74,9 @@ fn start(
     command
         .args(["up", "--foreground", "--data-dir"])
         .arg(&instance.data_dir)
+        .arg("--log-file")
+        .arg(instance.log())
+        .args(settings.flags())
         .env("NOTIFY_SOCKET", socket_path)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

@@ -314,6 +314,7 @@ pub fn a_taken_port_is_told_and_nothing_is_lost() {
     let said = instance.plimsoll("up").fails(1);
     holds(&said, &format!("cannot listen on 127.0.0.1:{port}"));
     holds(&said, "already in use");
+    holds(&said, &format!("(pid {}) has the port", std::process::id()));
     let left = instance.traces();
     assert!(
         left.of_sort("process").is_empty(),

@@ -1,0 +1,237 @@
+//! Settings of an instance: flags over environment over file over what the instance was made with.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use ipnet::Ipv4Net;
+use serde::Deserialize;
+
+/// Read when it is there and no other file is named.
+pub const DEFAULT_FILE: &str = "/etc/plimsoll/config.yaml";
+/// Names another file.
+pub const FILE_VARIABLE: &str = "PLIMSOLL_CONFIG";
+
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What may be set; nothing needs to be. The field's comment is its help text, and its comment in the template.
+#[derive(clap::Args, Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Settings {
+    // for the file only: as a flag it belongs to every verb
+    #[arg(skip)]
+    pub data_dir: Option<PathBuf>,
+    /// Port of the Kubernetes API (default: 6443 if it is free, else one that derives from the data directory)
+    #[arg(long, env = "PLIMSOLL_API_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub api_port: Option<u16>,
+    /// Port of the node's own API, on the pod bridge (default: 10250 if it is free)
+    #[arg(long, env = "PLIMSOLL_KUBELET_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub kubelet_port: Option<u16>,
+    /// Further addresses of this machine on which the Kubernetes API listens, beside 127.0.0.1 and the pod bridge
+    #[arg(
+        long = "api-address",
+        env = "PLIMSOLL_API_ADDRESSES",
+        value_name = "ADDRESS",
+        value_delimiter = ','
+    )]
+    #[serde(default)]
+    pub api_addresses: Vec<IpAddr>,
+    /// Addresses of pods and containers (default: a free /23); fixed once the instance is made
+    #[arg(long, env = "PLIMSOLL_POD_CIDR", value_name = "RANGE")]
+    pub pod_cidr: Option<Ipv4Net>,
+    /// Addresses of services (default: a free /20); fixed once the instance is made
+    #[arg(long, env = "PLIMSOLL_SERVICE_CIDR", value_name = "RANGE")]
+    pub service_cidr: Option<Ipv4Net>,
+    /// Pods that this node takes at most (default 110)
+    #[arg(long, env = "PLIMSOLL_MAX_PODS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub max_pods: Option<u32>,
+    /// What is logged, for example `info` or `debug,hyper=warn` (default: info, less from libraries)
+    #[arg(long, env = "PLIMSOLL_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+impl Settings {
+    /// Reads a file: the named one, which must be there, or the default one if it is.
+    pub fn read(named: Option<&Path>) -> Result<Self> {
+        let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+        let text = match fs::metadata(path) {
+            Ok(meta) if meta.len() > FILE_BYTES_MAX => {
+                bail!(
+                    "{} is larger than 1 MiB: is it the right file?",
+                    path.display()
+                )
+            }
+            Ok(_) => fs::read_to_string(path),
+            Err(error) => Err(error),
+        };
+        match text {
+            Ok(text) => Self::parse(&text).with_context(|| format!("in {}", path.display())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
+                Ok(Self::default())
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// Reads the text of a file; an unknown key is an error that says where it is.
+    pub fn parse(text: &str) -> Result<Self> {
+        // a file of comments is an empty one
+        let only_comments = |line: &str| line.trim().is_empty() || line.trim().starts_with('#');
+        if text.lines().all(only_comments) {
+            return Ok(Self::default());
+        }
+        let settings: Self = serde_saphyr::from_str(text)?;
+        let positive = |name: &str, value: Option<u32>, max: u32| match value {
+            Some(value) if value == 0 || value > max => {
+                bail!("{name}: {value} is not between 1 and {max}")
+            }
+            _ => Ok(()),
+        };
+        positive("apiPort", settings.api_port.map(u32::from), 65535)?;
+        positive("kubeletPort", settings.kubelet_port.map(u32::from), 65535)?;
+        positive("maxPods", settings.max_pods, 1000)?;
+        Ok(settings)
+    }
+
+    /// These, and where they say nothing, `below`.
+    pub fn over(self, below: Self) -> Self {
+        Self {
+            data_dir: self.data_dir.or(below.data_dir),
+            api_port: self.api_port.or(below.api_port),
+            kubelet_port: self.kubelet_port.or(below.kubelet_port),
+            api_addresses: if self.api_addresses.is_empty() {
+                below.api_addresses
+            } else {
+                self.api_addresses
+            },
+            pod_cidr: self.pod_cidr.or(below.pod_cidr),
+            service_cidr: self.service_cidr.or(below.service_cidr),
+            max_pods: self.max_pods.or(below.max_pods),
+            log: self.log.or(below.log),
+        }
+    }
+
+    /// The flags that say the same, for a process that this one starts.
+    pub fn flags(&self) -> Vec<OsString> {
+        let mut flags: Vec<OsString> = Vec::new();
+        let mut flag = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                flags.push(format!("--{name}={value}").into());
+            }
+        };
+        flag("api-port", self.api_port.map(|port| port.to_string()));
+        flag(
+            "kubelet-port",
+            self.kubelet_port.map(|port| port.to_string()),
+        );
+        for address in &self.api_addresses {
+            flag("api-address", Some(address.to_string()));
+        }
+        flag("pod-cidr", self.pod_cidr.map(|range| range.to_string()));
+        flag(
+            "service-cidr",
+            self.service_cidr.map(|range| range.to_string()),
+        );
+        flag("max-pods", self.max_pods.map(|count| count.to_string()));
+        flag("log", self.log.clone());
+        flags
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    #[test]
+    fn a_file_is_read_strictly() {
+        let settings = Settings::parse(
+            "dataDir: /srv/plimsoll\napiPort: 7443\napiAddresses: [192.0.2.1, '2001:db8::1']\npodCidr: 10.9.0.0/16\n",
+        )
+        .expect("valid");
+        assert_eq!(
+            settings.data_dir.as_deref(),
+            Some(Path::new("/srv/plimsoll"))
+        );
+        assert_eq!(settings.api_port, Some(7443));
+        assert_eq!(settings.api_addresses.len(), 2);
+        for (text, part) in [
+            ("apiport: 7443", "apiport"),
+            ("apiPort: x", "line 1"),
+            ("apiPort: 0", "apiPort"),
+            ("maxPods: 5000", "maxPods"),
+            ("podCidr: 10.9.0.0", "line 1 column 10"),
+            ("apiPort: 1\napiPort: 2", "apiPort"),
+            ("- a\n- b", "line 1"),
+        ] {
+            let error = format!("{:#}", Settings::parse(text).expect_err(text));
+            assert!(error.contains(part), "{text:?} gave {error:?}");
+        }
+        for nothing in ["", "\n", "# apiPort: 1\n\n  # more\n"] {
+            assert_eq!(
+                Settings::parse(nothing).expect("empty"),
+                Settings::default()
+            );
+        }
+    }
+
+    #[test]
+    fn the_template_is_a_valid_file_and_names_every_setting() {
+        let template = include_str!("settings.yaml");
+        assert_eq!(
+            Settings::parse(template).expect("valid"),
+            Settings::default()
+        );
+        let used: String = template
+            .lines()
+            .filter_map(|line| line.strip_prefix("#"))
+            .filter(|line| !line.starts_with(' '))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let settings = Settings::parse(&used).expect("valid when it is used");
+        let debug = format!("{settings:?}");
+        assert!(!debug.contains("None") && !debug.contains("[]"), "{debug}");
+    }
+
+    #[test]
+    fn flags_are_above_the_file() {
+        let file = Settings::parse("apiPort: 1000\nmaxPods: 20\napiAddresses: [192.0.2.1]")
+            .expect("valid");
+        let flags = Settings {
+            api_port: Some(2000),
+            ..Settings::default()
+        };
+        let merged = flags.over(file);
+        assert_eq!((merged.api_port, merged.max_pods), (Some(2000), Some(20)));
+        assert_eq!(merged.api_addresses.len(), 1);
+    }
+
+    #[test]
+    fn what_is_handed_on_says_the_same() {
+        let settings = Settings {
+            api_port: Some(2000),
+            kubelet_port: Some(2001),
+            api_addresses: vec![
+                "192.0.2.1".parse().expect("address"),
+                "::1".parse().expect("address"),
+            ],
+            pod_cidr: Some("10.9.0.0/16".parse().expect("range")),
+            service_cidr: Some("10.10.0.0/16".parse().expect("range")),
+            max_pods: Some(7),
+            log: Some("debug,hyper=warn".into()),
+            data_dir: None,
+        };
+        let line = std::iter::once("test".into()).chain(settings.flags());
+        assert_eq!(Line::parse_from(line).settings, settings);
+        assert_eq!(Settings::default().flags(), Vec::<OsString>::new());
+    }
+}
