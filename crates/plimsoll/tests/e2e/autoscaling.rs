@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::support::{Space, eventually, holds, repository, with_images};
+use crate::support::{Space, alone, eventually, holds, repository, with_images};
 
 pub fn replicas_follow_the_load_up_and_down() {
+    let _alone = alone();
     let instance = Arc::new(with_images());
     {
         let space = Space::within(instance.clone(), "web");

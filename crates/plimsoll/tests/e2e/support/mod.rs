@@ -22,6 +22,7 @@ pub use traces::Traces;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A file of the repository.
 pub fn repository(path: &str) -> PathBuf {
@@ -29,6 +30,13 @@ pub fn repository(path: &str) -> PathBuf {
         .canonicalize()
         .expect("the repository")
         .join(path)
+}
+
+/// Held by tests that load the machine until their autoscaler reacts: two at once would take the processors from each other's pods.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static LOAD: Mutex<()> = Mutex::new(());
+    // a test that failed is no reason for the next one not to run
+    LOAD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A port that was free a moment ago, on every address.
