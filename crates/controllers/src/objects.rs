@@ -139,7 +139,11 @@ pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
     condition.last_transition_time.as_ref().map(|time| time.0)
 }
 
-/// Whether the pod has been ready for `min_ready_seconds`; if it will be, when.
+/// A node's clock may be so far ahead of ours.
+const SKEW: SignedDuration = SignedDuration::from_secs(60);
+
+/// Whether the pod has been ready for `min_ready_seconds`; if it will be, when. One that is ready since a later moment than
+/// now was so before the clock went back, and is not made to wait for that moment to come again.
 pub fn availability(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Availability {
     if !is_ready(pod) {
         return Availability::No;
@@ -151,7 +155,7 @@ pub fn availability(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Availa
         return Availability::No;
     };
     let wait = SignedDuration::from_secs(min_ready_seconds.into()) - now.duration_since(since);
-    if wait <= SignedDuration::ZERO {
+    if wait <= SignedDuration::ZERO || since.duration_since(now) > SKEW {
         Availability::Yes
     } else {
         Availability::In(wait)
@@ -167,4 +171,37 @@ pub enum Availability {
     No,
     /// Ready, and available after this time if it stays so.
     In(SignedDuration),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_pod_is_available_when_it_was_ready_for_long_enough_by_a_clock_that_may_jump() {
+        let at = |second: i64| Timestamp::from_second(1_700_000_000 + second).expect("a time");
+        let pod = |status: &str| -> Pod {
+            let since = at(0).to_string();
+            serde_json::from_value(json!({"status": {"conditions": [
+                {"type": "Ready", "status": status, "lastTransitionTime": since}]}}))
+            .expect("a pod")
+        };
+        let wait = |seconds| Availability::In(SignedDuration::from_secs(seconds));
+        for (status, min_ready, now, expected) in [
+            ("False", 10, 100, Availability::No),
+            ("True", 0, 0, Availability::Yes),
+            ("True", 10, 0, wait(10)),
+            ("True", 10, 4, wait(6)),
+            ("True", 10, 10, Availability::Yes),
+            // the node's clock is a little ahead of ours
+            ("True", 10, -5, wait(15)),
+            // ours went back by a day
+            ("True", 10, -86_400, Availability::Yes),
+            ("True", 10, 86_400, Availability::Yes),
+        ] {
+            let found = availability(&pod(status), min_ready, at(now));
+            assert_eq!(found, expected, "{status} {min_ready} {now}");
+        }
+    }
 }

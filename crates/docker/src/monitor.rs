@@ -62,6 +62,7 @@ pub async fn recover(docker: &Docker) {
 /// Follows the engine until `shutdown`.
 pub async fn run(docker: Docker, shutdown: CancellationToken) {
     let mut events = docker.inner.engine.events();
+    forget_stops(&docker).await;
     sweep(&docker).await;
     loop {
         let event = tokio::select! {
@@ -73,6 +74,28 @@ pub async fn run(docker: Docker, shutdown: CancellationToken) {
             Ok(_) => {}
             Err(RecvError::Lagged(_)) => sweep(&docker).await,
             Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Docker's rule: a container that is to run always starts with the daemon, also when somebody had stopped it; one that is to
+/// run unless stopped does not.
+async fn forget_stops(docker: &Docker) {
+    for container in containers::all(docker).await {
+        let mut record = container.record.clone();
+        if container.running()
+            || !record.stopped_by_user
+            || record.host.restart_policy.name != "always"
+        {
+            continue;
+        }
+        record.stopped_by_user = false;
+        if let Err(refusal) = containers::save(docker, container.id(), &record).await {
+            tracing::warn!(
+                id = container.id(),
+                message = refusal.message,
+                "a container that should always run stays stopped"
+            );
         }
     }
 }

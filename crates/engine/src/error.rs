@@ -51,6 +51,15 @@ pub enum Error {
     },
     #[error("the record {path} is damaged: {reason}; remove the object or restore the file")]
     Corrupt { path: String, reason: String },
+    /// A newer version of the program wrote the records.
+    #[error(
+        "{path} has record format {found}, and this version knows formats up to {known}; run the version that wrote it, or a newer one"
+    )]
+    NewerFormat {
+        path: String,
+        found: u32,
+        known: u32,
+    },
     #[error("purge is incomplete: {0}")]
     Purge(String),
 }

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 
 /// A process that cannot be mistaken for a later one with the same pid.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// The default is nobody: a process of no boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
     pub pid: u32,
     /// Clock ticks after boot, field 22 of `/proc/PID/stat` (proc(5)).

@@ -11,6 +11,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+/// The newest layout of the records that this version reads, and the one it writes.
+const FORMAT: u32 = 1;
 /// Longest id of a sandbox or container.
 const ID_LENGTH_MAX: usize = 80;
 
@@ -43,6 +45,11 @@ pub struct ContainerState {
     pub process: ProcessId,
     pub started_at: Timestamp,
     pub exit: Option<ExitStatus>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stamp {
+    format: u32,
 }
 
 /// Where everything of an engine is.
@@ -104,6 +111,20 @@ impl Layout {
     }
     pub fn bundles(&self) -> PathBuf {
         self.run.join("bundles")
+    }
+}
+
+/// Refuses the records of a newer version; marks a directory that has no mark yet.
+pub fn check_format(layout: &Layout) -> Result<(), Error> {
+    let path = layout.root.join("format.json");
+    match load::<Stamp>(&path)? {
+        Some(stamp) if stamp.format > FORMAT => Err(Error::NewerFormat {
+            path: path.display().to_string(),
+            found: stamp.format,
+            known: FORMAT,
+        }),
+        Some(_) => Ok(()),
+        None => save(&path, &Stamp { format: FORMAT }),
     }
 }
 
@@ -224,6 +245,27 @@ mod tests {
         ] {
             assert!(check_id("id", bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn records_of_a_newer_version_are_refused() {
+        let dir = tempfile::Builder::new()
+            .prefix("plimsoll-records")
+            .tempdir()
+            .expect("temp dir");
+        let layout = Layout {
+            root: dir.path().to_owned(),
+            run: dir.path().to_owned(),
+        };
+        check_format(&layout).expect("a new directory is marked");
+        check_format(&layout).expect("with our own mark");
+        let path = dir.path().join("format.json");
+        assert_eq!(fs::read(&path).expect("read"), br#"{"format":1}"#);
+        fs::write(&path, br#"{"format":2,"more":0}"#).expect("written");
+        let error = check_format(&layout).expect_err("newer").to_string();
+        assert!(error.contains("format 2"), "{error}");
+        fs::write(&path, b"").expect("written");
+        assert!(matches!(check_format(&layout), Err(Error::Corrupt { .. })));
     }
 
     #[test]

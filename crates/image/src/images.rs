@@ -124,6 +124,13 @@ impl Images {
         self.store.collect_garbage()
     }
 
+    /// While what is returned lives, no blob and no layer is deleted: whoever reads the directory finds all that
+    /// the index names. What has become garbage meanwhile is collected afterwards.
+    pub fn keep_everything(&self) -> Kept {
+        self.store.begin();
+        Kept(self.store.clone())
+    }
+
     /// Disk usage now. Walks the writable parts of snapshots.
     pub fn usage(&self) -> Usage {
         self.store.usage()
@@ -281,5 +288,14 @@ impl Images {
     /// The first refusal, after trying all.
     pub fn purge(&self) -> Result<(), Error> {
         self.store.unmount_all()
+    }
+}
+
+/// See [`Images::keep_everything`].
+pub struct Kept(Arc<Store>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }

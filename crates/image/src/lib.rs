@@ -21,7 +21,7 @@ mod unpack;
 pub use build::{BuildError, BuildEvent, BuildRequest};
 pub use dockerfile::ignore::IgnorePatterns;
 pub use error::Error;
-pub use images::{Images, Options};
+pub use images::{Images, Kept, Options};
 pub use model::{
     Auth, ConfigFile, Healthcheck, History, Image, ImageConfig, Platform, Removed, RootFs, Usage,
 };

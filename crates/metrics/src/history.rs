@@ -7,6 +7,9 @@ use jiff::Timestamp;
 
 /// Most samples kept, whatever the interval.
 const SAMPLES_MAX: usize = 128;
+/// Readings further apart than this many windows say nothing of the present: the clock was set ahead, or nothing was read for
+/// long.
+const GAP_WINDOWS_MAX: u32 = 12;
 /// A rate above this many cores is a lie of its source.
 const CORES_MAX: f64 = 1e6;
 
@@ -44,7 +47,8 @@ pub struct History {
 
 impl History {
     /// Adds a reading. A restart (a later start, or a counter that fell) starts anew; a reading that is not newer
-    /// than the last says nothing and is dropped, unless the clock went back by more than `window`.
+    /// than the last says nothing and is dropped, unless the clock went back by more than `window`. After a jump ahead, or a long
+    /// silence, it starts anew too: an average over the gap would hide what is used now.
     pub fn push(&mut self, point: Point, window: Duration) {
         let sane = |value: f64| value.is_finite() && value >= 0.0;
         if !sane(point.cpu_seconds) || !sane(point.memory_bytes) {
@@ -58,6 +62,7 @@ impl History {
             if later_start
                 || point.cpu_seconds < last.cpu_seconds
                 || before(point.at, last.at) > window
+                || before(last.at, point.at) > window.saturating_mul(GAP_WINDOWS_MAX)
             {
                 self.points.clear();
             } else if point.at <= last.at {
@@ -220,6 +225,19 @@ mod tests {
             jumped.usage().map(|usage| usage.at),
             Some(at(1000)),
             "a clock set back is followed"
+        );
+    }
+
+    #[test]
+    fn a_clock_set_ahead_does_not_make_a_busy_container_idle() {
+        let mut points: Vec<Point> = (0..10).map(|n| point(n * 1000, n as f64)).collect();
+        points.push(point(86_400_000, 10.0));
+        assert_eq!(history(&points).usage(), None, "not yet known");
+        points.push(point(86_401_000, 11.0));
+        let usage = history(&points).usage().expect("two samples");
+        assert_eq!(
+            (usage.cpu_nanocores, usage.at),
+            (1_000_000_000, at(86_401_000))
         );
     }
 

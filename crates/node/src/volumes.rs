@@ -17,7 +17,8 @@ pub use place::{release, release_all};
 use crate::downward::Facts;
 use payload::Reader;
 
-/// Says that every volume of the pod was filled: a daemon that starts again does not fill them anew.
+/// Says in which boot every volume of the pod was filled: a daemon that starts again does not fill them anew, but after a
+/// power cut files that were not synced may be empty.
 const COMPLETE: &str = "volumes.complete";
 
 /// Why a volume is not there yet. Becomes a `FailedMount` event; the pod waits and tries again.
@@ -93,7 +94,8 @@ pub async fn prepare(
         .as_ref()
         .and_then(|spec| spec.security_context.as_ref()?.fs_group)
         .and_then(|group| u32::try_from(group).ok());
-    let fill = !complete.exists();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let fill = !std::fs::read_to_string(&complete).is_ok_and(|of| of == boot);
     let mut places = BTreeMap::new();
     for volume in pod
         .spec
@@ -108,7 +110,7 @@ pub async fn prepare(
     }
     if fill && !places.is_empty() {
         std::fs::create_dir_all(directory)
-            .and_then(|()| std::fs::write(&complete, ""))
+            .and_then(|()| std::fs::write(&complete, &boot))
             .map_err(|source| VolumeError::Io {
                 volume: String::new(),
                 path: complete,

@@ -104,6 +104,8 @@ pub(crate) struct Worker {
     verdicts: mpsc::Receiver<Verdict>,
     verdicts_in: mpsc::Sender<Verdict>,
     start_time: Timestamp,
+    /// When this worker began, and how old the pod was then: what follows is measured by a clock that does not jump.
+    began: (Instant, Duration),
     address: Option<String>,
     sandbox_ready: bool,
     volumes: Option<BTreeMap<String, Place>>,
@@ -153,6 +155,7 @@ pub fn spawn(
         verdicts,
         verdicts_in,
         start_time,
+        began: (Instant::now(), age(start_time, Timestamp::now())),
         address: None,
         sandbox_ready: false,
         volumes: None,
@@ -269,13 +272,11 @@ impl Worker {
         else {
             return;
         };
-        let left_ms = self
-            .start_time
-            .as_millisecond()
-            .saturating_add(seconds.saturating_mul(1000))
-            .saturating_sub(Timestamp::now().as_millisecond());
-        if left_ms > 0 {
-            self.retry_at(Instant::now() + Duration::from_millis(left_ms as u64));
+        let (began, age) = self.began;
+        let deadline = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let left = deadline.saturating_sub(age).saturating_sub(began.elapsed());
+        if !left.is_zero() {
+            self.retry_at(Instant::now() + left);
         } else if !self.finished() {
             let message = "Pod was active on the node longer than the specified deadline";
             self.shared
@@ -369,6 +370,11 @@ impl Worker {
             }
         }
     }
+}
+
+/// How long ago `start` was; no time if it is still to come.
+fn age(start: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(start)).unwrap_or_default()
 }
 
 pub(crate) fn restarts(status: &ContainerStatus) -> i32 {

@@ -47,6 +47,16 @@ pub enum Verb {
         #[arg(long)]
         purge: bool,
     },
+    /// Write everything that the instance keeps into one file, while it runs or not
+    Backup {
+        /// The file to write; `-` is standard output
+        file: PathBuf,
+    },
+    /// Make an instance from a backup, in a data directory that is empty
+    Restore {
+        /// The file to read; `-` is standard input
+        file: PathBuf,
+    },
     /// Print the shell lines that point kubectl, helm and docker here: eval "$(plimsoll env)"
     Env,
     /// Tell what runs, and why something does not

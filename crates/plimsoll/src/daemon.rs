@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::backup;
 use crate::instance::{Instance, start_time};
 use crate::ports;
 use crate::settings::Settings;
@@ -41,7 +42,14 @@ pub fn run(instance: &Instance, settings: &Settings) -> Result<()> {
     let outcome = runtime.block_on(serve(instance, settings));
     runtime.shutdown_timeout(Duration::from_secs(1));
     let _ = fs::remove_file(instance.pid_file());
-    outcome
+    // What a newer version wrote is refused by the room whose it is; which version that was is known here.
+    match outcome {
+        Err(error) if instance.is_of_another_version() => {
+            let version = &instance.version;
+            Err(error.context(format!("plimsoll {version} ran here last")))
+        }
+        outcome => outcome,
+    }
 }
 
 /// An exclusive lock on the data directory, held as long as the returned file.
@@ -72,7 +80,7 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
     let gateway = IpAddr::V4(instance.gateway());
     let node_name = node_name();
 
-    let store_path = data.join("store").join("state.redb");
+    let store_path = instance.store_file();
     fs::create_dir_all(data.join("store"))?;
     let opening = tokio::task::spawn_blocking(move || {
         store::embedded::EmbeddedStore::open(&store_path, store::embedded::Options::default())
@@ -90,6 +98,11 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
     .await?
     .context("cannot open the image store")?;
 
+    // Every room has accepted what it found.
+    if let Some(before) = instance.clone().note_version()? {
+        tracing::info!(before, "another version ran here last");
+    }
+
     let mut apis = Vec::new();
     for address in api_addresses(gateway, &settings.api_addresses) {
         apis.push(bind(address, instance.api_port).await?);
@@ -99,7 +112,7 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
     let mut config = apiserver::Config::new(data);
     config.service_cidr = instance.service_cidr.to_string();
     config.advertise_address = Some(SocketAddr::new(gateway, instance.api_port));
-    let server = ApiServer::open(config, store)
+    let server = ApiServer::open(config, store.clone())
         .await
         .context("cannot start the API server")?;
 
@@ -162,6 +175,12 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
         data.join("logs").join("containers"),
     );
     roles.spawn(docker::serve(docker_listener, docker, shutdown.clone()));
+    roles.spawn(backup::serve(
+        instance.backup_socket(),
+        store,
+        images.clone(),
+        shutdown.clone(),
+    )?);
 
     let node = node::Config {
         name: node_name.clone(),

@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::backup::UNFINISHED;
 use crate::ports;
 use crate::settings::Settings;
 
@@ -18,8 +19,10 @@ pub const DEFAULT_DATA_DIR: &str = "/var/lib/plimsoll";
 /// Names the data directory in the environment.
 pub const DATA_DIR_VARIABLE: &str = "PLIMSOLL_DATA_DIR";
 
-const FILE: &str = "instance.json";
+/// Says what a data directory is the data directory of.
+pub const FILE: &str = "instance.json";
 const FORMAT: u32 = 1;
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 const API_PORT: u16 = 6443;
 const KUBELET_PORT: u16 = 10250;
 /// Ports of instances whose usual ones are taken, two each.
@@ -30,6 +33,9 @@ const OTHER_PORTS: std::ops::Range<u16> = 16000..26000;
 pub struct Instance {
     /// Version of this file's layout.
     pub format: u32,
+    /// The program's version that last started here: the one to go back to when this one is refused.
+    #[serde(default)]
+    pub version: String,
     /// `plim-` and six hexadecimal digits.
     pub name: String,
     pub api_port: u16,
@@ -40,10 +46,34 @@ pub struct Instance {
     pub data_dir: PathBuf,
 }
 
+/// What every layout of `instance.json` has.
+#[derive(Deserialize)]
+struct Stamp {
+    format: u32,
+    #[serde(default)]
+    version: String,
+}
+
+impl Stamp {
+    fn writer(&self) -> String {
+        if self.version.is_empty() {
+            "that version".into()
+        } else {
+            format!("plimsoll {} or newer", self.version)
+        }
+    }
+}
+
 impl Instance {
     /// The instance of a directory, if one was ever made there.
     pub fn find(data_dir: &Path) -> Result<Option<Self>> {
         let file = data_dir.join(FILE);
+        if data_dir.join(UNFINISHED).exists() {
+            bail!(
+                "a restore into {0} was cut off; remove what is in {0} and restore again",
+                data_dir.display()
+            );
+        }
         let text = match fs::read(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -51,20 +81,24 @@ impl Instance {
                 return Err(error).with_context(|| format!("cannot read {}", file.display()));
             }
         };
-        let mut instance: Self = serde_json::from_slice(&text).with_context(|| {
+        let damaged = || {
             format!(
                 "{} is damaged; restore it, or remove {} to begin anew",
                 file.display(),
                 data_dir.display()
             )
-        })?;
-        if instance.format > FORMAT {
+        };
+        // The stamp first: of a newer layout nothing else may be understood.
+        let stamp: Stamp = serde_json::from_slice(&text).with_context(damaged)?;
+        if stamp.format > FORMAT {
             bail!(
-                "{} was written by a newer plimsoll (format {}, this one knows {FORMAT}); use that version",
+                "{} was written by a newer plimsoll (format {}, this one knows {FORMAT}); use {}",
                 file.display(),
-                instance.format
+                stamp.format,
+                stamp.writer()
             );
         }
+        let mut instance: Self = serde_json::from_slice(&text).with_context(damaged)?;
         instance.data_dir = fs::canonicalize(data_dir)?;
         Ok(Some(instance))
     }
@@ -90,7 +124,7 @@ impl Instance {
             .with_context(|| format!("cannot make {}", data_dir.display()))?;
         let data_dir = fs::canonicalize(data_dir)?;
         let seed = seed(&data_dir);
-        let name = format!("plim-{:06x}", seed & 0x00ff_ffff);
+        let name = Self::name_of(&data_dir);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -114,6 +148,7 @@ impl Instance {
         let (api_port, kubelet_port) = choose_ports(seed, data_dir == Path::new(DEFAULT_DATA_DIR))?;
         let instance = Self {
             format: FORMAT,
+            version: VERSION.into(),
             name,
             api_port: settings.api_port.unwrap_or(api_port),
             kubelet_port: settings.kubelet_port.unwrap_or(kubelet_port),
@@ -159,7 +194,28 @@ impl Instance {
         Ok(self)
     }
 
-    fn write(&self) -> Result<()> {
+    /// Whether another version, as far as is known, was the last to start here.
+    pub fn is_of_another_version(&self) -> bool {
+        !self.version.is_empty() && self.version != VERSION
+    }
+
+    /// Notes that this version starts here, and returns which one did before, if it was another.
+    pub fn note_version(&mut self) -> Result<Option<String>> {
+        if self.version == VERSION {
+            return Ok(None);
+        }
+        let before = std::mem::replace(&mut self.version, VERSION.into());
+        self.write()?;
+        Ok(Some(before))
+    }
+
+    /// What the instance of a directory is called.
+    pub fn name_of(data_dir: &Path) -> String {
+        format!("plim-{:06x}", seed(data_dir) & 0x00ff_ffff)
+    }
+
+    /// Writes `instance.json`, durably.
+    pub fn write(&self) -> Result<()> {
         let file = self.data_dir.join(FILE);
         let mut temporary = tempfile::NamedTempFile::new_in(&self.data_dir)?;
         serde_json::to_writer_pretty(&mut temporary, self)?;
@@ -167,6 +223,7 @@ impl Instance {
         temporary
             .persist(&file)
             .with_context(|| format!("cannot write {}", file.display()))?;
+        fs::File::open(&self.data_dir)?.sync_all()?;
         Ok(())
     }
 
@@ -177,6 +234,15 @@ impl Instance {
 
     pub fn docker_socket(&self) -> PathBuf {
         self.run_dir().join("docker.sock")
+    }
+
+    /// Where the daemon gives out what a backup needs.
+    pub fn backup_socket(&self) -> PathBuf {
+        self.run_dir().join("backup.sock")
+    }
+
+    pub fn store_file(&self) -> PathBuf {
+        self.data_dir.join("store").join("state.redb")
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
@@ -299,6 +365,7 @@ mod tests {
     fn names_and_addresses_derive_from_the_directory() {
         let instance = Instance {
             format: FORMAT,
+            version: String::new(),
             name: format!("plim-{:06x}", seed(Path::new("/a")) & 0x00ff_ffff),
             api_port: 1,
             kubelet_port: 2,
@@ -383,6 +450,12 @@ mod tests {
                 .expect_err("newer")
                 .to_string()
                 .contains("newer plimsoll")
+        );
+        fs::write(&file, r#"{"format":2,"version":"7.8.9"}"#).expect("written");
+        let error = Instance::find(directory.path()).expect_err("newer");
+        assert!(
+            error.to_string().ends_with("use plimsoll 7.8.9 or newer"),
+            "{error}"
         );
         fs::write(&file, "{").expect("written");
         assert!(

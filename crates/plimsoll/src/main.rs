@@ -1,6 +1,7 @@
 //! The `plimsoll` program: reads the command line and calls the room that does the work.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod cli;
 mod cluster;
 mod container;
@@ -76,6 +77,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             need_root("down")?;
             up::down(&data_dir, purge)?;
         }
+        Verb::Backup { file } => {
+            need_root("backup")?;
+            backup::backup(&data_dir, &file)?;
+        }
+        Verb::Restore { file } => {
+            need_root("restore")?;
+            backup::restore(&data_dir, &file)?;
+        }
         Verb::Env => print!("{}", status::environment(&Instance::existing(&data_dir)?)),
         Verb::Status { output } => return status::show(&data_dir, output),
         Verb::Demo(options) => {
@@ -92,7 +101,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn need_root(verb: &str) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         anyhow::bail!(
-            "`plimsoll {verb}` needs root: it makes namespaces, mounts, cgroups and network interfaces. Run it with sudo"
+            "`plimsoll {verb}` needs root: it makes namespaces, mounts, cgroups, network interfaces and files of other owners. Run it with sudo"
         );
     }
     Ok(())

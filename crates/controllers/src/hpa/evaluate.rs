@@ -6,7 +6,7 @@ use autoscale::hpa::{Hpa, Pod as PodInput, Reading};
 use autoscale::selector::Selector;
 use autoscale::{Decision, EventType, Failure, Inputs, Rescale, Settings};
 use futures::future::join_all;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus};
 use k8s_openapi::api::core::v1::Pod;
@@ -24,6 +24,23 @@ use crate::events::{Recorder, Severity};
 use crate::informer::Informer;
 use crate::objects;
 use crate::shared::in_namespace;
+
+/// A node's clock may be so far ahead of ours.
+const SKEW: SignedDuration = SignedDuration::from_secs(60);
+
+/// A pod that started later than now did so before the clock went back: it counts as long started, else its load would be
+/// ignored until that moment comes again.
+fn not_of_the_future(pod: &mut PodInput, now: Timestamp) {
+    let is_future = |at: Timestamp| at.duration_since(now) > SKEW;
+    if pod.start_time.is_some_and(is_future) {
+        pod.start_time = Some(Timestamp::UNIX_EPOCH);
+    }
+    if let Some(ready) = &mut pod.ready
+        && is_future(ready.last_transition)
+    {
+        ready.last_transition = Timestamp::UNIX_EPOCH;
+    }
+}
 
 /// Everything an evaluation works with.
 pub struct Evaluator {
@@ -94,6 +111,7 @@ impl Evaluator {
             pods = self.pods_of(&namespace, &selector);
         }
         let now = Timestamp::now();
+        pods.iter_mut().for_each(|pod| not_of_the_future(pod, now));
         Inputs {
             now,
             settings: self.settings.clone(),

@@ -15,6 +15,9 @@ use tokio::time::Instant;
 use crate::informer::revision_of;
 use crate::objects;
 
+/// Clocks that are set right by less than this have not jumped.
+const JUMP: Duration = Duration::from_secs(60);
+
 /// Time between equal warnings; it is upstream's sync period.
 const QUIET: Duration = Duration::from_secs(15);
 /// Equal warnings that are told apart per autoscaler.
@@ -34,7 +37,8 @@ struct Entry {
     spec: Option<HorizontalPodAutoscalerSpec>,
     selector: Option<String>,
     state: State,
-    decided_at: Option<Timestamp>,
+    /// By the wall clock, and by one that does not jump.
+    decided_at: Option<(Timestamp, Instant)>,
     written: Option<Arc<HorizontalPodAutoscaler>>,
     status_at: Option<Instant>,
     warnings: HashMap<(String, String), Instant>,
@@ -132,13 +136,17 @@ impl Memory {
             .collect()
     }
 
-    /// The state for a decision at `now`. A clock that went back makes all that is remembered meaningless; starting
-    /// anew keeps the current size.
+    /// The state for a decision at `now`. A clock that jumped, back or ahead, makes all that is remembered meaningless: it
+    /// would be of the future, or forgotten at once. Starting anew keeps the current size.
     pub fn state(&self, uid: &str, now: Timestamp) -> State {
         let entries = self.entries.lock();
         entries
             .get(uid)
-            .filter(|entry| entry.decided_at.is_none_or(|before| before <= now))
+            .filter(|entry| {
+                entry
+                    .decided_at
+                    .is_none_or(|before| !has_jumped(before, now))
+            })
             .map(|entry| entry.state.clone())
             .unwrap_or_default()
     }
@@ -150,7 +158,7 @@ impl Memory {
             return false;
         };
         entry.state = state;
-        entry.decided_at = Some(at);
+        entry.decided_at = Some((at, Instant::now()));
         let differs = entry.error != error;
         entry.error = error;
         differs
@@ -187,9 +195,35 @@ impl Memory {
     }
 }
 
+/// Whether the wall clock went back, or a minute further ahead than time has passed.
+fn has_jumped((at, when): (Timestamp, Instant), now: Timestamp) -> bool {
+    let passed = when.elapsed().saturating_add(JUMP);
+    now < at || Duration::try_from(now.duration_since(at)).is_ok_and(|shown| shown > passed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_remembered_does_not_outlive_a_jump_of_the_clock() {
+        let at = |second: i64| Timestamp::from_second(1_700_000_000 + second).expect("a time");
+        let decided = (at(0), Instant::now());
+        tokio::time::advance(Duration::from_secs(300)).await;
+        for (second, jumped) in [
+            (300, false),
+            (310, false),
+            (299, false),
+            (0, false),
+            (-1, true),
+            (-86_400, true),
+        ] {
+            assert_eq!(has_jumped(decided, at(second)), jumped, "{second}");
+        }
+        for (second, jumped) in [(360, false), (361, true), (86_700, true)] {
+            assert_eq!(has_jumped(decided, at(second)), jumped, "{second}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_status_is_due_at_its_pace() {

@@ -327,9 +327,7 @@ pub async fn remove(docker: &Docker, container: &Container, query: &Query) -> An
             container.record.name
         )));
     }
-    if container.running() {
-        stop_now(docker, container, Some(9), Duration::ZERO).await?;
-    }
+    // what runs is killed with its sandbox; nothing is written before, so that this works on a full disk
     let _turn = docker.inner.turns.of(container.id()).await;
     // one that removes itself may have gone already
     if find(docker, container.id()).await.is_ok() {

@@ -4,7 +4,7 @@ use super::containers::is_running;
 use super::supervise::end_process;
 use super::{Container, Engine, Sandbox};
 use crate::error::Error;
-use crate::proc::ProcessId;
+use crate::proc::{self, ProcessId};
 use crate::records::{self, ContainerRecord, ContainerState, SandboxRecord, SupervisorRecord};
 use crate::runner::STEP_LABEL;
 use crate::status::SandboxState;
@@ -49,16 +49,23 @@ impl Engine {
             .lock()
             .sandboxes
             .insert(id.to_owned(), sandbox.clone());
-        for container in records::ids_in(&inner.layout.containers(id)) {
-            if let Err(error) = self.adopt_container(id, &container) {
-                tracing::error!(container, %error, "cannot take up the container");
-            }
-        }
-        let _turn = sandbox.turn.lock().await;
         let process = records::load::<SupervisorRecord>(&inner.layout.supervisor_record(id))
             .ok()
             .flatten()
             .map(|record| record.process);
+        // The records of a start are not synced: without them, or with those of another boot, what ran is only known from
+        // the sandbox, whose record is.
+        let boot_id = proc::boot_id();
+        let rebooted = is_running(record.state)
+            && process
+                .as_ref()
+                .is_none_or(|process| process.boot_id != boot_id);
+        for container in records::ids_in(&inner.layout.containers(id)) {
+            if let Err(error) = self.adopt_container(id, &container, rebooted) {
+                tracing::error!(container, %error, "cannot take up the container");
+            }
+        }
+        let _turn = sandbox.turn.lock().await;
         let alive = process.clone().filter(ProcessId::alive);
         if let (Some(process), true) = (&alive, is_running(record.state)) {
             match self.join(&sandbox, Some(process.clone())).await {
@@ -73,7 +80,7 @@ impl Engine {
             end_process(&process).await;
         }
         if is_running(record.state) || process.is_some() {
-            self.settle(&sandbox, true).await?;
+            self.settle(&sandbox, true).await;
             if record.state == SandboxState::Created {
                 inner.save_sandbox(&sandbox, SandboxState::Created)?;
             }
@@ -81,18 +88,28 @@ impl Engine {
         Ok(())
     }
 
-    fn adopt_container(&self, sandbox: &str, id: &str) -> Result<(), Error> {
+    /// `rebooted`: it was in use when the machine went down.
+    fn adopt_container(&self, sandbox: &str, id: &str, rebooted: bool) -> Result<(), Error> {
         let layout = &self.inner.layout;
         let Some(record) = records::load::<ContainerRecord>(&layout.container_record(sandbox, id))?
         else {
             return records::remove_dir(&layout.container(sandbox, id));
         };
-        let state = layout.container_state(sandbox, id);
-        let state = records::load::<ContainerState>(&state).unwrap_or_else(|error| {
+        let path = layout.container_state(sandbox, id);
+        let mut state = records::load::<ContainerState>(&path).unwrap_or_else(|error| {
             // It ran when the machine lost power, before its end could be recorded.
             tracing::warn!(container = id, %error, "the container's state is lost");
             None
         });
+        if state.is_none() && rebooted {
+            let lost = ContainerState {
+                process: ProcessId::default(),
+                started_at: record.created_at,
+                exit: None,
+            };
+            records::save(&path, &lost)?;
+            state = Some(lost);
+        }
         let container = Container::new(&record, state.as_ref());
         self.inner
             .known

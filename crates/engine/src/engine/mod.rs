@@ -112,6 +112,7 @@ impl Engine {
         ] {
             records::make_dir(&dir)?;
         }
+        records::check_format(&layout)?;
         let program = Program::seal(Path::new(&config.supervisor[0]), &layout.empty());
         let events = broadcast::channel(EVENTS_MAX).0;
         let inner = Inner {

@@ -187,11 +187,12 @@ impl Engine {
         if let Some(process) = process {
             end_process(&process).await;
         }
-        self.settle(sandbox, record).await
+        self.settle(sandbox, record).await;
+        Ok(())
     }
 
     /// The supervising process is gone: clean up after it and write down (of the sandbox only with `record`) what became of everything.
-    pub(super) async fn settle(&self, sandbox: &Arc<Sandbox>, record: bool) -> Result<(), Error> {
+    pub(super) async fn settle(&self, sandbox: &Arc<Sandbox>, record: bool) {
         let inner = &self.inner;
         self.release_blocking(&sandbox.id).await;
         for container in inner.containers_of(&sandbox.id) {
@@ -205,13 +206,13 @@ impl Engine {
             now.stopping = false;
             now.state = SandboxState::Stopped;
         }
-        if record {
-            inner.save_sandbox(sandbox, SandboxState::Stopped)?;
+        if record && let Err(error) = inner.save_sandbox(sandbox, SandboxState::Stopped) {
+            // A full disk must not keep anything from being stopped; a later daemon comes to the same conclusion.
+            tracing::warn!(sandbox = sandbox.id, %error, "the end of the sandbox is not recorded");
         }
         inner.tell(Event::SandboxStopped {
             id: sandbox.id.clone(),
         });
-        Ok(())
     }
 
     /// The control connection ended.
@@ -235,9 +236,7 @@ impl Engine {
         if let Some(process) = process {
             end_process(&process).await;
         }
-        if let Err(error) = self.settle(&sandbox, true).await {
-            tracing::error!(sandbox = id, %error, "cannot record the end of the sandbox");
-        }
+        self.settle(&sandbox, true).await;
     }
 
     pub(super) async fn release_blocking(&self, id: &str) {

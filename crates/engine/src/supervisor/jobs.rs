@@ -154,10 +154,13 @@ impl Supervisor {
         }
         container.state = Some(state.clone());
         container.feed();
-        let saved = records::save_for_this_boot(
-            &self.layout.container_state(&self.id, &container.id),
-            &state,
-        );
+        let path = self.layout.container_state(&self.id, &container.id);
+        // After a power cut a record that is not there tells as much as this one; that of an earlier run would tell a lie.
+        let saved = if path.exists() {
+            records::save(&path, &state)
+        } else {
+            records::save_for_this_boot(&path, &state)
+        };
         let reply = match saved {
             Ok(()) => Reply::Started { state },
             Err(error) => {

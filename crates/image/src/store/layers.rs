@@ -163,10 +163,13 @@ impl Layers {
 
 /// Moves a tree out of the way at once, then deletes it.
 pub(crate) fn discard(path: &Path, trash: &Path) -> Result<(), Error> {
-    let target = tempfile::Builder::new()
+    let made = tempfile::Builder::new()
         .prefix("plimsoll-trash-")
-        .tempdir_in(trash)
-        .map_err(Error::io("create a directory in", trash))?;
+        .tempdir_in(trash);
+    let Ok(target) = made else {
+        // A full disk has no room for another directory; deleting makes some.
+        return durable::delete_tree(path);
+    };
     match fs::rename(path, target.path().join("x")) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(_) => durable::delete_tree(path)?,

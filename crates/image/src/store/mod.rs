@@ -65,20 +65,7 @@ pub(crate) struct Busy<'a>(&'a Store);
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        let collect = {
-            let mut state = self.0.state.lock();
-            state.busy -= 1;
-            if state.busy == 0
-                && state.dirty
-                && let Err(error) = self.0.write(&mut state)
-            {
-                tracing::warn!(%error, "image index not written");
-            }
-            state.busy == 0 && std::mem::take(&mut state.garbage)
-        };
-        if collect && let Err(error) = self.0.collect_garbage() {
-            tracing::warn!(%error, "image garbage not collected");
-        }
+        self.0.end();
     }
 }
 
@@ -130,8 +117,31 @@ impl Store {
     }
 
     pub fn busy(&self) -> Busy<'_> {
-        self.state.lock().busy += 1;
+        self.begin();
         Busy(self)
+    }
+
+    /// From here to [`Store::end`], which must follow, nothing is collected.
+    pub fn begin(&self) {
+        self.state.lock().busy += 1;
+    }
+
+    /// The last one collects what has become garbage meanwhile.
+    pub fn end(&self) {
+        let collect = {
+            let mut state = self.state.lock();
+            state.busy -= 1;
+            if state.busy == 0
+                && state.dirty
+                && let Err(error) = self.write(&mut state)
+            {
+                tracing::warn!(%error, "image index not written");
+            }
+            state.busy == 0 && std::mem::take(&mut state.garbage)
+        };
+        if collect && let Err(error) = self.collect_garbage() {
+            tracing::warn!(%error, "image garbage not collected");
+        }
     }
 
     /// A new directory for something unfinished, on the same file system as the layers.

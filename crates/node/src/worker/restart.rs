@@ -9,6 +9,9 @@ const BACKOFF_S_MAX: u64 = 300;
 /// A container that ran this long has recovered: its next crash is its first.
 const RECOVERED_S: i64 = 600;
 
+/// The supervising process's clock is ours, but for the reading of it.
+const SKEW_S: i64 = 2;
+
 /// What to do about a container.
 #[derive(Debug, PartialEq)]
 pub enum Step {
@@ -72,7 +75,9 @@ pub fn after_exit(policy: &str, ended: &Ended, now: Timestamp) -> Step {
     };
     let until = Timestamp::from_second(ended.finished.as_second().saturating_add(seconds as i64))
         .unwrap_or(ended.finished);
-    if seconds > 0 && now < until {
+    // an end that is still to come was told by a clock that has been set back since: nobody waits for it again
+    let clock_went_back = ended.finished.as_second() > now.as_second().saturating_add(SKEW_S);
+    if seconds > 0 && now < until && !clock_went_back {
         return Step::BackOff { until, seconds };
     }
     Step::Start {
@@ -146,6 +151,27 @@ mod tests {
             },
             "ten minutes heal"
         );
+    }
+
+    #[test]
+    fn a_container_that_ended_tomorrow_starts_now() {
+        let ended = Ended {
+            code: 1,
+            started: Some(at(86_000)),
+            finished: at(86_400),
+            restarts: 3,
+            crashes: 3,
+        };
+        let start = Step::Start {
+            restarts: 4,
+            crashes: 4,
+        };
+        assert_eq!(after_exit("Always", &ended, at(0)), start);
+        assert_eq!(after_exit("Always", &ended, at(172_800)), start);
+        assert!(matches!(
+            after_exit("Always", &ended, at(86_400)),
+            Step::BackOff { .. }
+        ));
     }
 
     #[test]

@@ -136,7 +136,12 @@ impl Worker {
                         started: last.started_at,
                         finished,
                         restarts: restarts(last),
-                        crashes: crashes(last),
+                        // that the machine went down is not the container's fault
+                        crashes: if last.exit.as_ref().is_some_and(|exit| exit.lost) {
+                            0
+                        } else {
+                            crashes(last)
+                        },
                     };
                     after_exit(policy, &ended, Timestamp::now())
                 }

@@ -23,11 +23,17 @@ pub(super) fn open(path: &Path, name: &str) -> Result<File, Error> {
         Err(why) if why.kind() == io::ErrorKind::NotFound => make(path, name)?,
         Err(why) => return Err(io(why)),
     }
-    OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .open(path)
-        .map_err(io)
+        .map_err(io)?;
+    // After a sync that failed the kernel may go on showing what it could not write. What is in the
+    // cache and clean is dropped, so that what is read now is what the disk has.
+    if let Err(why) = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed) {
+        tracing::debug!(%why, name, "the page cache could not be dropped");
+    }
+    Ok(file)
 }
 
 fn make(path: &Path, name: &str) -> Result<(), Error> {

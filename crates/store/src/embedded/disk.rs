@@ -17,6 +17,7 @@ use redb::{
 };
 
 use super::guard::Facts;
+use super::options::Options;
 use super::record::{
     Entry, Record, decode_entry, decode_key, decode_undo, encode_entry, encode_undo,
 };
@@ -38,41 +39,88 @@ const FIRST_REVISION: Revision = 1;
 /// Revisions are signed 64-bit numbers to Kubernetes' clients and to etcd.
 const LAST_REVISION: Revision = i64::MAX as u64;
 
-/// How much unused space an opened file may have before it is compacted.
-const UNUSED_BYTES_MAX: u64 = 16 * 1024 * 1024;
-
 /// An open file.
 pub(super) struct Disk {
     database: Database,
     facts: Facts,
     file: String,
+    unused_bytes_max: u64,
+    /// What it was like when compacting was last thought about.
+    considered: Considered,
+}
+
+#[derive(Default)]
+struct Considered {
+    length_bytes: u64,
+    held_bytes: u64,
 }
 
 impl Disk {
     /// Opens the file, makes it a store if it is new, and reads it.
-    pub fn open(source: &mut Source, cache_bytes: usize) -> Result<(Self, State), Error> {
+    pub fn open(source: &mut Source, options: &Options) -> Result<(Self, State), Error> {
         let file = source.name.clone();
         shielded(&file, || {
-            let mut disk = Self::open_unread(source, cache_bytes)?;
+            let mut disk = Self::open_unread(source, options)?;
             let mut state = disk.load()?;
             if disk.has_much_unused()?
                 && let Err(why) = disk.database.compact()
             {
                 tracing::warn!(file, %why, "could not give unused space of the store back");
+                if disk.facts.sync_failed() {
+                    return Err(disk.io("compact", &why));
+                }
                 drop(disk);
-                disk = Self::open_unread(source, cache_bytes)?;
+                disk = Self::open_unread(source, options)?;
                 state = disk.load()?;
             }
+            disk.consider(state.bytes());
             Ok((disk, state))
         })
     }
 
-    fn open_unread(source: &mut Source, cache_bytes: usize) -> Result<Self, Error> {
-        let (database, facts) = source.open(cache_bytes)?;
+    /// Whether the file, with `held_bytes` of keys and values in it, may be much longer than it need
+    /// be. Cheap, and a guess: see [`give_back`](Self::give_back).
+    pub fn may_be_too_long(&self, held_bytes: u64) -> bool {
+        let length = self.facts.length_bytes();
+        // The database's own structures are not counted, so be generous.
+        let spare = length.saturating_sub(held_bytes.saturating_mul(3));
+        let differs = length > self.considered.length_bytes
+            || held_bytes.saturating_mul(2) < self.considered.held_bytes;
+        spare > self.unused_bytes_max && differs
+    }
+
+    /// Compacts the file if that makes it much shorter. An error is as after a failed commit.
+    pub fn give_back(&mut self, held_bytes: u64) -> Result<(), Error> {
+        let file = self.file.clone();
+        shielded(&file, || {
+            let before = self.facts.length_bytes();
+            if self.has_much_unused()? {
+                self.database
+                    .compact()
+                    .map_err(|why| self.io("compact", &why))?;
+                let after = self.facts.length_bytes();
+                tracing::info!(file, before, after, "the store was compacted");
+            }
+            self.consider(held_bytes);
+            Ok(())
+        })
+    }
+
+    fn consider(&mut self, held_bytes: u64) {
+        self.considered = Considered {
+            length_bytes: self.facts.length_bytes(),
+            held_bytes,
+        };
+    }
+
+    fn open_unread(source: &mut Source, options: &Options) -> Result<Self, Error> {
+        let (database, facts) = source.open(options.cache_bytes)?;
         let disk = Self {
             database,
             facts,
             file: source.name.clone(),
+            unused_bytes_max: options.unused_bytes_max,
+            considered: Considered::default(),
         };
         disk.check_format()?;
         Ok(disk)
@@ -276,7 +324,7 @@ impl Disk {
     }
 
     fn has_much_unused(&self) -> Result<bool, Error> {
-        if self.facts.length_bytes() <= UNUSED_BYTES_MAX {
+        if self.facts.length_bytes() <= self.unused_bytes_max {
             return Ok(false);
         }
         let transaction = self
@@ -287,7 +335,7 @@ impl Disk {
         transaction.abort().map_err(|why| self.io("read", &why))?;
         let used = stats.allocated_pages() * stats.page_size() as u64;
         let unused = self.facts.length_bytes().saturating_sub(used);
-        Ok(unused > UNUSED_BYTES_MAX.max(used))
+        Ok(unused > self.unused_bytes_max.max(used))
     }
 
     fn read(&self) -> Result<ReadTransaction, Error> {

@@ -26,6 +26,9 @@ pub struct Options {
     pub progress_interval: Duration,
     /// The database's page cache. Small, because reads never reach the disk.
     pub cache_bytes: usize,
+    /// How much more than what it holds the file may be before it is compacted: when it is opened,
+    /// and in a pause of the writes.
+    pub unused_bytes_max: u64,
 }
 
 impl Default for Options {
@@ -40,6 +43,7 @@ impl Default for Options {
             watch_batch_changes_max: 256,
             progress_interval: Duration::from_secs(5),
             cache_bytes: 4 * 1024 * 1024,
+            unused_bytes_max: 16 * 1024 * 1024,
         }
     }
 }

@@ -25,6 +25,7 @@ pub(super) struct State {
     current: BTreeMap<Arc<str>, Entry>,
     history: VecDeque<Record>,
     history_bytes: usize,
+    current_bytes: usize,
     compacted: Revision,
 }
 
@@ -36,10 +37,12 @@ impl State {
         compacted: Revision,
     ) -> Self {
         let history_bytes = history.iter().map(Record::retained_bytes).sum();
+        let current_bytes = current.iter().map(|(key, entry)| size(key, entry)).sum();
         Self {
             current,
             history,
             history_bytes,
+            current_bytes,
             compacted,
         }
     }
@@ -51,6 +54,17 @@ impl State {
     /// The oldest revision that can be listed or watched from.
     pub fn compacted(&self) -> Revision {
         self.compacted
+    }
+
+    /// About how many bytes the file has to hold.
+    pub fn bytes(&self) -> u64 {
+        (self.current_bytes + self.history_bytes) as u64
+    }
+
+    /// Every current entry, in key order.
+    pub fn items(&self) -> Vec<Item> {
+        let pair = |(key, entry): (&Arc<str>, &Entry)| (key.clone(), entry.clone());
+        self.current.iter().map(pair).collect()
     }
 
     pub fn entry(&self, key: &str) -> Option<&Entry> {
@@ -150,14 +164,14 @@ impl State {
     pub fn apply(&mut self, new: Vec<Record>, compacted: Revision) -> Vec<Record> {
         for record in new {
             debug_assert_eq!(record.revision, self.revision() + 1);
-            match &record.current {
+            let replaced = match &record.current {
                 Some(entry) => {
-                    self.current.insert(record.key.clone(), entry.clone());
+                    self.current_bytes += size(&record.key, entry);
+                    self.current.insert(record.key.clone(), entry.clone())
                 }
-                None => {
-                    self.current.remove(&record.key);
-                }
-            }
+                None => self.current.remove(&record.key),
+            };
+            self.current_bytes -= replaced.map_or(0, |entry| size(&record.key, &entry));
             self.history_bytes += record.retained_bytes();
             self.history.push_back(record);
         }
@@ -169,6 +183,10 @@ impl State {
         self.compacted += left.len() as u64;
         left
     }
+}
+
+fn size(key: &str, entry: &Entry) -> usize {
+    key.len() + entry.value.len()
 }
 
 /// The first `limit` (0 = all) of the entries, and how many follow.

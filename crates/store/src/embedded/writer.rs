@@ -37,9 +37,40 @@ pub(super) enum Writable {
 impl Writer {
     /// Works until the store is dropped and every request has been answered.
     pub fn run(mut self) {
-        while let Some(first) = self.queue.next() {
+        while let Some(first) = self.next() {
             let batch = self.batch(first);
             self.work(batch);
+        }
+    }
+
+    /// The next request. When none waits, the file is made shorter if much of it is unused.
+    fn next(&mut self) -> Option<Queued> {
+        if let Some(queued) = self.queue.try_next() {
+            return Some(queued);
+        }
+        self.give_back();
+        self.queue.next()
+    }
+
+    fn give_back(&mut self) {
+        let held_bytes = self.shared.state.read().bytes();
+        if let Writable::Yes(disk) = &mut self.disk
+            && disk.may_be_too_long(held_bytes)
+            && let Err(error) = disk.give_back(held_bytes)
+        {
+            self.failed(error, "the store could not be compacted");
+        }
+    }
+
+    /// What may be done with the file after an error of writing to it.
+    fn failed(&mut self, error: Error, what: &str) {
+        tracing::error!(%error, "{what}; reads go on");
+        if let Writable::Yes(disk) = &self.disk {
+            self.disk = if disk.can_be_reopened() {
+                Writable::Reopen(error)
+            } else {
+                Writable::No(error)
+            };
         }
     }
 
@@ -105,12 +136,10 @@ impl Writer {
             None => self.shared.state.read().revision(),
         };
         if let Err(error) = disk.commit(&records, revision, before, compacted) {
-            tracing::error!(%error, "a commit failed; writes are refused, reads go on");
-            self.disk = if disk.can_be_reopened() {
-                Writable::Reopen(error.clone())
-            } else {
-                Writable::No(error.clone())
-            };
+            self.failed(
+                error.clone(),
+                "a commit failed, and the store refuses writes",
+            );
             return Err(error);
         }
         self.shared.publish(records, compacted);
@@ -118,7 +147,7 @@ impl Writer {
     }
 
     fn reopen(&mut self) -> Writable {
-        let (disk, loaded) = match Disk::open(&mut self.source, self.shared.options.cache_bytes) {
+        let (disk, loaded) = match Disk::open(&mut self.source, &self.shared.options) {
             Ok(opened) => opened,
             Err(error) => return Writable::Reopen(error),
         };

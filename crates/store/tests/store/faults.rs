@@ -30,10 +30,14 @@ pub struct Paused<'a> {
 pub enum Crash {
     LoseAll,
     KeepAll,
-    /// Each sector of each write is kept or lost by the seed.
+    /// Any of it, by the seed: each sector of each write is kept or lost, of several writes to one
+    /// sector any may be the last (so their order does not matter), and the file's length is one
+    /// that it had since the last sync.
     Tear {
         seed: u64,
     },
+    /// Only the program ends: the kernel keeps what was written, and still has to sync it.
+    Kill,
 }
 
 /// How the operations fail once they do.
@@ -43,10 +47,18 @@ pub enum Fault {
     PowerAt(u64),
     /// Only the `n`-th operation.
     Once(u64, io::ErrorKind),
+    /// Only the first write or growth from the `n`-th operation on.
+    WriteOnceFrom(u64, io::ErrorKind),
     /// Every write and growth, but no sync.
     Writes(io::ErrorKind),
     /// Every sync.
     Syncs,
+    /// The first sync from the `n`-th operation on. As in Linux, what it should have written counts
+    /// as written from then on, is shown to readers, and no later sync writes it; by the seed, some
+    /// of it reached the disk.
+    SyncOnceFrom { n: u64, seed: u64 },
+    /// Every read.
+    Reads(io::ErrorKind),
 }
 
 #[derive(Default)]
@@ -58,6 +70,7 @@ struct Platter {
     /// Writes, growths and syncs so far.
     operations: u64,
     syncs: u64,
+    failed_syncs: u64,
     fault: Option<Fault>,
 }
 
@@ -69,6 +82,7 @@ impl std::fmt::Debug for Platter {
     }
 }
 
+#[derive(Clone)]
 enum Operation {
     Write(usize, Vec<u8>),
     Resize(usize),
@@ -92,20 +106,21 @@ impl Disk {
     pub fn after(&self, crash: Crash) -> Disk {
         let platter = self.platter();
         let mut found = platter.synced.clone();
+        let mut unsynced = Vec::new();
         match crash {
             Crash::LoseAll => {}
             Crash::KeepAll => found.clone_from(&platter.shown),
-            Crash::Tear { seed } => {
-                let mut random = Random(seed);
-                platter
-                    .unsynced
-                    .iter()
-                    .for_each(|operation| tear(operation, &mut found, &mut random));
-            }
+            Crash::Tear { seed } => tear(&platter.unsynced, &mut found, seed),
+            Crash::Kill => unsynced.clone_from(&platter.unsynced),
         }
+        let shown = match crash {
+            Crash::Kill => platter.shown.clone(),
+            _ => found.clone(),
+        };
         let platter = Platter {
-            synced: found.clone(),
-            shown: found,
+            synced: found,
+            shown,
+            unsynced,
             ..Platter::default()
         };
         Disk {
@@ -135,6 +150,11 @@ impl Disk {
     /// How often the disk was synced.
     pub fn syncs(&self) -> u64 {
         self.platter().syncs
+    }
+
+    /// How often a sync failed by [`Fault::SyncOnceFrom`].
+    pub fn failed_syncs(&self) -> u64 {
+        self.platter().failed_syncs
     }
 
     /// For `EmbeddedStore::open_with_backends`.
@@ -167,8 +187,22 @@ impl Platter {
         let error = match (self.fault, kind) {
             (Some(Fault::PowerAt(n)), _) if at >= n => io::Error::other("the power has gone"),
             (Some(Fault::Once(n, kind)), _) if at == n => kind.into(),
+            (Some(Fault::WriteOnceFrom(n, kind)), Kind::Write) if at >= n => {
+                self.fault = None;
+                kind.into()
+            }
             (Some(Fault::Writes(kind)), Kind::Write) => kind.into(),
-            (Some(Fault::Syncs), Kind::Sync) => io::Error::other("the disk does not answer"),
+            (Some(Fault::Syncs), Kind::Sync) => {
+                self.unsynced.clear();
+                io::Error::other("the disk does not answer")
+            }
+            (Some(Fault::SyncOnceFrom { n, seed }), Kind::Sync) if at >= n => {
+                self.fault = None;
+                self.failed_syncs += 1;
+                let lost = std::mem::take(&mut self.unsynced);
+                tear(&lost, &mut self.synced, seed);
+                io::Error::other("the disk does not answer")
+            }
             _ => return Ok(()),
         };
         Err(error)
@@ -182,6 +216,9 @@ impl StorageBackend for Disk {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let platter = self.platter();
+        if let Some(Fault::Reads(kind)) = platter.fault {
+            return Err(kind.into());
+        }
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let found = platter.shown.get(offset..offset + out.len());
         out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
@@ -234,14 +271,30 @@ fn place(offset: usize, data: &[u8], bytes: &mut Vec<u8>) {
     bytes[offset..offset + data.len()].copy_from_slice(data);
 }
 
-fn tear(operation: &Operation, bytes: &mut Vec<u8>, random: &mut Random) {
-    match operation {
-        // A file's length is the file system's and is not torn; growth comes before its contents.
-        Operation::Resize(length) => bytes.resize((*length).max(bytes.len()), 0),
-        Operation::Write(offset, data) => {
-            for (n, sector) in data.chunks(SECTOR_BYTES).enumerate() {
-                if random.next().is_multiple_of(2) {
-                    place(offset + n * SECTOR_BYTES, sector, bytes);
+/// Applies some of the operations, by the seed. The file's length is the file system's: it follows
+/// the order of the changes, up to one of them, and what was written beyond it is not there.
+fn tear(operations: &[Operation], bytes: &mut Vec<u8>, seed: u64) {
+    let mut random = Random(seed);
+    let is_resize = |operation: &&Operation| matches!(operation, Operation::Resize(_));
+    let resizes = operations.iter().filter(is_resize).count() as u64;
+    let mut resizes_kept = random.below(resizes + 1);
+    // From hardly anything to nearly all.
+    let kept_of_8 = 1 + random.below(7);
+    for operation in operations {
+        match operation {
+            Operation::Resize(length) => {
+                if resizes_kept > 0 {
+                    resizes_kept -= 1;
+                    bytes.resize(*length, 0);
+                }
+            }
+            Operation::Write(offset, data) => {
+                for (n, sector) in data.chunks(SECTOR_BYTES).enumerate() {
+                    let at = offset + n * SECTOR_BYTES;
+                    if random.below(8) < kept_of_8 && at < bytes.len() {
+                        let fits = sector.len().min(bytes.len() - at);
+                        place(at, &sector[..fits], bytes);
+                    }
                 }
             }
         }
