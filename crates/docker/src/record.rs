@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::containers::security::UlimitRequest;
+
 /// The annotation that holds the [`Record`].
 pub const ANNOTATION: &str = "plimsoll.dev/docker";
 /// Marks the engine's objects that this API made.
@@ -104,6 +106,8 @@ pub struct HostConfig {
     pub cpuset_cpus: String,
     pub pids_limit: Option<i64>,
     pub oom_score_adj: i32,
+    #[serde(deserialize_with = "null_default")]
+    pub ulimits: Vec<UlimitRequest>,
     #[serde(flatten)]
     pub rest: BTreeMap<String, Value>,
 }

@@ -30,7 +30,7 @@ pub use process::{ExecSpec, Output, Process, Resizer};
 pub use runtime::runtime_main;
 pub use spec::{
     ContainerSpec, LogConfig, Mount, MountKind, Protocol, PublishedPort, Resources, SandboxNetwork,
-    SandboxSpec, SandboxUpdate, Security,
+    SandboxSpec, SandboxUpdate, Security, Ulimit,
 };
 pub use status::{ContainerStatus, Event, ExitStatus, SandboxState, SandboxStatus, State, Stats};
 

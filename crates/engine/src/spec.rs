@@ -96,10 +96,25 @@ pub struct ContainerSpec {
     pub resources: Resources,
     pub security: Security,
     pub log: LogConfig,
-    /// Raised only: this engine works without the right to lower it, and clamps to its own value.
+    /// -1000 to 1000. Without CAP_SYS_RESOURCE it cannot be lowered below the engine's own, which it then is.
     pub oom_score_adj: i32,
+    /// Limits of each of its processes, those that enter it included. Without CAP_SYS_RESOURCE none can be raised above the
+    /// engine's own hard limit, which it then is.
+    pub ulimits: Vec<Ulimit>,
     /// Signal that asks it to end; `None` means SIGTERM.
     pub stop_signal: Option<i32>,
+}
+
+/// One limit of setrlimit(2).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ulimit {
+    /// In lower case without `RLIMIT_`: `nofile`, `nproc`, `core`, ...
+    pub name: String,
+    /// In the kernel's unit; negative means without limit.
+    pub soft: i64,
+    /// In the kernel's unit; negative means without limit.
+    pub hard: i64,
 }
 
 /// One more mount in a container.

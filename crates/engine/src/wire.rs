@@ -2,6 +2,10 @@
 //!
 //! A connection starts with one JSON request. On the control connection more follow, answered by `seq`, and events arrive with
 //! `seq` 0; an `Exec` connection carries the exit, an `Attach` connection the bytes of the terminal or pipes.
+//!
+//! The two may be of different versions, either of them the newer: a supervising process keeps the program that it was started
+//! with for as long as its sandbox runs. So names and fields stay, a field that comes later has a default, and what is not known
+//! (a field, a request, an answer, a kind of frame) is skipped or refused by its number, and never ends a connection.
 
 use crate::error::Error;
 use crate::process::ExecSpec;
@@ -12,6 +16,8 @@ use serde::{Deserialize, Serialize};
 
 /// Longest payload of a frame.
 pub const FRAME_LENGTH_MAX: usize = 8 << 20;
+/// Counts what was added to the requests and answers.
+pub const PROTOCOL: u32 = 1;
 /// Length and kind in front of the payload.
 pub const HEADER_LENGTH: usize = 5;
 
@@ -23,10 +29,12 @@ pub enum Kind {
     Stdout = 2,
     Stderr = 3,
     StdinEnd = 4,
+    /// Of a later version: skipped.
+    Unknown = 255,
 }
 
 impl Kind {
-    fn of(byte: u8) -> Option<Kind> {
+    fn of(byte: u8) -> Kind {
         [
             Kind::Json,
             Kind::Stdin,
@@ -36,6 +44,7 @@ impl Kind {
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
+        .unwrap_or(Kind::Unknown)
     }
 }
 
@@ -97,7 +106,11 @@ pub enum Reply {
     Hello {
         pid: u32,
         running: Vec<(String, ContainerState)>,
+        #[serde(default)]
         published: Vec<PublishedPort>,
+        /// [`PROTOCOL`] of who answers; 0 before it was told.
+        #[serde(default)]
+        protocol: u32,
     },
     Started {
         state: ContainerState,
@@ -135,6 +148,8 @@ pub enum FailureKind {
     Exec,
     Port,
     State,
+    /// Also what a later version tells apart.
+    #[serde(other)]
     Other,
 }
 
@@ -215,8 +230,28 @@ pub fn parse_header(header: [u8; HEADER_LENGTH]) -> Result<(Kind, usize), String
             "frame of {length} bytes is longer than {FRAME_LENGTH_MAX}"
         ));
     }
-    let kind = Kind::of(header[4]).ok_or_else(|| format!("unknown kind of frame {}", header[4]))?;
-    Ok((kind, length))
+    Ok((Kind::of(header[4]), length))
+}
+
+/// A request; where it is none that is known here, the number to refuse it by, if it has one.
+pub fn read_asked(payload: &[u8]) -> Result<Asked, Option<u64>> {
+    serde_json::from_slice(payload).map_err(|_| number(payload))
+}
+
+/// An answer or event. An answer that is not known here is a failure to whoever waits for it; an event that is not is nothing.
+pub fn read_told(payload: &[u8]) -> Option<Told> {
+    let unknown = || {
+        let seq = number(payload).filter(|seq| *seq > 0)?;
+        let reason = "gave an answer that this version does not know";
+        let reply = Reply::Failed(Failure::new(FailureKind::Other, reason));
+        Some(Told { seq, reply })
+    };
+    serde_json::from_slice(payload).ok().or_else(unknown)
+}
+
+fn number(payload: &[u8]) -> Option<u64> {
+    let value: serde_json::Value = serde_json::from_slice(payload).ok()?;
+    value["seq"].as_u64()
 }
 
 /// Takes the first complete frame off `buffer`.
@@ -234,38 +269,5 @@ pub fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<(Kind, Vec<u8>)>, Strin
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn frames_come_back_however_they_are_cut(payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..64), 0..8), cut in 1usize..17) {
-            let mut bytes = Vec::new();
-            for payload in &payloads {
-                push_frame(&mut bytes, Kind::Stdout, payload);
-            }
-            let (mut buffer, mut seen) = (Vec::new(), Vec::new());
-            for piece in bytes.chunks(cut) {
-                buffer.extend_from_slice(piece);
-                while let Some((kind, payload)) = take_frame(&mut buffer).expect("valid") {
-                    prop_assert_eq!(kind, Kind::Stdout);
-                    seen.push(payload);
-                }
-            }
-            prop_assert_eq!(seen, payloads);
-            prop_assert!(buffer.is_empty());
-        }
-
-        #[test]
-        fn hostile_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            while let Ok(Some(_)) = take_frame(&mut bytes) {}
-        }
-    }
-
-    #[test]
-    fn a_frame_that_is_too_long_is_refused_before_it_is_read() {
-        let mut bytes = vec![0xff, 0xff, 0xff, 0xff, 0];
-        assert!(take_frame(&mut bytes).is_err());
-    }
-}
+#[path = "wire_tests.rs"]
+mod tests;

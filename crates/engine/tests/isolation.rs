@@ -165,7 +165,7 @@ fn forbidden_calls_fail_and_allowed_ones_do_not() {
         assert_eq!(exit.code, 0);
         assert_eq!(
             output,
-            "keyctl 1\nadd_key 1\nuserfaultfd 1\nio_uring_setup 1\nclone3 38\nvsock 1\ngetpid 0\n"
+            "keyctl 1\nadd_key 1\nuserfaultfd 1\nio_uring_setup 1\nclone3 38\nvsock 1\nalg 1\nfchmodat2 14\nnewest 38\ngetpid 0\n"
         );
     });
 }
@@ -176,8 +176,11 @@ fn build_probe(dir: &std::path::Path, program: &std::path::Path) {
     let text = r#"
         unsafe extern "C" { fn syscall(number: i64, ...) -> i64; }
         fn main() {
-            for (name, number, first) in [("keyctl", 250, 0), ("add_key", 248, 0), ("userfaultfd", 323, 0), ("io_uring_setup", 425, 1),
-                ("clone3", 435, 0), ("vsock", 41, 40), ("getpid", 39, 0i64)] {
+            let [keyctl, add_key, userfaultfd, socket, getpid] =
+                if cfg!(target_arch = "x86_64") { [250, 248, 323, 41, 39] } else { [219, 217, 282, 198, 172] };
+            for (name, number, first) in [("keyctl", keyctl, 0), ("add_key", add_key, 0), ("userfaultfd", userfaultfd, 0),
+                ("io_uring_setup", 425, 1), ("clone3", 435, 0), ("vsock", socket, 40), ("alg", socket, 38), ("fchmodat2", 452, 0),
+                ("newest", 500, 0), ("getpid", getpid, 0i64)] {
                 let result = unsafe { syscall(number, first, 1i64, 0i64, 0i64, 0i64) };
                 let error = if result < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 };
                 println!("{name} {error}");

@@ -134,34 +134,201 @@ fn the_pids_limit_binds() {
     });
 }
 
+/// A fork bomb without a limit of its own: the sandbox has one.
+#[test]
+fn a_sandbox_never_takes_all_pids_of_the_machine() {
+    World::run(async |world| {
+        world.sandbox("plim-s").await;
+        let free = SandboxSpec {
+            id: "plim-free".into(),
+            resources: Resources {
+                pids_limit: Some(0),
+                ..Resources::default()
+            },
+            ..SandboxSpec::default()
+        };
+        world.sandbox_with(free).await;
+        let number = |name: &str| -> u64 {
+            let text = std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).expect(name);
+            text.trim().parse().expect("a number")
+        };
+        let half = number("pid_max").min(number("threads-max")) / 2;
+        let limit = |id: &str| {
+            let beneath = format!("{}/pods/{id}/pids.max", world.config.instance);
+            let legacy = std::fs::read_to_string(format!("/sys/fs/cgroup/pids/{beneath}"));
+            let text =
+                legacy.or_else(|_| std::fs::read_to_string(format!("/sys/fs/cgroup/{beneath}")));
+            text.expect("pids.max").trim().to_owned()
+        };
+        assert_eq!(limit("plim-s"), half.to_string());
+        assert_eq!(limit("plim-free"), "max", "asked for");
+    });
+}
+
+#[test]
+fn ulimits_hold_for_all_processes_of_a_container() {
+    World::run(async |world| {
+        let ulimit = |name: &str, soft, hard| Ulimit {
+            name: name.into(),
+            soft,
+            hard,
+        };
+        world.sandbox("plim-s").await;
+        let script = "ulimit -n; ulimit -Hn; ulimit -c; ulimit -Hc; sleep 1000";
+        let mut spec = world.spec("plim-s", "plim-c", &["sh", "-c", script]);
+        // The last one is more than this machine gives away: it is then as high as that.
+        spec.ulimits = vec![
+            ulimit("nofile", 100, 200),
+            ulimit("core", 0, 0),
+            ulimit("nproc", -1, -1),
+        ];
+        world.start(spec).await;
+        eventually("told", async || world.output("plim-c").lines().count() >= 4).await;
+        assert_eq!(world.output("plim-c"), "100\n200\n0\n0\n");
+        let exec = ExecSpec {
+            argv: ["sh", "-c", "ulimit -n; ulimit -Hn; ulimit -c"]
+                .map(String::from)
+                .to_vec(),
+            ..ExecSpec::default()
+        };
+        let mut process = world.engine.exec("plim-c", exec).await.expect("exec");
+        let mut text = Vec::new();
+        while let Some(Output::Stdout(bytes) | Output::Stderr(bytes)) = process.output.recv().await
+        {
+            text.extend_from_slice(&bytes);
+        }
+        assert_eq!(String::from_utf8_lossy(&text), "100\n200\n0\n");
+        for wrong in [
+            ulimit("speed", 1, 1),
+            ulimit("nofile", 2, 1),
+            ulimit("nofile", -1, 1),
+        ] {
+            let mut spec = world.spec("plim-s", "plim-wrong", &["true"]);
+            spec.ulimits = vec![wrong.clone()];
+            let refused = world.engine.create_container(spec).await;
+            assert!(
+                matches!(
+                    refused,
+                    Err(Error::Invalid {
+                        field: "ulimits",
+                        ..
+                    })
+                ),
+                "{wrong:?}: {refused:?}"
+            );
+        }
+    });
+}
+
+/// As the kubelet sets it by quality of service: where the right to lower it is missing the container runs all the same.
+#[test]
+fn the_oom_score_is_as_wanted_or_as_near_as_can_be() {
+    World::run(async |world| {
+        let own: i32 = std::fs::read_to_string("/proc/self/oom_score_adj")
+            .expect("own")
+            .trim()
+            .parse()
+            .expect("a number");
+        let text = std::fs::read_to_string("/proc/self/status").expect("status");
+        let rights = text
+            .lines()
+            .find_map(|line| line.strip_prefix("CapEff:"))
+            .expect("CapEff")
+            .trim()
+            .to_owned();
+        let free = u64::from_str_radix(&rights, 16).expect("hex") & 1 << 24 != 0;
+        for (id, wanted) in [
+            ("plim-best-effort", 1000),
+            ("plim-burstable", 900),
+            ("plim-guaranteed", -997),
+        ] {
+            let (exit, output) = world
+                .script_with(id, "cat /proc/self/oom_score_adj", |spec| {
+                    spec.oom_score_adj = wanted
+                })
+                .await;
+            assert_eq!(exit.code, 0);
+            let expected = if free { wanted } else { wanted.max(own) };
+            assert_eq!(output.trim(), expected.to_string(), "{id}");
+        }
+    });
+}
+
 /// The unfavourable case: nobody else runs the program, so that every page of it counts as its own.
 #[test]
 fn a_lone_supervising_process_is_small() {
+    World::run(async |world| is_small(&world).await);
+}
+
+/// Where no overlay protects the program, it is a sealed copy in memory that runs.
+#[test]
+fn one_that_runs_from_a_copy_in_memory_is_small_too() {
     World::run(async |world| {
-        let status = world.sandbox("plim-s").await;
-        let (exit, _) = world
-            .run(world.spec("plim-s", "plim-c", &["seq", "1", "10000"]))
-            .await;
-        assert_eq!(exit.code, 0);
-        world
-            .start(world.spec("plim-s", "plim-d", &["sleep", "1000"]))
-            .await;
-        let pid = status.supervisor_pid.expect("pid");
-        // It gives back what it does not need once it has been quiet for a while.
-        let mut private = 0;
-        eventually("less than 2 MiB private", async || {
-            private = private_kib(pid);
-            private < 2048
-        })
-        .await;
-        println!("supervising process: {private} KiB private");
-        // And it is still all there.
-        world
+        let common::Session {
+            engine,
+            config,
+            dir,
+        } = world;
+        drop(engine);
+        // A file that has no directory cannot be overlaid.
+        let flags = rustix::fs::MemfdFlags::CLOEXEC;
+        let memory = rustix::fs::memfd_create("plimsoll-test", flags).expect("memfd");
+        let mut memory = std::fs::File::from(memory);
+        let mut program = std::fs::File::open(&config.supervisor[0]).expect("open");
+        std::io::copy(&mut program, &mut memory).expect("copy");
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&memory));
+        let config = Config {
+            supervisor: vec![path.into(), "supervise".into()],
+            ..config
+        };
+        let engine = Engine::open(config.clone()).await.expect("open");
+        let world = common::Session {
+            engine,
+            config,
+            dir,
+        };
+        is_small(&world).await;
+        let pid = world
             .engine
-            .stop_container("plim-d", None, Duration::ZERO)
+            .sandbox("plim-s")
             .await
-            .expect("stop");
+            .and_then(|status| status.supervisor_pid);
+        let running = std::fs::read_link(format!("/proc/{}/exe", pid.expect("pid"))).expect("exe");
+        assert!(
+            running.to_string_lossy().contains("memfd:plimsoll"),
+            "{running:?}"
+        );
+        let write = std::fs::File::options()
+            .write(true)
+            .open(format!("/proc/{}/exe", pid.expect("pid")));
+        assert!(write.is_err(), "sealed, and busy");
     });
+}
+
+async fn is_small(world: &common::Session) {
+    let status = world.sandbox("plim-s").await;
+    let (exit, _) = world
+        .run(world.spec("plim-s", "plim-c", &["seq", "1", "10000"]))
+        .await;
+    assert_eq!(exit.code, 0);
+    world
+        .start(world.spec("plim-s", "plim-d", &["sleep", "1000"]))
+        .await;
+    let pid = status.supervisor_pid.expect("pid");
+    // It gives back what it does not need once it has been quiet for a while.
+    let mut private = 0;
+    eventually("less than 2 MiB private", async || {
+        private = private_kib(pid);
+        private < 2048
+    })
+    .await;
+    println!("supervising process: {private} KiB private");
+    // And it is still all there.
+    world
+        .engine
+        .stop_container("plim-d", None, Duration::ZERO)
+        .await
+        .expect("stop");
 }
 
 fn private_kib(pid: u32) -> u64 {

@@ -5,6 +5,7 @@
 //! knows the API only through the client it is given.
 #![forbid(unsafe_code)]
 
+mod confinement;
 mod container;
 mod downward;
 mod ending;

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use engine::{
-    ContainerSpec, LogConfig, Mount, MountKind, Resources, SandboxNetwork, SandboxSpec, Security,
-};
+use engine::{ContainerSpec, LogConfig, Mount, MountKind, Resources, SandboxNetwork, SandboxSpec};
 use http::StatusCode;
 use hyper::body::Incoming;
 use image::Image;
@@ -16,6 +14,8 @@ use crate::query::Query;
 use crate::record::{ANNOTATION, Config, HostConfig, OWNER, Record};
 use crate::reply::{Answer, Refusal, json_with};
 use crate::{Docker, body, names, ports, volumes};
+
+use super::security;
 
 const CPU_PERIOD_US: u64 = 100_000;
 const LOG_BYTES_MAX: u64 = 10 << 20;
@@ -260,11 +260,6 @@ fn container(docker: &Docker, id: &str, record: &Record) -> Result<ContainerSpec
         serde_json::to_string(record).map_err(|error| Refusal::internal(error.to_string()))?;
     let mut labels = config.labels.clone();
     labels.insert(OWNER.0.to_owned(), OWNER.1.to_owned());
-    let groups = host
-        .group_add
-        .iter()
-        .filter_map(|group| group.parse().ok())
-        .collect();
     Ok(ContainerSpec {
         id: id.to_owned(),
         sandbox: id.to_owned(),
@@ -284,24 +279,8 @@ fn container(docker: &Docker, id: &str, record: &Record) -> Result<ContainerSpec
         stdin_once: config.stdin_once,
         mounts: mounts(docker, host)?,
         resources: resources(host),
-        security: Security {
-            privileged: host.privileged,
-            capabilities_add: host.cap_add.clone(),
-            capabilities_drop: host.cap_drop.clone(),
-            read_only_root: host.readonly_rootfs,
-            no_new_privileges: host.security_opt.iter().any(|opt| {
-                opt == "no-new-privileges"
-                    || opt == "no-new-privileges:true"
-                    || opt == "no-new-privileges=true"
-            }),
-            seccomp_unconfined: host.privileged
-                || host
-                    .security_opt
-                    .iter()
-                    .any(|opt| opt == "seccomp=unconfined" || opt == "seccomp:unconfined"),
-            supplementary_groups: groups,
-            ..Security::default()
-        },
+        security: security::of(host)?,
+        ulimits: security::ulimits(host),
         log: LogConfig {
             path: log_path(docker, id),
             max_bytes: LOG_BYTES_MAX,

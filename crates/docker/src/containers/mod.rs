@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod lifecycle;
 pub mod list;
 pub mod logs;
+pub mod security;
 pub mod stats;
 pub mod wait;
 

@@ -113,4 +113,6 @@ fn clean(path: &[u8]) -> Result<PathBuf, String> {
 }
 
 #[cfg(test)]
+mod races;
+#[cfg(test)]
 mod tests;

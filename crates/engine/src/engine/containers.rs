@@ -20,6 +20,16 @@ impl Engine {
     /// Records a container in a sandbox that exists; nothing runs yet.
     pub async fn create_container(&self, spec: ContainerSpec) -> Result<(), Error> {
         validate::container(&spec)?;
+        let score = crate::oci::oom_score_possible(spec.oom_score_adj);
+        if score > spec.oom_score_adj {
+            tracing::info!(
+                container = spec.id,
+                wanted = spec.oom_score_adj,
+                score,
+                "the kernel may choose this container sooner than was asked for when memory is short: without CAP_SYS_RESOURCE \
+                 oom_score_adj cannot be lowered"
+            );
+        }
         let inner = &self.inner;
         let sandbox = inner.get_sandbox(&spec.sandbox)?;
         let _turn = sandbox.turn.lock().await;

@@ -142,10 +142,10 @@ async fn run(
 }
 
 async fn read_all(mut reading: OwnedReadHalf, frames: mpsc::Sender<Told>) {
-    while let Ok(Some((Kind::Json, payload))) = read_frame(&mut reading).await {
-        let Ok(told) = serde_json::from_slice::<Told>(&payload) else {
-            return;
-        };
+    while let Ok(Some((kind, payload))) = read_frame(&mut reading).await {
+        let told = (kind == Kind::Json).then(|| wire::read_told(&payload));
+        // What a later version says besides is not for this one.
+        let Some(told) = told.flatten() else { continue };
         if frames.send(told).await.is_err() {
             return;
         }

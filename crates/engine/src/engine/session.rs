@@ -83,7 +83,7 @@ impl Engine {
             .await
             .map_err(fail)?;
         let told = match tokio::time::timeout(ANSWER_MAX, read_frame(&mut reading)).await {
-            Ok(Ok(Some((Kind::Json, payload)))) => serde_json::from_slice::<Told>(&payload).ok(),
+            Ok(Ok(Some((Kind::Json, payload)))) => wire::read_told(&payload),
             _ => None,
         };
         match told.map(|told| told.reply) {
@@ -321,7 +321,7 @@ async fn receive_attached(
                 }
                 _ => continue,
             },
-            Kind::Stdin | Kind::StdinEnd => continue,
+            Kind::Stdin | Kind::StdinEnd | Kind::Unknown => continue,
         };
         // Nobody may read any more while the exit is still waited for.
         let _ = output.send(piece).await;

@@ -95,6 +95,7 @@ impl Engine {
             pid,
             running,
             published,
+            ..
         } = link.call(Request::Hello, &sandbox.id).await?
         else {
             return Err(gone());

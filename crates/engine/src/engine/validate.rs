@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::oci::capabilities;
+use crate::oci::{capabilities, ulimits};
 use crate::process::ExecSpec;
 use crate::records::check_id;
 use crate::spec::{ContainerSpec, MountKind, SandboxSpec};
@@ -115,6 +115,19 @@ pub fn container(spec: &ContainerSpec) -> Result<(), Error> {
     {
         if !capabilities::known(name) {
             return invalid("capabilities", format!("unknown capability {name:?}"));
+        }
+    }
+    for ulimit in &spec.ulimits {
+        let higher = |soft: i64, hard: i64| hard >= 0 && (soft < 0 || soft > hard);
+        if !ulimits::known(&ulimit.name) {
+            return invalid("ulimits", format!("unknown limit {:?}", ulimit.name));
+        }
+        if higher(ulimit.soft, ulimit.hard) {
+            let reason = format!(
+                "the soft limit of {} is higher than the hard one: {} > {}",
+                ulimit.name, ulimit.soft, ulimit.hard
+            );
+            return invalid("ulimits", reason);
         }
     }
     for name in spec.security.sysctls.keys() {

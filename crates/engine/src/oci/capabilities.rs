@@ -132,6 +132,12 @@ fn bit(name: &str) -> Option<u32> {
         .map(|bit| bit as u32)
 }
 
+/// Whether this process has this right now.
+pub fn held(name: &str) -> bool {
+    let effective = rustix::thread::capabilities(None).map_or(0, |sets| sets.effective.bits());
+    bit(name).is_some_and(|bit| effective & (1 << bit) != 0)
+}
+
 /// These capabilities as the kernel's set.
 pub fn bits(names: &[String]) -> u64 {
     names

@@ -15,16 +15,45 @@ use std::path::Path;
 const INSTRUCTION_LENGTH: usize = 8;
 const INSTRUCTIONS_MAX: usize = 4096;
 
+/// Calls that are newer than the libseccomp that may be installed, with their numbers, which are the same on all architectures.
+const NEW_CALLS: [(&str, u32); 16] = [
+    ("cachestat", 451),
+    ("fchmodat2", 452),
+    ("map_shadow_stack", 453),
+    ("futex_wake", 454),
+    ("futex_wait", 455),
+    ("futex_requeue", 456),
+    ("statmount", 457),
+    ("listmount", 458),
+    ("lsm_get_self_attr", 459),
+    ("lsm_set_self_attr", 460),
+    ("lsm_list_modules", 461),
+    ("mseal", 462),
+    ("setxattrat", 463),
+    ("getxattrat", 464),
+    ("listxattrat", 465),
+    ("removexattrat", 466),
+];
+/// The newest call that the profile was made with: what is newer does not exist, so that programs do what they do on older
+/// kernels. Told that it is forbidden, many give up.
+const NEWEST: u32 = 466;
+/// The call of 32-bit x86 that makes sockets, among others, and what it is told to make one.
+const AUDIT_ARCH_I386: u32 = 0x4000_0003;
+const SOCKETCALL: u32 = 102;
+const SOCKETCALL_SOCKET: u32 = 1;
+/// Where the private calls of 32-bit ARM begin, and further up those of x32.
+const PRIVATE: u32 = 0x0f_0000;
+
 /// A compiled filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Filter(Vec<u8>);
+pub struct Filter(pub(super) Vec<u8>);
 
 impl Filter {
     /// The filter of `profile` ([`super::seccomp::profile`]), from `dir` where it has been compiled before.
     pub fn of(profile: &Value, dir: &Path) -> Result<Filter, String> {
         let text = profile.to_string();
         let mut hasher = DefaultHasher::new();
-        (env!("CARGO_PKG_VERSION"), &text).hash(&mut hasher);
+        (env!("CARGO_PKG_VERSION"), NEW_CALLS, SOCKETCALL, &text).hash(&mut hasher);
         let path = dir.join(format!("{:016x}-{}", hasher.finish(), text.len()));
         if let Ok(filter) = fs::read(&path).map_err(|_| ()).and_then(Filter::checked) {
             return Ok(filter);
@@ -63,19 +92,55 @@ impl Filter {
     }
 }
 
-fn compile(profile: &Value) -> Result<Vec<u8>, String> {
+/// What runs before libseccomp's own program: allows `allowed`, and answers ENOSYS for what is newer than all, and for the one way
+/// to make a socket on 32-bit x86 that hides from a filter which family is asked for.
+fn prologue(allowed: &[u32]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut push = |code: u32, jump_true: u8, jump_false: u8, value: u32| {
+        bytes.extend((code as u16).to_ne_bytes());
+        bytes.extend([jump_true, jump_false]);
+        bytes.extend(value.to_ne_bytes());
+    };
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let compare = |how: u32| libc::BPF_JMP | how | libc::BPF_K;
+    let answer = libc::BPF_RET | libc::BPF_K;
+    let unknown = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+    // seccomp_data begins with the call's number and the architecture; the lower half of the first argument is at 16.
+    push(load, 0, 0, 4);
+    push(compare(libc::BPF_JEQ), 0, 5, AUDIT_ARCH_I386);
+    push(load, 0, 0, 0);
+    push(compare(libc::BPF_JEQ), 0, 3, SOCKETCALL);
+    push(load, 0, 0, 16);
+    push(compare(libc::BPF_JEQ), 0, 1, SOCKETCALL_SOCKET);
+    push(answer, 0, 0, unknown);
+    push(load, 0, 0, 0);
+    for number in allowed {
+        push(compare(libc::BPF_JEQ), 0, 1, *number);
+        push(answer, 0, 0, libc::SECCOMP_RET_ALLOW);
+    }
+    push(compare(libc::BPF_JGE), 2, 0, PRIVATE);
+    push(compare(libc::BPF_JGT), 0, 1, NEWEST);
+    push(answer, 0, 0, unknown);
+    bytes
+}
+
+pub(super) fn compile(profile: &Value) -> Result<Vec<u8>, String> {
     let text = |error: libseccomp::error::SeccompError| error.to_string();
     let default = action(
         profile["defaultAction"].as_str(),
         &profile["defaultErrnoRet"],
     )?;
     let mut filter = ScmpFilterContext::new(default).map_err(text)?;
-    for name in list(&profile["architectures"]) {
-        let arch = name
-            .as_str()
-            .and_then(|name| name.parse::<ScmpArch>().ok())
-            .ok_or_else(|| format!("unknown architecture {name}"))?;
-        filter.add_arch(arch).map_err(text)?;
+    let mut new = Vec::new();
+    let architectures = list(&profile["architectures"])
+        .iter()
+        .map(architecture)
+        .collect::<Result<Vec<_>, _>>()?;
+    for arch in &architectures {
+        filter.add_arch(*arch).map_err(text)?;
+    }
+    if !architectures.is_empty() && !architectures.contains(&ScmpArch::native()) {
+        filter.remove_arch(ScmpArch::Native).map_err(text)?;
     }
     // A tree instead of a list: every call of every container goes through it. Older libraries cannot.
     let _ = filter.set_ctl_optimize(2);
@@ -86,8 +151,12 @@ fn compile(profile: &Value) -> Result<Vec<u8>, String> {
             .map(condition)
             .collect::<Result<Vec<_>, _>>()?;
         for name in list(&rule["names"]).iter().filter_map(Value::as_str) {
-            // A call that the library does not know stays forbidden.
             let Ok(call) = ScmpSyscall::from_name(name) else {
+                // What neither knows stays forbidden.
+                let number = NEW_CALLS.iter().find(|(known, _)| *known == name);
+                if conditions.is_empty() && action == ScmpAction::Allow {
+                    new.extend(number.map(|(_, number)| *number));
+                }
                 continue;
             };
             filter
@@ -98,7 +167,7 @@ fn compile(profile: &Value) -> Result<Vec<u8>, String> {
     let memory = rustix::fs::memfd_create("plimsoll-filter", rustix::fs::MemfdFlags::CLOEXEC)
         .map_err(|error| error.to_string())?;
     filter.export_bpf(&memory).map_err(text)?;
-    let mut bytes = Vec::new();
+    let mut bytes = prologue(&new);
     let mut file = File::from(memory);
     io::Seek::rewind(&mut file)
         .and_then(|()| io::Read::read_to_end(&mut file, &mut bytes))
@@ -108,6 +177,12 @@ fn compile(profile: &Value) -> Result<Vec<u8>, String> {
 
 fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn architecture(name: &Value) -> Result<ScmpArch, String> {
+    name.as_str()
+        .and_then(|name| name.parse::<ScmpArch>().ok())
+        .ok_or_else(|| format!("unknown architecture {name}"))
 }
 
 fn action(name: Option<&str>, errno: &Value) -> Result<ScmpAction, String> {
@@ -127,7 +202,8 @@ fn condition(condition: &Value) -> Result<ScmpArgCompare, String> {
     let (index, value) = (number("index")? as u32, number("value")?);
     let (operator, datum) = match condition["op"].as_str() {
         Some("SCMP_CMP_EQ") => (ScmpCompareOp::Equal, value),
-        Some("SCMP_CMP_NE") => (ScmpCompareOp::NotEqual, value),
+        Some("SCMP_CMP_LT") => (ScmpCompareOp::Less, value),
+        Some("SCMP_CMP_GT") => (ScmpCompareOp::Greater, value),
         Some("SCMP_CMP_MASKED_EQ") => (ScmpCompareOp::MaskedEqual(value), number("valueTwo")?),
         other => return Err(format!("unknown comparison {other:?}")),
     };

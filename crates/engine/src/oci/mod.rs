@@ -2,12 +2,15 @@
 
 pub mod capabilities;
 pub mod filter;
+mod masks;
 mod mounts;
 pub mod rootfs;
 pub mod seccomp;
 mod seccomp_calls;
+pub mod ulimits;
 pub mod user;
 
+use crate::runtime::late;
 use crate::spec::{ContainerSpec, SandboxNetwork, SandboxSpec, Security};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -15,30 +18,6 @@ use user::User;
 
 /// `PATH` of a container that sets none, as Docker does.
 pub const PATH_DEFAULT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// What a container cannot read, as Docker and containerd mask it.
-const MASKED_PATHS: [&str; 11] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/firmware",
-];
-const MASKED_PATHS_MORE: [&str; 1] = ["/sys/devices/virtual/powercap"];
-const READ_ONLY_PATHS: [&str; 6] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-    "/sys/fs/cgroup",
-];
 
 /// Everything the configuration is made from.
 pub struct Inputs<'a> {
@@ -69,10 +48,15 @@ pub fn config(inputs: &Inputs) -> Value {
     } else {
         Vec::new()
     };
-    // The last step before the program loads the filter, which needs this right, and gives it up.
-    let loader = "CAP_SYS_ADMIN".to_owned();
-    if has_filter(security) && !security.no_new_privileges && !effective.contains(&loader) {
-        effective.push(loader);
+    // The last steps before the program load the filter and make what mounts are left, which needs this right, and give it up.
+    let administrator = "CAP_SYS_ADMIN".to_owned();
+    let loads = has_filter(security) && !security.no_new_privileges;
+    let mounts = container
+        .mounts
+        .iter()
+        .any(|mount| late::waits(container, mount));
+    if (loads || mounts) && !effective.contains(&administrator) {
+        effective.push(administrator);
     }
     let mut process = json!({
         "terminal": container.tty,
@@ -86,6 +70,9 @@ pub fn config(inputs: &Inputs) -> Value {
     if security.no_new_privileges {
         process["noNewPrivileges"] = json!(true);
     }
+    if !container.ulimits.is_empty() {
+        process["rlimits"] = ulimits::of(&container.ulimits);
+    }
     if let Some(adjustment) = oom_score(container.oom_score_adj) {
         process["oomScoreAdj"] = json!(adjustment);
     }
@@ -97,13 +84,8 @@ pub fn config(inputs: &Inputs) -> Value {
         "rootfsPropagation": "private",
     });
     if !security.privileged {
-        linux["maskedPaths"] = json!(
-            MASKED_PATHS
-                .iter()
-                .chain(&MASKED_PATHS_MORE)
-                .collect::<Vec<_>>()
-        );
-        linux["readonlyPaths"] = json!(READ_ONLY_PATHS);
+        linux["maskedPaths"] = json!(masks::unreadable(Path::new(masks::CPUS)));
+        linux["readonlyPaths"] = json!(masks::READ_ONLY_PATHS);
     }
     json!({
         "ociVersion": "1.0.2",
@@ -112,6 +94,30 @@ pub fn config(inputs: &Inputs) -> Value {
         "mounts": mounts::of(inputs),
         "linux": linux,
     })
+}
+
+/// Targets of the configuration's mounts that are files and lie in the root filesystem itself, not in another mount.
+pub fn file_targets(config: &Value) -> Vec<&str> {
+    let mounts = config["mounts"].as_array().map_or(&[][..], Vec::as_slice);
+    let targets: Vec<&str> = mounts
+        .iter()
+        .filter_map(|mount| mount["destination"].as_str())
+        .collect();
+    let in_another = |path: &str| {
+        targets
+            .iter()
+            .any(|other| path != *other && Path::new(path).starts_with(other))
+    };
+    let of_file = |mount: &&Value| {
+        let source = mount["source"].as_str().map(Path::new);
+        mount["type"] == "bind" && source.is_some_and(Path::is_file)
+    };
+    mounts
+        .iter()
+        .filter(of_file)
+        .filter_map(|mount| mount["destination"].as_str())
+        .filter(|path| !in_another(path))
+        .collect()
 }
 
 /// Whether its processes run behind a seccomp filter. It is not in the configuration: libcontainer would compile it each time.
@@ -172,14 +178,27 @@ pub fn hostname(sandbox: &SandboxSpec) -> &str {
     }
 }
 
-/// Lowering the score needs a right that this engine works without: then the own score is as low as it gets.
+/// What to set, if anything: lowering the score needs a right that this engine works without.
 fn oom_score(wanted: i32) -> Option<i32> {
-    let own = std::fs::read_to_string("/proc/self/oom_score_adj")
+    let clamped = oom_score_possible(wanted);
+    (clamped != own_oom_score()).then_some(clamped)
+}
+
+/// As wanted, or as low as this process may: its own score, unless it has CAP_SYS_RESOURCE.
+pub fn oom_score_possible(wanted: i32) -> i32 {
+    let wanted = wanted.clamp(-1000, 1000);
+    if capabilities::held("SYS_RESOURCE") {
+        wanted
+    } else {
+        wanted.max(own_oom_score())
+    }
+}
+
+fn own_oom_score() -> i32 {
+    std::fs::read_to_string("/proc/self/oom_score_adj")
         .ok()
         .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(0);
-    let clamped = wanted.clamp(-1000, 1000).max(own);
-    (clamped != own).then_some(clamped)
+        .unwrap_or(0)
 }
 
 #[cfg(test)]

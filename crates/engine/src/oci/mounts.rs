@@ -1,6 +1,7 @@
 //! What is mounted in a container: the kernel's file systems, the sandbox's files, the caller's volumes.
 
 use super::Inputs;
+use crate::runtime::late;
 use crate::spec::{Mount, MountKind};
 use serde_json::{Value, json};
 
@@ -93,14 +94,19 @@ pub(super) fn of(inputs: &Inputs) -> Value {
             ));
         }
     }
-    let wanted = &inputs.container.mounts;
+    let container = inputs.container;
+    let wanted: Vec<&Mount> = container
+        .mounts
+        .iter()
+        .filter(|mount| !late::waits(container, mount))
+        .collect();
     list.retain(|ours| {
         !wanted
             .iter()
             .any(|theirs| ours["destination"] == theirs.target.as_str())
     });
     // A mount beneath another must come after it.
-    let mut wanted: Vec<&Mount> = wanted.iter().collect();
+    let mut wanted = wanted;
     wanted.sort_by_key(|mount| mount.target.trim_end_matches('/').matches('/').count());
     list.extend(wanted.into_iter().map(of_caller));
     Value::Array(list)

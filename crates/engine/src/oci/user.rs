@@ -12,6 +12,8 @@ pub struct User {
 
 /// Most lines of a file that are looked at.
 const LINES_MAX: usize = 100_000;
+/// Fields of a line of `/etc/passwd`.
+const FIELDS: usize = 7;
 
 /// Resolves `user` with the contents of `/etc/passwd` and `/etc/group`; the error says what is not there, in Docker's words.
 pub fn resolve(user: &str, passwd: &[u8], group: &[u8]) -> Result<User, String> {
@@ -102,7 +104,7 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = &str> {
 fn passwd_entry(passwd: &[u8], user: &str) -> Option<Entry> {
     let entries = || {
         lines(passwd).filter_map(|line| {
-            let fields: Vec<&str> = line.split(':').collect();
+            let fields: Vec<&str> = line.splitn(FIELDS, ':').collect();
             let (uid, gid) = (number(fields.get(2)?)?, number(fields.get(3)?)?);
             Some(Entry {
                 name: fields[0].to_owned(),

@@ -1,5 +1,6 @@
 //! Makes a container with libcontainer and starts its program.
 
+use super::late::Late;
 use super::launch::{Confinement, Launch, Steps, read_failure};
 use super::{Task, failed};
 use crate::cgroup::Cgroups;
@@ -16,7 +17,7 @@ use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Makes and starts it; its pid here, and its terminal.
@@ -53,6 +54,8 @@ pub fn run(task: &Task) -> Result<(u32, Option<OwnedFd>), Failure> {
             &error,
         )
     })?;
+    root.check_ours()
+        .map_err(|error| fail("cannot use the root filesystem", &error))?;
     let read = |path: &str| {
         root.read(path)
             .map_err(|error| fail(&format!("cannot read {path} of the container"), &error))
@@ -76,6 +79,16 @@ pub fn run(task: &Task) -> Result<(u32, Option<OwnedFd>), Failure> {
         );
         return Err(Failure::new(FailureKind::Start, reason));
     }
+    for mount in &container.mounts {
+        root.check_target(&mount.target).map_err(|error| {
+            let what = format!(
+                "cannot mount {} at {}",
+                mount.source.display(),
+                mount.target
+            );
+            fail(&what, &error)
+        })?;
+    }
     if container.cwd.len() > 1 {
         // As root, here, because the container's user may not be allowed to; a mount may still hide it.
         let _ = root.make_dirs(&container.cwd);
@@ -97,6 +110,10 @@ pub fn run(task: &Task) -> Result<(u32, Option<OwnedFd>), Failure> {
         unified: cgroups.unified(),
         cgroup_directories: &cgroups.directories(&cgroup),
     });
+    for target in oci::file_targets(&config) {
+        // What cannot be made, the mount complains of; a mount of the caller may be above it.
+        let _ = root.make_file(target);
+    }
     let bundle = layout.bundles().join(&task.container);
     for dir in [&bundle, &layout.runtime()] {
         records::make_dir(dir).map_err(|error| fail("runtime", &error))?;
@@ -116,6 +133,8 @@ pub fn run(task: &Task) -> Result<(u32, Option<OwnedFd>), Failure> {
         cwd: container.cwd.clone(),
         kind: FailureKind::Start,
     };
+    let late =
+        Late::of(container).map_err(|error| fail("cannot open a mount over /dev", &error))?;
     let confinement = Confinement::of(&container.security, &user, layout)
         .map_err(|error| fail("cannot prepare", &error))?;
     let (failures, failures_in) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
@@ -123,6 +142,7 @@ pub fn run(task: &Task) -> Result<(u32, Option<OwnedFd>), Failure> {
     let failures_in = Arc::new(failures_in);
     let steps = Steps {
         launch,
+        late,
         confinement,
         failures: failures_in.clone(),
     };
@@ -151,6 +171,10 @@ pub fn run(task: &Task) -> Result<(u32, Option<OwnedFd>), Failure> {
         .add(&cgroup, pid)
         .and_then(|()| cgroups.limit(&cgroup, &container.resources))
         .map_err(|error| Failure::new(FailureKind::Start, error.to_string()))?;
+    if !container.security.privileged {
+        refuse_tunnels(&cgroups.directories(&cgroup))
+            .map_err(|error| fail("cannot refuse access to devices", &error))?;
+    }
     let terminal = console
         .map(|listener| receive_terminal(&listener))
         .transpose()
@@ -164,6 +188,16 @@ pub fn run(task: &Task) -> Result<(u32, Option<OwnedFd>), Failure> {
         Some(failure) => Err(failure),
         None => Ok((pid, terminal)),
     }
+}
+
+/// libcontainer lets every container make network tunnels (`/dev/net/tun`) on cgroup v1; Docker none.
+fn refuse_tunnels(directories: &[(String, PathBuf)]) -> std::io::Result<()> {
+    let devices = directories
+        .iter()
+        .find(|(name, _)| name.split(',').any(|name| name == "devices"));
+    devices.map_or(Ok(()), |(_, dir)| {
+        fs::write(dir.join("devices.deny"), "c 10:200 rwm")
+    })
 }
 
 fn build(

@@ -11,7 +11,7 @@ use crate::oci::filter::Filter;
 use crate::oci::{self, capabilities, seccomp, user};
 use crate::process::ExecSpec;
 use crate::records::{self, ContainerRecord, ContainerState};
-use crate::spec::Security;
+use crate::spec::{Security, Ulimit};
 use crate::sys;
 use crate::wire::{Failure, FailureKind};
 use libcontainer::syscall::syscall::create_syscall;
@@ -123,6 +123,7 @@ struct Parts {
     capabilities: Vec<String>,
     filter: Option<Filter>,
     no_new_privileges: bool,
+    ulimits: Vec<Ulimit>,
 }
 
 impl Parts {
@@ -187,6 +188,7 @@ impl Parts {
             capabilities,
             filter,
             no_new_privileges: security.no_new_privileges,
+            ulimits: container.ulimits.clone(),
         })
     }
 
@@ -239,6 +241,7 @@ impl Parts {
 
     fn confine(&self, user: &user::User) -> Result<(), String> {
         let text = |error: std::io::Error| error.to_string();
+        oci::ulimits::apply(&self.ulimits).map_err(|error| error.to_string())?;
         let wanted = capabilities::bits(&self.capabilities);
         for bit in 0..64 {
             // Numbers that the kernel does not know are refused, and are the end of the list.

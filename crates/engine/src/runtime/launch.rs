@@ -1,5 +1,6 @@
 //! The last steps inside the container: go to the working directory, find the program, become it. Errors are worded as Docker's.
 
+use super::late::Late;
 use crate::oci::filter::Filter;
 use crate::oci::user::User;
 use crate::oci::{self, capabilities, seccomp};
@@ -168,35 +169,31 @@ fn words(error: &io::Error) -> String {
 /// What remains to be given up when libcontainer has done its part.
 #[derive(Clone)]
 pub struct Confinement {
-    filter: Filter,
+    filter: Option<Filter>,
     effective: CapabilitySet,
 }
 
 impl Confinement {
-    /// `None` for a container without a filter.
-    pub fn of(
-        security: &Security,
-        user: &User,
-        layout: &Layout,
-    ) -> Result<Option<Confinement>, String> {
-        if !oci::has_filter(security) {
-            return Ok(None);
-        }
+    pub fn of(security: &Security, user: &User, layout: &Layout) -> Result<Confinement, String> {
         let capabilities = capabilities::of(security);
-        let filter = Filter::of(&seccomp::profile(&capabilities), &layout.filters())?;
+        let filter = oci::has_filter(security)
+            .then(|| Filter::of(&seccomp::profile(&capabilities), &layout.filters()))
+            .transpose()?;
         let effective = if user.uid == 0 {
             capabilities::bits(&capabilities)
         } else {
             0
         };
-        Ok(Some(Confinement {
+        Ok(Confinement {
             filter,
             effective: CapabilitySet::from_bits_retain(effective),
-        }))
+        })
     }
 
     fn apply(&self) -> io::Result<()> {
-        self.filter.load()?;
+        if let Some(filter) = &self.filter {
+            filter.load()?;
+        }
         let sets = CapabilitySets {
             effective: self.effective,
             permitted: self.effective,
@@ -210,7 +207,8 @@ impl Confinement {
 #[derive(Clone)]
 pub struct Steps {
     pub launch: Launch,
-    pub confinement: Option<Confinement>,
+    pub late: Late,
+    pub confinement: Confinement,
     pub failures: Arc<OwnedFd>,
 }
 
@@ -235,14 +233,19 @@ impl Executor for Steps {
     }
 
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
-        let confine = |program| match &self.confinement {
-            Some(confinement) => confinement.apply().map(|()| program).map_err(|error| {
-                let reason = format!("cannot take the container's rights: {error}");
-                self.launch.failure(&reason, 128)
-            }),
-            None => Ok(program),
+        let fail = |what: &str, error: io::Error| {
+            self.launch.failure(&format!("cannot {what}: {error}"), 128)
         };
-        let failure = match self.launch.prepare().and_then(confine) {
+        let ready = self
+            .late
+            .apply()
+            .map_err(|error| fail("mount over /dev", error))
+            .and_then(|()| self.launch.prepare())
+            .and_then(|program| match self.confinement.apply() {
+                Ok(()) => Ok(program),
+                Err(error) => Err(fail("take the container's rights", error)),
+            });
+        let failure = match ready {
             Ok(program) => self.launch.become_program(&program),
             Err(failure) => failure,
         };

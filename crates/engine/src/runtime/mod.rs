@@ -3,6 +3,8 @@
 
 mod create;
 mod exec;
+mod keyring;
+pub(crate) mod late;
 mod launch;
 
 use crate::records::Layout;
@@ -39,10 +41,18 @@ pub fn runtime_main(args: impl Iterator<Item = OsString>) -> ! {
     let args: Vec<OsString> = args.collect();
     let code = match parse(&args) {
         Some((action, task, socket, rest)) => {
-            let result = match action.as_str() {
-                "create" => create::run(&task),
-                _ => exec::run(&task, rest.to_str().unwrap_or_default()),
+            let creates = action == "create";
+            let kind = if creates {
+                FailureKind::Start
+            } else {
+                FailureKind::Exec
             };
+            let result = keyring::leave_inherited()
+                .map_err(|error| failed(kind, "cannot make a session keyring", error))
+                .and_then(|()| match creates {
+                    true => create::run(&task),
+                    false => exec::run(&task, rest.to_str().unwrap_or_default()),
+                });
             let (report, terminal) = match result {
                 Ok((pid, terminal)) => (Report::Started { pid }, terminal),
                 Err(failure) => (Report::Failed(failure), None),

@@ -8,7 +8,7 @@ use super::log::Log;
 use crate::process::ExecSpec;
 use crate::records::{self, ContainerRecord, SupervisorRecord};
 use crate::sys;
-use crate::wire::{Asked, Failure, FailureKind, Kind, Reply, Request};
+use crate::wire::{self, Asked, Failure, FailureKind, Kind, Reply, Request};
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
@@ -16,10 +16,19 @@ impl Supervisor {
     /// One frame of a client.
     pub(super) fn frame(&mut self, key: u64, kind: Kind, payload: Vec<u8>) {
         match kind {
-            Kind::Json => match serde_json::from_slice::<Asked>(&payload) {
+            Kind::Json => match wire::read_asked(&payload) {
                 Ok(asked) => self.request(key, asked),
-                Err(_) => self.drop_client(key),
+                Err(Some(seq)) => {
+                    let reason = "the version that supervises this sandbox does not know this request; it will once the sandbox \
+                                  has been started again";
+                    if let Some(client) = self.clients.get_mut(&key) {
+                        let failure = Failure::new(FailureKind::Other, reason);
+                        client.tell(seq, Reply::Failed(failure));
+                    }
+                }
+                Err(None) => self.drop_client(key),
             },
+            Kind::Unknown => {}
             Kind::Stdin | Kind::StdinEnd => {
                 let Some(Role::Attach {
                     container,
@@ -76,6 +85,7 @@ impl Supervisor {
                     pid: std::process::id(),
                     running,
                     published: self.ports.published(),
+                    protocol: wire::PROTOCOL,
                 }))
             }
             Request::Start { container } => self.start(&container, (key, seq)).map(|()| None),

@@ -64,9 +64,11 @@ pub fn set_up(args: &[OsString]) -> Result<Supervisor, Failure> {
         .and_then(|()| cgroups.add(&supervisors, std::process::id()))
         .map_err(text)?;
     let cgroup = format!("{parent}/{PODS}/{id}");
+    let mut resources = record.spec.resources.clone();
+    resources.pids_limit = resources.pids_limit.or_else(pids_limit_default);
     cgroups
         .create(&cgroup)
-        .and_then(|()| cgroups.limit(&cgroup, &record.spec.resources))
+        .and_then(|()| cgroups.limit(&cgroup, &resources))
         .map_err(text)?;
 
     make_namespaces(&layout, id, &record)
@@ -109,6 +111,16 @@ pub fn set_up(args: &[OsString]) -> Result<Supervisor, Failure> {
         tidy_at: Cell::new(Some(Instant::now())),
         scratch: vec![0; SCRATCH_LENGTH],
     })
+}
+
+/// Tasks that a sandbox may have unless told otherwise: half of what the machine can, so that one that multiplies without end
+/// leaves room to end it.
+fn pids_limit_default() -> Option<i64> {
+    let read = |name: &str| -> Option<i64> {
+        let text = fs::read_to_string(Path::new("/proc/sys/kernel").join(name)).ok()?;
+        text.trim().parse().ok()
+    };
+    Some(read("pid_max")?.min(read("threads-max")?) / 2)
 }
 
 /// Says over standard output that it is ready (nothing) or why not, and closes it.

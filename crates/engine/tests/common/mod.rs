@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
@@ -191,6 +192,65 @@ impl Session {
             .join("containers")
             .join(id)
     }
+}
+
+/// Compiles a program of `tests/programs` for a container, without anything that it would need there.
+pub fn compile(source: &str, flags: &[&str], program: &Path) {
+    let name = program.file_name().expect("name").to_string_lossy();
+    let file = program.with_file_name(format!("{name}.rs"));
+    fs::write(&file, source).expect("write");
+    let mut rustc = std::process::Command::new("rustc");
+    rustc.args([
+        "--edition",
+        "2024",
+        "--crate-name",
+        "program",
+        "-C",
+        "target-feature=+crt-static",
+    ]);
+    let output = rustc.args(flags).arg("-o").args([program, &file]).output();
+    fs::remove_file(&file).expect("remove");
+    let output = output.expect("rustc");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+}
+
+impl Session {
+    /// Puts the attacker's program into the root filesystem, compiled once per test process.
+    pub fn arm(&self) {
+        static PROGRAM: OnceLock<Vec<u8>> = OnceLock::new();
+        let path = self.rootfs().join("bin/hostile");
+        let bytes = PROGRAM.get_or_init(|| {
+            compile(include_str!("../programs/hostile.rs"), &["-O"], &path);
+            fs::read(&path).expect("read")
+        });
+        fs::write(&path, bytes).expect("write");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&path, mode).expect("chmod");
+    }
+}
+
+/// A program to run in a container.
+pub fn command(argv: &[&str]) -> ExecSpec {
+    ExecSpec {
+        argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+        ..ExecSpec::default()
+    }
+}
+
+/// Enters a container: its exit code (the start's where it did not start) and everything that it wrote.
+pub async fn enter(world: &Session, id: &str, spec: ExecSpec) -> (i32, String) {
+    let mut process = match world.engine.exec(id, spec).await {
+        Ok(process) => process,
+        Err(Error::Exec { code, reason, .. }) => return (code, reason),
+        Err(error) => panic!("exec: {error}"),
+    };
+    let mut text = Vec::new();
+    while let Some(Output::Stdout(bytes) | Output::Stderr(bytes)) = process.output.recv().await {
+        text.extend_from_slice(&bytes);
+    }
+    let exit = process.wait().await.expect("wait");
+    (exit.code, String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Content of a log without its stamps.

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::Worker;
-use crate::{container, resources};
+use crate::{confinement, container, resources};
 
 impl Worker {
     pub(super) async fn ensure_sandbox(&mut self) -> Result<(), String> {
@@ -22,6 +22,9 @@ impl Worker {
         }
         let spec = self.pod.spec.clone().unwrap_or_default();
         if present.is_none() {
+            if let Some(reason) = confinement::unmet(&self.pod) {
+                return Err(reason);
+            }
             let sandbox = SandboxSpec {
                 id: id.clone(),
                 hostname: container::hostname(&self.pod),

@@ -18,6 +18,7 @@ mod pods;
 mod probes;
 mod scheduling;
 mod services;
+mod supervision;
 mod support;
 mod verbs;
 
@@ -49,6 +50,8 @@ fn main() {
             two_instances_live_side_by_side
             a_second_up_changes_nothing
             a_taken_port_is_told_and_nothing_is_lost;
+        supervision: nothing_is_lost_while_the_daemon_is_killed_upgraded_and_downgraded
+            a_container_whose_supervising_process_is_killed_follows_its_policy;
         scheduling: pods_that_do_not_fit_stay_pending_and_say_why;
         failures: a_crashing_container_is_restarted_with_backoff
             a_container_over_its_memory_limit_is_oom_killed

@@ -1,0 +1,135 @@
+//! What `docker run` asks of confinement: `--security-opt`, `--cap-add`, `--ulimit` and the like.
+
+use engine::{Security, Ulimit};
+use serde::{Deserialize, Serialize};
+
+use crate::record::HostConfig;
+use crate::reply::Refusal;
+
+/// One `--ulimit`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct UlimitRequest {
+    pub name: String,
+    pub soft: i64,
+    pub hard: i64,
+}
+
+/// The engine's words for it.
+///
+/// # Errors
+/// An option that cannot be honoured: it is refused rather than left out.
+pub fn of(host: &HostConfig) -> Result<Security, Refusal> {
+    let mut security = Security {
+        privileged: host.privileged,
+        capabilities_add: host.cap_add.clone(),
+        capabilities_drop: host.cap_drop.clone(),
+        read_only_root: host.readonly_rootfs,
+        seccomp_unconfined: host.privileged,
+        supplementary_groups: host
+            .group_add
+            .iter()
+            .filter_map(|group| group.parse().ok())
+            .collect(),
+        ..Security::default()
+    };
+    for option in &host.security_opt {
+        // Older clients write a colon.
+        let (name, value) = option
+            .split_once('=')
+            .or_else(|| option.split_once(':'))
+            .unwrap_or((option, ""));
+        match (name, value) {
+            ("no-new-privileges", "" | "true") => security.no_new_privileges = true,
+            ("no-new-privileges", "false") => security.no_new_privileges = false,
+            ("seccomp", "unconfined") => security.seccomp_unconfined = true,
+            ("seccomp", "builtin" | "") => {}
+            ("seccomp", _) => {
+                return Err(Refusal::bad(
+                    "seccomp profiles of one's own are not supported yet: leave the option out for the default profile, or use seccomp=unconfined",
+                ));
+            }
+            // No profile is loaded here, so that there is none to be unconfined from either.
+            ("apparmor", "unconfined" | "docker-default" | "") => {}
+            ("apparmor", profile) => {
+                return Err(Refusal::bad(format!(
+                    "the AppArmor profile {profile:?} cannot be applied: AppArmor is not supported yet"
+                )));
+            }
+            // SELinux labels mean nothing where it is not enabled, with dockerd too.
+            ("label", _) => {}
+            _ => {
+                return Err(Refusal::bad(format!("invalid --security-opt: {option:?}")));
+            }
+        }
+    }
+    Ok(security)
+}
+
+pub fn ulimits(host: &HostConfig) -> Vec<Ulimit> {
+    let ulimit = |request: &UlimitRequest| Ulimit {
+        name: request.name.clone(),
+        soft: request.soft,
+        hard: request.hard,
+    };
+    host.ulimits.iter().map(ulimit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_honoured_or_refused() {
+        let ask = |options: &[&str]| {
+            of(&HostConfig {
+                security_opt: options.iter().map(|option| (*option).to_owned()).collect(),
+                ..HostConfig::default()
+            })
+        };
+        for (options, no_new_privileges, unconfined) in [
+            (&[][..], false, false),
+            (&["no-new-privileges"], true, false),
+            (&["no-new-privileges:true"], true, false),
+            (
+                &["no-new-privileges=true", "seccomp=unconfined"],
+                true,
+                true,
+            ),
+            (&["no-new-privileges=false"], false, false),
+            (&["seccomp:unconfined", "apparmor=unconfined"], false, true),
+            (&["apparmor=docker-default", "label=disable"], false, false),
+        ] {
+            let security = ask(options).unwrap_or_else(|_| panic!("{options:?}"));
+            assert_eq!(
+                (security.no_new_privileges, security.seccomp_unconfined),
+                (no_new_privileges, unconfined),
+                "{options:?}"
+            );
+        }
+        for options in [
+            &["seccomp={}"][..],
+            &["apparmor=mine"],
+            &["magic"],
+            &["no-new-privileges=maybe"],
+        ] {
+            assert!(ask(options).is_err(), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn ulimits_come_as_the_command_sends_them() {
+        let text = r#"{"Ulimits":[{"Name":"nofile","Soft":1024,"Hard":2048},{"Name":"core","Soft":-1,"Hard":-1}]}"#;
+        let host: HostConfig = serde_json::from_str(text).expect("valid");
+        let limits = ulimits(&host);
+        assert_eq!(
+            (limits[0].name.as_str(), limits[0].soft, limits[0].hard),
+            ("nofile", 1024, 2048)
+        );
+        assert_eq!((limits[1].soft, limits[1].hard), (-1, -1));
+        let shown = serde_json::to_value(&host).expect("encode");
+        assert_eq!(shown["Ulimits"][0]["Name"], "nofile");
+        let none: HostConfig = serde_json::from_str(r#"{"Ulimits":null}"#).expect("valid");
+        assert!(ulimits(&none).is_empty());
+    }
+}
