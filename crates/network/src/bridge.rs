@@ -2,10 +2,16 @@
 
 use crate::leases::{self, Leases};
 use crate::link::Links;
-use crate::{Config, Error, names};
+use crate::ranges::{Clash, clash};
+use crate::{Config, Error, names, system};
 
 /// Makes the bridge with its addresses and routes, or completes the one that is there.
 pub(crate) async fn open(links: &Links, config: &Config, mtu: u32) -> Result<(), Error> {
+    let there = links.find(&config.bridge).await?;
+    if there.is_some_and(|bridge| bridge.mac != mac(config) && is_ours(config, &bridge.mac)) {
+        tracing::info!("the instance has moved to another range of addresses");
+        links.remove(&config.bridge).await?;
+    }
     links.add_bridge(&config.bridge, mac(config), mtu).await?;
     let bridge = links.get(&config.bridge).await?;
     if bridge.mac != mac(config) {
@@ -15,6 +21,7 @@ pub(crate) async fn open(links: &Links, config: &Config, mtu: u32) -> Result<(),
         });
     }
     let gateway = leases::gateway(config.pod_cidr);
+    system::disable_ipv6(&config.bridge)?;
     links.set_up(&bridge).await?;
     links
         .add_address(&bridge, gateway, config.pod_cidr.prefix_len(), true)
@@ -24,6 +31,45 @@ pub(crate) async fn open(links: &Links, config: &Config, mtu: u32) -> Result<(),
     links
         .add_link_route(&bridge, config.service_cidr, Some(gateway))
         .await
+}
+
+/// Refuses ranges that another interface of this machine has taken since they were chosen, and says so where it is not
+/// certain that nothing works.
+pub(crate) async fn check_ranges(links: &Links, config: &Config) -> Result<(), Error> {
+    let all = links.all().await?;
+    let bridge = all.iter().find(|link| link.name == config.bridge);
+    let bridge = bridge.map(|link| link.index);
+    let name_of = |index: Option<u32>| {
+        let link = all.iter().find(|link| Some(link.index) == index);
+        link.map_or("no interface", |link| link.name.as_str())
+    };
+    let ranges = [("pod", config.pod_cidr), ("service", config.service_cidr)];
+    for used in links.used().await? {
+        if used.interface.is_some() && used.interface == bridge {
+            continue;
+        }
+        for (what, range) in ranges {
+            let other = format!("{} on {}", used.range, name_of(used.interface));
+            match clash(&range, &used) {
+                None => {}
+                Some(Clash::Takes) => {
+                    return Err(Error::RangeTaken {
+                        what,
+                        range: range.to_string(),
+                        other,
+                    });
+                }
+                Some(Clash::Covers) => tracing::warn!(
+                    "the {what} range {range} lies within {other}: machines there that have addresses of {range} are not reached from here"
+                ),
+                Some(Clash::Depends) => tracing::warn!(
+                    "the {what} range {range} overlaps {other} in routing table {}: if containers are not reached, look at `ip rule`",
+                    used.table
+                ),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Removes interfaces of this instance that no lease explains: made by a process that died before it was done.
@@ -52,12 +98,18 @@ pub(crate) async fn remove_orphans(
 pub(crate) async fn remove(links: &Links, config: &Config) -> Result<(), Error> {
     let prefix = names::interface_prefix(&config.instance);
     for link in links.all().await? {
-        let bridge = link.name == config.bridge && link.mac == mac(config);
+        let bridge = link.name == config.bridge && is_ours(config, &link.mac);
         if bridge || link.name.starts_with(&prefix) {
             links.remove(&link.name).await?;
         }
     }
     Ok(())
+}
+
+/// Whether a hardware address is one that a bridge of this instance has, whatever its range.
+fn is_ours(config: &Config, mac: &[u8]) -> bool {
+    let any = names::mac(&config.instance, std::net::Ipv4Addr::UNSPECIFIED);
+    mac.get(..2) == any.get(..2)
 }
 
 fn mac(config: &Config) -> [u8; 6] {

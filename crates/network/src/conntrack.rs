@@ -1,29 +1,75 @@
-//! Forgetting UDP flows to endpoints that have gone: UDP has no end, so the kernel would keep sending a busy client's
-//! packets to the old place. Speaks ctnetlink (linux/netfilter/nfnetlink_conntrack.h).
+//! Forgetting UDP flows that no longer go where they should: UDP has no end, so the kernel would keep sending a busy
+//! client's packets to the old place. Speaks ctnetlink (linux/netfilter/nfnetlink_conntrack.h).
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use rtnetlink::sys::{Socket, SocketAddr};
+use ipnet::Ipv4Net;
 
 use crate::Protocol;
+use crate::netfilter::{Attributes, Requests, attribute, padded};
 use crate::rules::plan::Plan;
 
 /// A translation: what the client sends to (`None`: any address of this machine), and the endpoint it came to.
-pub(crate) type Flow = (Option<Ipv4Addr>, u16, SocketAddrV4);
+type Flow = (Option<Ipv4Addr>, u16, SocketAddrV4);
 
-/// UDP flows that one plan allowed and the next does not.
-pub(crate) fn stale_flows(before: &Plan, after: &Plan) -> BTreeSet<Flow> {
-    &flows(before) - &flows(after)
+/// What UDP flows are judged by.
+#[derive(Clone, Debug)]
+pub(crate) struct Judge {
+    pods: Ipv4Net,
+    services: Ipv4Net,
+    gateway: Ipv4Addr,
+    local: BTreeSet<Ipv4Addr>,
+    allowed: BTreeSet<Flow>,
 }
 
-/// Deletes the kernel's entries of these flows. Best effort: what remains expires by itself.
-pub(crate) async fn forget(flows: BTreeSet<Flow>) {
-    if flows.is_empty() {
-        return;
+impl Judge {
+    /// Judges by what `plan` translates. `local`: the addresses of this machine, on which ports are published; what goes
+    /// to the `gateway` is the DNS server's.
+    pub fn new(
+        (pods, services): (Ipv4Net, Ipv4Net),
+        gateway: Ipv4Addr,
+        local: BTreeSet<Ipv4Addr>,
+        plan: &Plan,
+    ) -> Self {
+        Self {
+            pods,
+            services,
+            gateway,
+            local,
+            allowed: flows(plan),
+        }
     }
-    let forgotten = tokio::task::spawn_blocking(move || forget_blocking(&flows)).await;
+
+    /// Whether a flow goes elsewhere than a new one from the same client would: to an endpoint that has gone, or, begun
+    /// before its port was published, to this machine itself.
+    fn condemns(&self, original: &Tuple, reply: &Tuple) -> bool {
+        let (address, port) = (original.destination, original.destination_port);
+        let endpoint = SocketAddrV4::new(reply.source, reply.source_port);
+        if (address, port) == (*endpoint.ip(), endpoint.port()) {
+            return self.local.contains(&address)
+                && !address.is_loopback()
+                && self
+                    .allowed
+                    .iter()
+                    .any(|(at, to, _)| *to == port && at.is_none_or(|at| at == address));
+        }
+        let ours = self.services.contains(&address) || self.pods.contains(endpoint.ip());
+        ours && *endpoint.ip() != self.gateway
+            && !self.allowed.contains(&(Some(address), port, endpoint))
+            && !self.allowed.contains(&(None, port, endpoint))
+    }
+}
+
+/// Whether a change from one plan to another can leave flows that go astray.
+pub(crate) fn concerned(before: Option<&Plan>, after: &Plan) -> bool {
+    before.is_none_or(|before| flows(before) != flows(after))
+}
+
+/// Deletes the kernel's entries of condemned flows. Best effort: what remains expires by itself.
+pub(crate) async fn forget(judge: Judge) {
+    let forgotten = tokio::task::spawn_blocking(move || forget_blocking(&judge)).await;
     match forgotten {
         Ok(Ok(count)) => tracing::debug!(count, "forgot UDP flows to endpoints that have gone"),
         Ok(Err(error)) => {
@@ -66,16 +112,9 @@ fn flows(plan: &Plan) -> BTreeSet<Flow> {
     flows
 }
 
-const NETLINK_NETFILTER: isize = 12;
-const NETLINK_HEADER_BYTES: usize = 16;
-/// nfgenmsg: family, version, resource.
-const FAMILY_HEADER_BYTES: usize = 4;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
+const FAMILY: u8 = libc::AF_INET as u8;
 const CT_GET: u16 = 0x0101;
 const CT_DELETE: u16 = 0x0102;
-const FLAGS_DUMP: u16 = 0x0301;
-const FLAGS_ACKNOWLEDGE: u16 = 0x0005;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_ZONE: u16 = 18;
@@ -87,43 +126,23 @@ const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
 
-fn forget_blocking(flows: &BTreeSet<Flow>) -> io::Result<usize> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&message(CT_GET, FLAGS_DUMP, &[]), 0)?;
-    let mut doomed = Vec::new();
-    'dump: loop {
-        let (bytes, _) = socket.recv_from_full()?;
-        for (kind, body) in Messages(&bytes) {
-            match kind {
-                NLMSG_DONE => break 'dump,
-                NLMSG_ERROR => return Err(error_of(body)),
-                _ => doomed.extend(selector_of(body, flows)),
-            }
-        }
-    }
+fn forget_blocking(judge: &Judge) -> io::Result<usize> {
+    let requests = Requests::open()?;
+    let doomed = requests.dump(CT_GET, FAMILY, &[], |entry| {
+        selector_of(entry.attributes(), judge)
+    })?;
     for selector in &doomed {
-        socket.send(&message(CT_DELETE, FLAGS_ACKNOWLEDGE, selector), 0)?;
-        // The acknowledgement; that an entry has expired meanwhile is no error of ours.
-        socket.recv_from_full()?;
+        // That an entry has expired meanwhile is no error of ours.
+        requests.tell(CT_DELETE, FAMILY, selector)?;
     }
     Ok(doomed.len())
 }
 
-/// The attributes that name an entry, if it is one of the flows.
-fn selector_of(body: &[u8], flows: &BTreeSet<Flow>) -> Option<Vec<u8>> {
-    let attributes = body.get(FAMILY_HEADER_BYTES..)?;
+/// The attributes that name an entry, if it is condemned.
+fn selector_of(attributes: &[u8], judge: &Judge) -> Option<Vec<u8>> {
     let original = Tuple::read(attribute(attributes, CTA_TUPLE_ORIG)?)?;
     let reply = Tuple::read(attribute(attributes, CTA_TUPLE_REPLY)?)?;
-    if original.protocol != libc::IPPROTO_UDP as u8 {
-        return None;
-    }
-    let endpoint = SocketAddrV4::new(reply.source, reply.source_port);
-    let port = original.destination_port;
-    let ours = flows.contains(&(Some(original.destination), port, endpoint))
-        || flows.contains(&(None, port, endpoint));
-    if !ours {
+    if original.protocol != libc::IPPROTO_UDP as u8 || !judge.condemns(&original, &reply) {
         return None;
     }
     Some(
@@ -165,71 +184,10 @@ impl Tuple {
     }
 }
 
-fn message(kind: u16, flags: u16, attributes: &[u8]) -> Vec<u8> {
-    let length = NETLINK_HEADER_BYTES + FAMILY_HEADER_BYTES + attributes.len();
-    let mut bytes = Vec::with_capacity(length);
-    bytes.extend((length as u32).to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(flags.to_ne_bytes());
-    bytes.extend([0; 8]);
-    bytes.extend([libc::AF_INET as u8, 0, 0, 0]);
-    bytes.extend(attributes);
-    bytes
-}
-
-fn error_of(body: &[u8]) -> io::Error {
-    let code = body.get(..4).and_then(|code| code.try_into().ok());
-    io::Error::from_raw_os_error(code.map_or(libc::EPROTO, |code| -i32::from_ne_bytes(code)))
-}
-
-fn attribute(attributes: &[u8], wanted: u16) -> Option<&[u8]> {
-    Attributes(attributes)
-        .find(|(kind, _, _)| *kind == wanted)
-        .map(|(_, value, _)| value)
-}
-
-fn padded(bytes: &[u8]) -> impl Iterator<Item = u8> {
-    let padding = bytes.len().next_multiple_of(4) - bytes.len();
-    bytes.iter().copied().chain(std::iter::repeat_n(0, padding))
-}
-
-/// The messages of a datagram: (type, what follows the header). Ends at the first that is cut.
-struct Messages<'a>(&'a [u8]);
-
-impl<'a> Iterator for Messages<'a> {
-    type Item = (u16, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let length = u32::from_ne_bytes(self.0.get(..4)?.try_into().ok()?) as usize;
-        let kind = u16::from_ne_bytes(self.0.get(4..6)?.try_into().ok()?);
-        let body = self.0.get(NETLINK_HEADER_BYTES..length)?;
-        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, body))
-    }
-}
-
-/// Attributes: (type, value, header and value). Ends at the first that is cut.
-struct Attributes<'a>(&'a [u8]);
-
-impl<'a> Iterator for Attributes<'a> {
-    type Item = (u16, &'a [u8], &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        const HEADER_BYTES: usize = 4;
-        /// "nested" and "network byte order" share the word with the type.
-        const TYPE_MASK: u16 = 0x3fff;
-        let length = usize::from(u16::from_ne_bytes(self.0.get(..2)?.try_into().ok()?));
-        let kind = u16::from_ne_bytes(self.0.get(2..4)?.try_into().ok()?) & TYPE_MASK;
-        let whole = self.0.get(..length)?;
-        let value = whole.get(HEADER_BYTES..)?;
-        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value, whole))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Published, Service, ServicePort};
     use proptest::prelude::*;
 
     fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
@@ -239,7 +197,7 @@ mod tests {
         padded(&bytes).collect()
     }
 
-    fn tuple(kind: u16, source: &str, destination: &str) -> Vec<u8> {
+    fn tuple(kind: u16, protocol: u8, source: &str, destination: &str) -> Vec<u8> {
         let source: SocketAddrV4 = source.parse().unwrap();
         let destination: SocketAddrV4 = destination.parse().unwrap();
         let ip = [
@@ -248,7 +206,7 @@ mod tests {
         ]
         .concat();
         let protocol = [
-            nested(CTA_PROTO_NUM, &[17]),
+            nested(CTA_PROTO_NUM, &[protocol]),
             nested(CTA_PROTO_SRC_PORT, &source.port().to_be_bytes()),
             nested(CTA_PROTO_DST_PORT, &destination.port().to_be_bytes()),
         ]
@@ -261,40 +219,163 @@ mod tests {
         nested(kind | 0x8000, &both)
     }
 
-    #[test]
-    fn only_the_flows_that_were_translated_are_selected() {
-        let original = tuple(CTA_TUPLE_ORIG, "10.64.0.3:999", "10.112.0.9:53");
-        let reply = tuple(CTA_TUPLE_REPLY, "10.64.0.2:5353", "10.64.0.3:999");
-        let body = [vec![2, 0, 0, 0], original.clone(), reply].concat();
-        let flow = |address: Option<&str>, port, endpoint: &str| -> BTreeSet<Flow> {
-            let address = address.map(|address| address.parse().unwrap());
-            BTreeSet::from([(address, port, endpoint.parse().unwrap())])
+    /// Service 10.112.0.9:53 with 10.64.0.2:5353, node port 30053 of it, and 8053 of all addresses to 10.64.0.4:53.
+    fn judge() -> Judge {
+        let mut plan = Plan::default();
+        let service = Service {
+            namespace: "n".into(),
+            name: "s".into(),
+            cluster_ip: Some(Ipv4Addr::new(10, 112, 0, 9)),
+            ports: vec![ServicePort {
+                name: String::new(),
+                protocol: Protocol::Udp,
+                port: 53,
+                node_port: Some(30053),
+                endpoints: vec!["10.64.0.2:5353".parse().unwrap()],
+            }],
+            ..Service::default()
         };
-        for (flows, expected) in [
-            (flow(Some("10.112.0.9"), 53, "10.64.0.2:5353"), true),
-            (flow(None, 53, "10.64.0.2:5353"), true),
-            (flow(Some("10.112.0.8"), 53, "10.64.0.2:5353"), false),
-            (flow(None, 54, "10.64.0.2:5353"), false),
-            (flow(None, 53, "10.64.0.2:5354"), false),
-        ] {
-            let selected = selector_of(&body, &flows);
-            assert_eq!(selected, expected.then(|| original.clone()), "{flows:?}");
+        plan.set_services(&[service], Ipv4Addr::UNSPECIFIED);
+        let published = Published {
+            host_ip: None,
+            host_port: 8053,
+            target: "10.64.0.4:53".parse().unwrap(),
+            protocol: Protocol::Udp,
+        };
+        plan.set_published([&published].into_iter());
+        let ranges = ["10.64.0.0/23", "10.112.0.0/20"].map(|range| range.parse().unwrap());
+        let local = ["127.0.0.1", "192.0.2.7"].map(|address| address.parse().unwrap());
+        let gateway = Ipv4Addr::new(10, 64, 0, 1);
+        Judge::new(ranges.into(), gateway, local.into(), &plan)
+    }
+
+    #[test]
+    fn flows_that_go_astray_are_selected_and_no_others() {
+        const UDP: u8 = 17;
+        const TCP: u8 = 6;
+        let cases = [
+            (
+                "to its endpoint",
+                UDP,
+                "10.112.0.9:53",
+                "10.64.0.2:5353",
+                false,
+            ),
+            (
+                "to one that has gone",
+                UDP,
+                "10.112.0.9:53",
+                "10.64.0.3:5353",
+                true,
+            ),
+            (
+                "the same, TCP",
+                TCP,
+                "10.112.0.9:53",
+                "10.64.0.3:5353",
+                false,
+            ),
+            (
+                "of a service that has gone",
+                UDP,
+                "10.112.0.8:53",
+                "10.64.0.2:5353",
+                true,
+            ),
+            (
+                "of a port that has gone",
+                UDP,
+                "10.112.0.9:54",
+                "10.64.0.2:5353",
+                true,
+            ),
+            (
+                "endpoint outside the cluster",
+                UDP,
+                "10.112.0.9:53",
+                "203.0.113.5:53",
+                true,
+            ),
+            ("our DNS", UDP, "10.112.0.10:53", "10.64.0.1:53", false),
+            ("node port", UDP, "192.0.2.7:30053", "10.64.0.2:5353", false),
+            (
+                "node port, endpoint gone",
+                UDP,
+                "192.0.2.7:30053",
+                "10.64.0.3:5353",
+                true,
+            ),
+            ("published", UDP, "192.0.2.7:8053", "10.64.0.4:53", false),
+            (
+                "published, container gone",
+                UDP,
+                "192.0.2.7:8053",
+                "10.64.0.5:53",
+                true,
+            ),
+            (
+                "published no more",
+                UDP,
+                "192.0.2.7:8054",
+                "10.64.0.4:53",
+                true,
+            ),
+            (
+                "begun before it was published",
+                UDP,
+                "192.0.2.7:8053",
+                "192.0.2.7:8053",
+                true,
+            ),
+            (
+                "this machine's own",
+                UDP,
+                "192.0.2.7:123",
+                "192.0.2.7:123",
+                false,
+            ),
+            (
+                "loopback, the supervisor's",
+                UDP,
+                "127.0.0.1:8053",
+                "127.0.0.1:8053",
+                false,
+            ),
+            (
+                "through us to elsewhere",
+                UDP,
+                "203.0.113.9:8053",
+                "203.0.113.9:8053",
+                false,
+            ),
+            (
+                "between pods",
+                UDP,
+                "10.64.0.2:5353",
+                "10.64.0.2:5353",
+                false,
+            ),
+            (
+                "somebody else's translation",
+                UDP,
+                "192.0.2.7:9999",
+                "172.17.0.2:53",
+                false,
+            ),
+        ];
+        for (name, protocol, to, endpoint, expected) in cases {
+            let client = "10.64.0.3:999";
+            let original = tuple(CTA_TUPLE_ORIG, protocol, client, to);
+            let reply = tuple(CTA_TUPLE_REPLY, protocol, endpoint, client);
+            let selected = selector_of(&[original.clone(), reply].concat(), &judge());
+            assert_eq!(selected, expected.then_some(original), "{name}");
         }
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            for (_, body) in Messages(&bytes) {
-                let _ = selector_of(body, &BTreeSet::new());
-            }
-            let _ = selector_of(&bytes, &BTreeSet::new());
-        }
-
-        #[test]
-        fn lengths_that_lie_end_the_walk(lengths in prop::collection::vec(any::<u16>(), 0..40)) {
-            let bytes: Vec<u8> = lengths.iter().flat_map(|word| word.to_ne_bytes()).collect();
-            prop_assert!(Attributes(&bytes).count() <= bytes.len() / 4);
+            let _ = selector_of(&bytes, &judge());
         }
     }
 }

@@ -90,6 +90,22 @@ pub enum Error {
     /// No free range was found for a new instance.
     #[error("no free address range was found: {0}")]
     NoRange(String),
+    /// Something else on this machine has begun to use a range of this instance.
+    #[error(
+        "the {what} range {range} of this instance is taken: this machine also has a route to {other}. Remove that (`ip route`, `ip address`, or stop the VPN or bridge that made it) and start again, or move the instance: {}",
+        match *what {
+            "pod" => "`plimsoll down`, write a free range as pod_cidr into instance.json in its data directory, `plimsoll up`",
+            _ => "its services have addresses of this range, so make a new one with another data directory",
+        }
+    )]
+    RangeTaken {
+        /// "pod" or "service".
+        what: &'static str,
+        /// The range.
+        range: String,
+        /// What uses it, and on which interface.
+        other: String,
+    },
     /// The instance was purged; this handle is of no use any more.
     #[error("the network of this instance was purged")]
     Purged,

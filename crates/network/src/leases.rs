@@ -64,6 +64,12 @@ impl Leases {
         Ok((attachment, true))
     }
 
+    /// Forgets the leases of another range: the instance has moved.
+    pub fn keep_within(&mut self, range: Ipv4Net) {
+        self.by_id
+            .retain(|_, lease| range.contains(&lease.attachment.address));
+    }
+
     /// Gives the address of `id` back.
     pub fn release(&mut self, id: &str) -> Option<Lease> {
         self.by_id.remove(id)

@@ -6,14 +6,18 @@
 
 #![forbid(unsafe_code)]
 
+mod attach;
 mod bridge;
 mod conntrack;
 mod dns;
 mod error;
 mod files;
+mod foreign;
+mod heal;
 mod leases;
 mod link;
 mod names;
+mod netfilter;
 mod netns;
 mod network;
 mod ranges;

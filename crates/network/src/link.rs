@@ -1,5 +1,6 @@
 //! Links, addresses and routes through rtnetlink, in one network namespace.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -16,6 +17,30 @@ use rtnetlink::{
 };
 
 use crate::Error;
+
+/// Shorter prefixes are a default route in parts.
+const PREFIX_LEN_MIN: u8 = 8;
+
+/// The table of this machine's own addresses, and the one that routes are in unless something else is said.
+const TABLE_LOCAL: u32 = 255;
+pub(crate) const TABLE_MAIN: u32 = 254;
+
+/// A range that a route leads to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Used {
+    pub range: Ipv4Net,
+    /// Index of the interface, if it is one.
+    pub interface: Option<u32>,
+    /// Number of the routing table.
+    pub table: u32,
+}
+
+impl Used {
+    /// Whether the most specific route wins: true of the two tables that every machine has.
+    pub fn in_usual_table(&self) -> bool {
+        matches!(self.table, TABLE_LOCAL | TABLE_MAIN)
+    }
+}
 
 /// A netlink socket, and with it one network namespace.
 pub(crate) struct Links {
@@ -273,31 +298,42 @@ impl Links {
         Ok(uplink.map_or(ETHERNET_MTU, |link| link.mtu.clamp(576, ETHERNET_MTU)))
     }
 
-    /// The ranges that addresses and routes of this namespace use, without default routes.
-    pub async fn ranges(&self) -> Result<Vec<Ipv4Net>, Error> {
+    /// Addresses of this namespace.
+    pub async fn addresses(&self) -> Result<BTreeSet<Ipv4Addr>, Error> {
+        let local = self.used().await?;
+        let single = local.iter().filter(|used| used.range.prefix_len() == 32);
+        Ok(single
+            .filter(|used| used.table == TABLE_LOCAL)
+            .map(|used| used.range.addr())
+            .collect())
+    }
+
+    /// The ranges that routes of this namespace use, in all tables; addresses are in the local one. Default routes, also
+    /// such as VPNs halve them, are left out.
+    pub async fn used(&self) -> Result<Vec<Used>, Error> {
         let mut ranges = Vec::new();
-        let mut addresses = self.handle.address().get().execute();
-        while let Some(address) = addresses
-            .try_next()
-            .await
-            .map_err(|error| Error::link("cannot list addresses", error))?
-        {
-            for attribute in &address.attributes {
-                if let AddressAttribute::Address(IpAddr::V4(ip)) = attribute {
-                    ranges.extend(Ipv4Net::new(*ip, address.header.prefix_len));
-                }
-            }
-        }
         for route in self.routes().await? {
-            let prefix_len = route.header.destination_prefix_length;
+            let mut table = u32::from(route.header.table);
+            let (mut to, mut interface) = (None, None);
             for attribute in &route.attributes {
-                if let RouteAttribute::Destination(RouteAddress::Inet(ip)) = attribute {
-                    ranges.extend(Ipv4Net::new(*ip, prefix_len));
+                match attribute {
+                    RouteAttribute::Destination(RouteAddress::Inet(ip)) => to = Some(*ip),
+                    RouteAttribute::Oif(index) => interface = Some(*index),
+                    RouteAttribute::Table(number) => table = *number,
+                    _ => {}
                 }
             }
+            let prefix_len = route.header.destination_prefix_length;
+            let range = to.and_then(|ip| Ipv4Net::new(ip, prefix_len).ok());
+            if let Some(range) = range.filter(|_| prefix_len >= PREFIX_LEN_MIN) {
+                ranges.push(Used {
+                    range: range.trunc(),
+                    interface,
+                    table,
+                });
+            }
         }
-        ranges.retain(|range| range.prefix_len() > 0);
-        Ok(ranges.into_iter().map(|range| range.trunc()).collect())
+        Ok(ranges)
     }
 
     async fn routes(&self) -> Result<Vec<RouteMessage>, Error> {

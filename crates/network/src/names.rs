@@ -13,6 +13,13 @@ pub(crate) fn table(instance: &str) -> String {
         .collect()
 }
 
+/// Whether a table is that of an instance (this one or another).
+pub(crate) fn is_table(name: &str) -> bool {
+    name.strip_prefix("plim_").is_some_and(|digits| {
+        digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
+}
+
 /// What the host-side interfaces of an instance start with: nine characters.
 pub(crate) fn interface_prefix(instance: &str) -> String {
     match instance.strip_prefix("plim-") {

@@ -5,24 +5,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ipnet::Ipv4Net;
 use parking_lot::Mutex;
 
+use crate::foreign::Owner;
+use crate::heal::Healer;
 use crate::leases::{self, Leases};
 use crate::link::Links;
+use crate::rules::nft::OwnRuns;
 use crate::rules::plan::Plan;
 use crate::rules::text::Layout;
 use crate::rules::{self, Rules};
 use crate::{
-    Attachment, Config, Error, Published, Service, bridge, conntrack, dns, files, names, netns,
-    system,
+    Attachment, Config, Error, Protocol, Published, Service, attach, bridge, conntrack, dns, files,
+    names, netfilter, netns, system,
 };
 
 /// Longest id of an attachment.
 const ID_BYTES_MAX: usize = 256;
-
-/// What a namespace's interface is called inside.
-const INSIDE: &str = "eth0";
 
 /// The network of one instance. Clones share it; when the last one goes, the DNS server stops and all else stays.
 #[derive(Clone)]
@@ -36,13 +35,19 @@ impl std::fmt::Debug for Network {
     }
 }
 
-/// Where the machine keeps what several instances share. The defaults are right everywhere but in tests.
+/// What the network has to know of the machine. The defaults are right everywhere but in tests, except for
+/// `gateway_ports`.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The machine's resolvers, to which names outside the cluster are forwarded.
     pub resolv_conf: PathBuf,
     /// Directory for what instances have to agree on (who turned forwarding on); gone after a reboot.
     pub shared_dir: PathBuf,
+    /// What systemd-resolved asks; asked in its place when it does not answer at its 127.0.0.53.
+    pub resolved_conf: PathBuf,
+    /// TCP ports of the bridge's address, beside DNS, that containers shall reach even where this machine's firewall
+    /// denies incoming connections: the Kubernetes API, for instance.
+    pub gateway_ports: Vec<u16>,
 }
 
 impl Default for Options {
@@ -50,11 +55,13 @@ impl Default for Options {
         Self {
             resolv_conf: "/etc/resolv.conf".into(),
             shared_dir: "/run/plimsoll-network".into(),
+            resolved_conf: "/run/systemd/resolve/resolv.conf".into(),
+            gateway_ports: Vec::new(),
         }
     }
 }
 
-struct Inner {
+pub(crate) struct Inner {
     config: Config,
     options: Options,
     mtu: u32,
@@ -62,13 +69,14 @@ struct Inner {
     leases: Mutex<Leases>,
     /// Serialises writes of the lease file and holds how many changes it contains.
     saved: tokio::sync::Mutex<()>,
-    rules: tokio::sync::Mutex<Rules>,
+    pub rules: tokio::sync::Mutex<Rules>,
     /// The services that rules and zone agree with.
     services: tokio::sync::Mutex<Option<Vec<Service>>>,
     zone: dns::SharedZone,
     /// Dropped, and so stopped, with the last handle or at purge.
     server: Mutex<Option<dns::Server>>,
-    purged: AtomicBool,
+    healer: Mutex<Option<Healer>>,
+    pub purged: AtomicBool,
 }
 
 impl Network {
@@ -82,11 +90,13 @@ impl Network {
     pub async fn open_with(config: Config, options: Options) -> Result<Self, Error> {
         config.check()?;
         files::make_directory(&config.state_dir)?;
-        let leases: Leases = files::read_json(&lease_file(&config))?.unwrap_or_default();
+        let mut leases: Leases = files::read_json(&lease_file(&config))?.unwrap_or_default();
+        leases.keep_within(config.pod_cidr);
         let gateway = leases::gateway(config.pod_cidr);
 
         let links = Links::open()?;
         let mtu = links.uplink_mtu().await?;
+        bridge::check_ranges(&links, &config).await?;
         bridge::open(&links, &config, mtu).await?;
         bridge::remove_orphans(&links, &config, &leases).await?;
         system::require_forwarding(&options.shared_dir, &config.bridge)?;
@@ -99,7 +109,11 @@ impl Network {
         let server = dns::Server::start(
             gateway,
             zone.clone(),
-            dns::Forwarder::new(options.resolv_conf.clone(), vec![gateway, config.dns_ip]),
+            dns::Forwarder::new(
+                options.resolv_conf.clone(),
+                options.resolved_conf.clone(),
+                vec![gateway, config.dns_ip],
+            ),
         )
         .await?;
 
@@ -114,23 +128,41 @@ impl Network {
             dns_ip: config.dns_ip,
             dns_port: server.port(),
         };
-        let rules = Rules::open(layout, plan).await?;
+        let api = options.gateway_ports.iter();
+        let owner = Owner {
+            instance: config.instance.clone(),
+            bridge: config.bridge.clone(),
+            gateway,
+            ports: [Protocol::Tcp, Protocol::Udp]
+                .map(|protocol| (protocol, server.port()))
+                .into_iter()
+                .chain(api.map(|port| (Protocol::Tcp, *port)))
+                .collect(),
+        };
+        let (runs, table) = (OwnRuns::default(), layout.table.clone());
+        // Before the first rule, so that nothing that happens to them is missed.
+        let ear = netfilter::listen().map_err(|error| {
+            Error::link("cannot listen for changes of the packet filter", error)
+        })?;
+        let rules = Rules::open(layout, owner, plan, runs.clone()).await?;
 
-        Ok(Self {
-            inner: Arc::new(Inner {
-                config,
-                options,
-                mtu,
-                links,
-                leases: Mutex::new(leases),
-                saved: tokio::sync::Mutex::new(()),
-                rules: tokio::sync::Mutex::new(rules),
-                services: tokio::sync::Mutex::new(None),
-                zone,
-                server: Mutex::new(Some(server)),
-                purged: AtomicBool::new(false),
-            }),
-        })
+        let inner = Arc::new(Inner {
+            config,
+            options,
+            mtu,
+            links,
+            leases: Mutex::new(leases),
+            saved: tokio::sync::Mutex::new(()),
+            rules: tokio::sync::Mutex::new(rules),
+            services: tokio::sync::Mutex::new(None),
+            zone,
+            server: Mutex::new(Some(server)),
+            healer: Mutex::new(None),
+            purged: AtomicBool::new(false),
+        });
+        let healer = Healer::start(Arc::downgrade(&inner), ear, table, runs);
+        *inner.healer.lock() = Some(healer);
+        Ok(Self { inner })
     }
 
     /// Gives the namespace at `netns` an `eth0` with an address of the pod range, a default route, and `lo`.
@@ -154,7 +186,8 @@ impl Network {
         if new {
             self.save().await?;
         }
-        let made = self.connect(&namespace, netns, &attachment).await;
+        let machine = (&self.inner.links, config, self.inner.mtu);
+        let made = attach::connect(machine, &namespace, netns, &attachment).await;
         if made.is_err() && new {
             // The caller learns of the first failure; a lease left over would only be found at the next start.
             let _ = self.detach(id).await;
@@ -214,10 +247,7 @@ impl Network {
             .await?;
         self.inner.zone.set(zone);
         *last = Some(services);
-        if let Some(before) = before {
-            conntrack::forget(conntrack::stale_flows(&before, rules.wanted())).await;
-        }
-        Ok(())
+        self.forget_flows(before.as_ref(), rules.wanted()).await
     }
 
     /// Takes all published ports of `id` (an empty list removes them), for addresses other than loopback.
@@ -241,24 +271,30 @@ impl Network {
         let before = rules
             .change_published(|plan| plan.set_published(all.iter()))
             .await?;
-        if let Some(before) = before {
-            conntrack::forget(conntrack::stale_flows(&before, rules.wanted())).await;
-        }
-        Ok(())
+        self.forget_flows(before.as_ref(), rules.wanted()).await
     }
 
-    /// Text of /etc/resolv.conf: for a pod of `namespace` with the cluster's search path, otherwise (Docker containers,
-    /// build steps) with the name server alone.
+    /// Text of /etc/resolv.conf: the cluster's name server, for a pod of `namespace` the cluster's search path, and for
+    /// all (also Docker containers and build steps) this machine's own search domains, as kubelet and Docker have it.
     pub fn resolv_conf(&self, namespace: Option<&str>) -> String {
         // The gateway rather than dns_ip: the same server, without a translation (and its tracking entry) per query.
         let server = format!("nameserver {}\n", self.gateway());
         let domain = &self.inner.config.cluster_domain;
-        match namespace {
-            Some(namespace) => format!(
-                "search {namespace}.svc.{domain} svc.{domain} {domain}\n{server}options ndots:5\n"
-            ),
-            None => server,
+        let mut search = Vec::new();
+        if let Some(namespace) = namespace {
+            search.extend([
+                format!("{namespace}.svc.{domain}"),
+                format!("svc.{domain}"),
+                domain.clone(),
+            ]);
         }
+        search.extend(dns::search_domains(&self.inner.options.resolv_conf));
+        let search = match &search[..] {
+            [] => String::new(),
+            list => format!("search {}\n", list.join(" ")),
+        };
+        let options = namespace.map_or("", |_| "options ndots:5\n");
+        format!("{search}{server}{options}")
     }
 
     /// The bridge's address.
@@ -279,13 +315,14 @@ impl Network {
         let _rules = inner.rules.lock().await;
         inner.purged.store(true, Ordering::SeqCst);
         drop(inner.server.lock().take());
+        drop(inner.healer.lock().take());
         *inner.leases.lock() = Leases::default();
         Self::purge_closed(&inner.config, &inner.options).await
     }
 
     /// [`Network::purge`] for an instance that is not open, and may be too damaged to be opened.
     pub async fn purge_closed(config: &Config, options: &Options) -> Result<(), Error> {
-        rules::purge(&names::table(&config.instance)).await?;
+        rules::purge(&config.instance).await?;
         let links = Links::open()?;
         bridge::remove(&links, config).await?;
         let left = links.all().await?;
@@ -298,48 +335,16 @@ impl Network {
         Ok(())
     }
 
-    /// Makes the interface of a lease and what it needs on both sides. Everything is done again harmlessly.
-    async fn connect(
-        &self,
-        namespace: &std::fs::File,
-        path: &Path,
-        attachment: &Attachment,
-    ) -> Result<(), Error> {
-        let inner = &self.inner;
-        let inside = netns::within(namespace, path, Links::open).await??;
-        let wanted_mac = names::mac(&inner.config.instance, attachment.address);
-        let host = &attachment.host_interface;
-        let there = inside.find(INSIDE).await?;
-        if there.as_ref().is_some_and(|link| link.mac != wanted_mac) {
-            return Err(Error::Foreign {
-                object: format!("{INSIDE} in {}", path.display()),
-                hint: "attach a namespace without interfaces of its own".into(),
-            });
+    /// Has the kernel forget UDP flows that do not go where `plan` sends them.
+    async fn forget_flows(&self, before: Option<&Plan>, plan: &Plan) -> Result<(), Error> {
+        if conntrack::concerned(before, plan) {
+            let config = &self.inner.config;
+            let ranges = (config.pod_cidr, config.service_cidr);
+            let local = self.inner.links.addresses().await?;
+            let judge = conntrack::Judge::new(ranges, self.gateway(), local, plan);
+            conntrack::forget(judge).await;
         }
-        if there.is_none() || inner.links.find(host).await?.is_none() {
-            inner.links.remove(host).await?;
-            inner
-                .links
-                .add_veth(host, INSIDE, wanted_mac, inner.mtu, namespace)
-                .await?;
-        }
-        let bridge = inner.links.get(&inner.config.bridge).await?;
-        let outer = inner.links.get(host).await?;
-        inner.links.join_bridge(&outer, bridge.index).await?;
-
-        let lo = inside.get("lo").await?;
-        inside.set_up(&lo).await?;
-        let eth0 = inside.get(INSIDE).await?;
-        // No route to the pod range itself: neighbours are reached through the gateway, so that translation of service
-        // addresses sees both directions whether or not bridged frames pass netfilter (br_netfilter) on this machine.
-        inside
-            .add_address(&eth0, attachment.address, attachment.prefix_len, false)
-            .await?;
-        inside.set_up(&eth0).await?;
-        inside
-            .add_link_route(&eth0, Ipv4Net::from(attachment.gateway), None)
-            .await?;
-        inside.add_default_route(&eth0, attachment.gateway).await
+        Ok(())
     }
 
     /// Writes the leases as they are when it is its turn, so that writers who waited find their change already there.

@@ -4,7 +4,8 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use crate::{Error, dns, link::Links};
+use crate::link::{Links, Used};
+use crate::{Error, dns};
 
 /// Where pod ranges come from, in order of preference; and the length of one.
 const POD_POOLS: [(Ipv4Addr, u8); 3] = [
@@ -39,7 +40,8 @@ pub fn choose_ranges(instance_seed: u32, taken: &[Ipv4Net]) -> Result<(Ipv4Net, 
 
 /// The ranges that this machine uses: its addresses, its routes (without the default route) and its DNS resolvers.
 pub async fn taken_ranges() -> Result<Vec<Ipv4Net>, Error> {
-    let mut taken = Links::open()?.ranges().await?;
+    let used = Links::open()?.used().await?;
+    let mut taken: Vec<Ipv4Net> = used.iter().map(|used| used.range).collect();
     taken.extend(
         dns::resolvers(std::path::Path::new("/etc/resolv.conf"))
             .into_iter()
@@ -49,6 +51,30 @@ pub async fn taken_ranges() -> Result<Vec<Ipv4Net>, Error> {
             }),
     );
     Ok(taken)
+}
+
+/// How somebody else's route gets in the way of a range of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clash {
+    /// What is meant for us would go there, or cannot be told apart.
+    Takes,
+    /// A wider range: what is meant for us still comes here, but those in it that have our addresses are out of reach.
+    Covers,
+    /// A range that another routing table leads to, and the machine's routing policy says which one counts.
+    Depends,
+}
+
+/// Whether and how a route that is not ours gets in the way of `range`.
+pub(crate) fn clash(range: &Ipv4Net, other: &Used) -> Option<Clash> {
+    if !overlap(range, &other.range) {
+        None
+    } else if !other.in_usual_table() {
+        Some(Clash::Depends)
+    } else if other.range.prefix_len() < range.prefix_len() {
+        Some(Clash::Covers)
+    } else {
+        Some(Clash::Takes)
+    }
 }
 
 fn choose(
@@ -106,6 +132,29 @@ mod tests {
         assert!(services.to_string().starts_with("172."), "{services}");
         let error = choose_ranges(7, &nets(&["0.0.0.0/0"])).unwrap_err();
         assert!(error.to_string().contains("--pod-cidr"), "{error}");
+    }
+
+    #[test]
+    fn routes_clash_by_their_length_and_table() {
+        use crate::link::TABLE_MAIN;
+        let range = "10.64.2.0/23".parse().unwrap();
+        for (other, table, expected) in [
+            ("10.64.4.0/23", TABLE_MAIN, None),
+            ("10.64.2.0/23", TABLE_MAIN, Some(Clash::Takes)),
+            ("10.64.3.0/24", TABLE_MAIN, Some(Clash::Takes)),
+            ("10.64.3.7/32", 255, Some(Clash::Takes)),
+            ("10.0.0.0/8", TABLE_MAIN, Some(Clash::Covers)),
+            ("10.0.0.0/8", 52, Some(Clash::Depends)),
+            ("10.64.3.0/24", 52, Some(Clash::Depends)),
+            ("10.65.0.0/16", 52, None),
+        ] {
+            let used = Used {
+                range: other.parse().unwrap(),
+                interface: None,
+                table,
+            };
+            assert_eq!(clash(&range, &used), expected, "{other} in {table}");
+        }
     }
 
     proptest! {

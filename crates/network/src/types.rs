@@ -159,11 +159,11 @@ pub struct ServiceHost {
     pub address: Ipv4Addr,
 }
 
-/// A port of this machine that leads into a container. Loopback addresses are not translated here: the supervising
-/// process listens on them.
+/// A port of this machine that leads into a container. Loopback and IPv6 addresses are not translated here: the
+/// supervising process listens on them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
-    /// The address to accept on; `None` or an unspecified one: all of this machine's addresses.
+    /// The address to accept on; `None` or 0.0.0.0: all of this machine's IPv4 addresses.
     pub host_ip: Option<IpAddr>,
     /// The port to accept on.
     pub host_port: u16,

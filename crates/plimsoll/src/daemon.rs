@@ -85,7 +85,14 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
     let opening = tokio::task::spawn_blocking(move || {
         store::embedded::EmbeddedStore::open(&store_path, store::embedded::Options::default())
     });
-    let (store, network) = tokio::join!(opening, network::Network::open(instance.network()));
+    let options = network::Options {
+        gateway_ports: vec![instance.api_port, instance.kubelet_port],
+        ..network::Options::default()
+    };
+    let (store, network) = tokio::join!(
+        opening,
+        network::Network::open_with(instance.network(), options)
+    );
     let store = Arc::new(store?.context("cannot open the store")?);
     let network = network.context("cannot set up the network")?;
     let engine = engine::Engine::open(instance.engine())

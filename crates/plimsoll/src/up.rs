@@ -221,11 +221,8 @@ async fn stop_everything(instance: &Instance, purge: bool) -> Result<()> {
     })
     .await?
     .context("cannot unmount the images' snapshots")?;
-    let network = network::Network::open(instance.network())
-        .await
-        .context("cannot open the network")?;
-    network
-        .purge()
+    // Not opened before: what keeps it from opening (a range that a VPN has taken) shall not keep it from going.
+    network::Network::purge_closed(&instance.network(), &network::Options::default())
         .await
         .context("cannot remove what the network made")?;
     Ok(())

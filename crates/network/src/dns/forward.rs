@@ -14,12 +14,23 @@ use tokio::time::timeout;
 const TRY_TIMEOUT: Duration = Duration::from_millis(2500);
 const TRIES_MAX: usize = 3;
 
+/// Where systemd-resolved listens.
+const RESOLVED: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)),
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, 54)),
+];
+
+/// Search domains taken over from the machine: what resolvers of old look at.
+const SEARCH_DOMAINS_MAX: usize = 6;
+
 /// A question is never longer than this without its additional records.
 const ANSWER_BYTES_MAX: usize = u16::MAX as usize;
 
 /// Forwards queries, one socket per query, so that answers cannot be guessed by port.
 pub(crate) struct Forwarder {
     resolv_conf: PathBuf,
+    /// What systemd-resolved asks itself.
+    resolved_conf: PathBuf,
     /// Our own addresses: asking them would be asking ourselves.
     own: Vec<Ipv4Addr>,
 }
@@ -41,9 +52,32 @@ fn parse(text: &str) -> Vec<SocketAddr> {
         .collect()
 }
 
+/// The domains in which a resolv.conf has names completed: those of the last line that names any.
+pub(crate) fn search_domains(resolv_conf: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(resolv_conf).unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let mut domains = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        if matches!(words.next(), Some("search" | "domain")) {
+            domains = words
+                .map(|word| word.trim_end_matches('.').to_owned())
+                // systemd-resolved writes "search ." where there is none.
+                .filter(|domain| !domain.is_empty() && domain.chars().all(plain))
+                .take(SEARCH_DOMAINS_MAX)
+                .collect();
+        }
+    }
+    domains
+}
+
 impl Forwarder {
-    pub fn new(resolv_conf: PathBuf, own: Vec<Ipv4Addr>) -> Self {
-        Self { resolv_conf, own }
+    pub fn new(resolv_conf: PathBuf, resolved_conf: PathBuf, own: Vec<Ipv4Addr>) -> Self {
+        Self {
+            resolv_conf,
+            resolved_conf,
+            own,
+        }
     }
 
     /// Passes a query on and returns the answer with the query's own id; `None` when no resolver answers.
@@ -90,6 +124,13 @@ impl Forwarder {
 
     fn upstreams(&self) -> Vec<SocketAddr> {
         let mut list = resolvers(&self.resolv_conf);
+        // It is asked first, because it knows which names go to which network; we are where it listens, containers are not.
+        if list
+            .iter()
+            .any(|resolver| RESOLVED.contains(&resolver.ip()))
+        {
+            list.extend(resolvers(&self.resolved_conf));
+        }
         list.retain(|resolver| !self.own.iter().any(|own| resolver.ip() == IpAddr::V4(*own)));
         list
     }
@@ -190,8 +231,39 @@ mod tests {
         )
         .unwrap();
         let own = vec![Ipv4Addr::new(10, 64, 0, 1), Ipv4Addr::new(10, 112, 0, 10)];
-        let asked = Forwarder::new(path, own).upstreams();
-        assert_eq!(asked, ["192.0.2.1:53".parse().unwrap()]);
+        let resolved = directory.path().join("resolved.conf");
+        std::fs::write(&resolved, "nameserver 10.64.0.1\nnameserver 192.0.2.9\n").unwrap();
+        let forwarder = Forwarder::new(path.clone(), resolved, own);
+        let texts = || -> Vec<String> {
+            let asked = forwarder.upstreams();
+            asked.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(texts(), ["192.0.2.1:53"]);
+        std::fs::write(&path, "nameserver 127.0.0.53\n").unwrap();
+        assert_eq!(texts(), ["127.0.0.53:53", "192.0.2.9:53"]);
+    }
+
+    #[test]
+    fn search_domains_are_those_of_the_last_line() {
+        let directory = tempfile::Builder::new()
+            .prefix("plimsoll-")
+            .tempdir()
+            .unwrap();
+        let path = directory.path().join("resolv.conf");
+        for (text, expected) in [
+            ("nameserver 192.0.2.1", vec![]),
+            ("search .", vec![]),
+            ("domain a.example", vec!["a.example"]),
+            (
+                "search a.example\nsearch b.example. c",
+                vec!["b.example", "c"],
+            ),
+            ("search a;b good", vec!["good"]),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(search_domains(&path), expected, "{text}");
+        }
+        assert!(search_domains(&directory.path().join("none")).is_empty());
     }
 
     #[test]

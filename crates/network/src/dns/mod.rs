@@ -6,6 +6,6 @@ mod forward;
 mod server;
 mod zone;
 
-pub(crate) use forward::{Forwarder, resolvers};
+pub(crate) use forward::{Forwarder, resolvers, search_domains};
 pub(crate) use server::Server;
 pub(crate) use zone::{SharedZone, Zone};

@@ -4,24 +4,28 @@
 //! One table. A map leads from (address, protocol, port) to the chain of a service port in constant time; that chain is a
 //! single rule which picks an endpoint at random. A change touches only the elements and chains that differ. Modelled on
 //! upstream's nftables mode (KEP-3866), with one chain per service port where upstream has one more per endpoint.
-//!
-//! Not here yet: the rule that lets our packets through a foreign chain which would drop them (ufw, DOCKER-USER). Such a
-//! chain is another owner's, so an "accept" of ours does not help; it belongs beside [`nft`], recorded like forwarding is.
 
 pub(crate) mod nft;
 pub(crate) mod plan;
 pub(crate) mod text;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::Error;
+use crate::foreign::{self, Owner};
+use crate::{Error, names};
+use nft::OwnRuns;
 use plan::Plan;
 use text::Layout;
 
 /// The table of an instance as this process believes it to be.
 pub(crate) struct Rules {
     nft: PathBuf,
+    runs: OwnRuns,
     layout: Layout,
+    owner: Owner,
+    /// Foreign rules that could not be made, as they were reported.
+    refused: BTreeSet<String>,
     /// What is applied; `None` until this process has loaded the services: an earlier one may have left rules that work.
     applied: Option<Plan>,
     /// What should be applied.
@@ -30,11 +34,19 @@ pub(crate) struct Rules {
 
 impl Rules {
     /// Loads the fixed rules and `published`; rules for services that are there already stay as they are.
-    pub async fn open(layout: Layout, wanted: Plan) -> Result<Self, Error> {
+    pub async fn open(
+        layout: Layout,
+        owner: Owner,
+        wanted: Plan,
+        runs: OwnRuns,
+    ) -> Result<Self, Error> {
         let nft = nft::find()?;
-        let rules = Self {
+        let mut rules = Self {
             nft,
+            runs,
             layout,
+            owner,
+            refused: BTreeSet::new(),
             applied: None,
             wanted,
         };
@@ -46,6 +58,13 @@ impl Rules {
                 .run(&text::replace(&rules.layout, &rules.wanted))
                 .await?;
         }
+        if foreign::kernel::has_legacy_filter() {
+            tracing::warn!(
+                "the old iptables (iptables-legacy) also filters on this machine, where no rule of ours goes: if its FORWARD chain drops, run `iptables-legacy -I FORWARD -i {0} -j ACCEPT; iptables-legacy -I FORWARD -o {0} -j ACCEPT`",
+                rules.layout.bridge
+            );
+        }
+        rules.admit().await;
         Ok(rules)
     }
 
@@ -93,12 +112,101 @@ impl Rules {
         &self.wanted
     }
 
+    /// Whether chains of ours are missing, by a look at the kernel. Somebody who is after us could hide more than that.
+    pub async fn damaged(&self) -> bool {
+        let table = self.layout.table.clone();
+        let found = blocking(move || foreign::kernel::chains_of(&table)).await;
+        let found: BTreeSet<String> = match found {
+            Ok(found) => found.into_iter().collect(),
+            Err(error) => {
+                tracing::warn!(%error, "cannot look at the packet filter");
+                return false;
+            }
+        };
+        let services = self.applied.iter().flat_map(|plan| plan.chains.keys());
+        let fixed = text::fixed_chains().any(|chain| !found.contains(chain));
+        fixed || services.into_iter().any(|chain| !found.contains(chain))
+    }
+
+    /// Puts the whole table in place again.
+    pub async fn restore(&mut self) -> Result<(), Error> {
+        match &self.applied {
+            Some(_) => {
+                self.run(&text::replace(&self.layout, &self.wanted)).await?;
+                self.applied = Some(self.wanted.clone());
+            }
+            None => self.run(&text::adopt(&self.layout, &self.wanted)).await?,
+        }
+        Ok(())
+    }
+
+    /// Has foreign filters let our packets through. What they refuse is reported once: it is no reason not to run.
+    pub async fn admit(&mut self) {
+        let table = self.layout.table.clone();
+        let filters = match blocking(move || foreign::kernel::read(&table)).await {
+            Ok(filters) => filters,
+            Err(error) => {
+                tracing::warn!(%error, "cannot look for other packet filters");
+                return;
+            }
+        };
+        let script = foreign::script(&filters, &self.owner);
+        if script.lines().all(|line| self.refused.contains(line)) {
+            return;
+        }
+        tracing::info!(
+            rules = script,
+            "letting containers through other packet filters"
+        );
+        if self.run(&script).await.is_ok() {
+            self.refused.clear();
+            return;
+        }
+        // Somewhere a rule is refused (a table that belongs to its maker alone): that is no reason to go without the others.
+        let mut refused = BTreeSet::new();
+        for line in script.lines() {
+            if let Err(error) = self.run(line).await {
+                if !self.refused.contains(line) {
+                    tracing::warn!(
+                        %error,
+                        rule = line,
+                        "another packet filter denies what containers send or receive, and takes no rule of ours: allow the interface {} in it (firewalld: firewall-cmd --permanent --zone=trusted --add-interface={})",
+                        self.owner.bridge,
+                        self.owner.bridge,
+                    );
+                }
+                refused.insert(line.to_owned());
+            }
+        }
+        self.refused = refused;
+    }
+
     async fn run(&self, script: &str) -> Result<(), Error> {
-        nft::run(&self.nft, &self.layout.table, script).await
+        nft::run(&self.nft, &self.layout.table, script, &self.runs).await
     }
 }
 
-/// Removes a table, whether it is there or not.
-pub(crate) async fn purge(table: &str) -> Result<(), Error> {
-    nft::run(&nft::find()?, table, &text::remove(table)).await
+/// Removes the table of an instance, whether it is there or not, and its rules in foreign filters.
+pub(crate) async fn purge(instance: &str) -> Result<(), Error> {
+    let table = names::table(instance);
+    let (nft, runs) = (nft::find()?, OwnRuns::default());
+    let own = table.clone();
+    let failed = |error: std::io::Error| Error::Rules {
+        table: table.clone(),
+        reason: format!("other packet filters cannot be searched for our rules: {error}"),
+    };
+    let filters = blocking(move || foreign::kernel::read(&own))
+        .await
+        .map_err(failed)?;
+    let removal = foreign::removal(&filters, instance);
+    if !removal.is_empty() {
+        nft::run(&nft, &table, &removal, &runs).await?;
+    }
+    nft::run(&nft, &table, &text::remove(&table), &runs).await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work).await?
 }

@@ -1,8 +1,11 @@
 //! The `nft` program: takes a script on its standard input and applies all of it or nothing.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -10,6 +13,28 @@ use crate::Error;
 
 /// How much of nft's complaint is worth showing.
 const REASON_BYTES_MAX: usize = 600;
+
+/// Runs that are remembered: more than can be waiting to be heard of.
+const RUNS_MAX: usize = 256;
+
+/// The latest runs of the program, by PID: it signs its changes with it, and so ours are told from others'.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OwnRuns(Arc<Mutex<VecDeque<u32>>>);
+
+impl OwnRuns {
+    /// Whether one of the latest runs had this PID.
+    pub fn contains(&self, pid: u32) -> bool {
+        self.0.lock().contains(&pid)
+    }
+
+    fn add(&self, pid: u32) {
+        let mut runs = self.0.lock();
+        runs.push_back(pid);
+        if runs.len() > RUNS_MAX {
+            runs.pop_front();
+        }
+    }
+}
 
 /// Finds the program, also where a service manager's PATH leaves out the system directories.
 pub(crate) fn find() -> Result<PathBuf, Error> {
@@ -25,7 +50,12 @@ pub(crate) fn find() -> Result<PathBuf, Error> {
 }
 
 /// Applies `script` in one transaction.
-pub(crate) async fn run(nft: &Path, table: &str, script: &str) -> Result<(), Error> {
+pub(crate) async fn run(
+    nft: &Path,
+    table: &str,
+    script: &str,
+    runs: &OwnRuns,
+) -> Result<(), Error> {
     let failed = |reason: String| Error::Rules {
         table: table.to_owned(),
         reason,
@@ -38,6 +68,8 @@ pub(crate) async fn run(nft: &Path, table: &str, script: &str) -> Result<(), Err
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| failed(format!("{} does not start: {error}", nft.display())))?;
+    // Before it has been given anything to do.
+    child.id().into_iter().for_each(|pid| runs.add(pid));
     let stdin = child.stdin.take();
     let write = async {
         if let Some(mut stdin) = stdin {

@@ -76,7 +76,7 @@ impl Plan {
                 None => {
                     self.published_any.entry(key).or_insert(port.target);
                 }
-                Some(address) if address.is_unspecified() => {
+                Some(IpAddr::V4(address)) if address.is_unspecified() => {
                     self.published_any.entry(key).or_insert(port.target);
                 }
                 Some(IpAddr::V4(address)) if !address.is_loopback() => {
@@ -199,7 +199,7 @@ mod tests {
         let mut plan = Plan::default();
         plan.set_published(list.iter());
         let any: Vec<u16> = plan.published_any.keys().map(|key| key.1).collect();
-        assert_eq!(any, [1, 2, 3]);
+        assert_eq!(any, [1, 2]);
         let at: Vec<u16> = plan.published_at.keys().map(|key| key.2).collect();
         assert_eq!(at, [6]);
     }

@@ -75,6 +75,11 @@ pub(crate) fn remove(table: &str) -> String {
     format!("add table ip {table}\ndelete table ip {table}\n")
 }
 
+/// The chains that a table has whatever the services are.
+pub(crate) fn fixed_chains() -> impl Iterator<Item = &'static str> {
+    CHAINS.into_iter().map(|(name, _)| name)
+}
+
 const MAPS: [(&str, &str); 4] = [
     (
         "service_addresses",

@@ -3,6 +3,8 @@
 
 #![allow(dead_code)]
 
+pub mod firewalls;
+
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, Read, Write};
@@ -217,6 +219,8 @@ impl Machine {
         Options {
             resolv_conf: self.directory.path().join("resolv.conf"),
             shared_dir: self.directory.path().join("shared"),
+            resolved_conf: self.directory.path().join("resolved.conf"),
+            ..Options::default()
         }
     }
 
