@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod bridge;
 mod conntrack;
 mod dns;
@@ -13,15 +14,20 @@ mod error;
 mod files;
 mod leases;
 mod link;
+mod loopback;
 mod names;
 mod netns;
 mod network;
+mod policy;
 mod ranges;
 mod rules;
 mod system;
 mod types;
 
+pub use addresses::AddressSet;
+pub use dns::dns_reply;
 pub use error::Error;
 pub use network::{Network, Options};
+pub use policy::{Allowance, PodPolicy, PortRange, Transport};
 pub use ranges::{choose_ranges, taken_ranges};
 pub use types::{Attachment, Config, Protocol, Published, Service, ServiceHost, ServicePort};

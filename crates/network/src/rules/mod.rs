@@ -8,8 +8,10 @@
 //! Not here yet: the rule that lets our packets through a foreign chain which would drop them (ufw, DOCKER-USER). Such a
 //! chain is another owner's, so an "accept" of ours does not help; it belongs beside [`nft`], recorded like forwarding is.
 
+mod fixed;
 pub(crate) mod nft;
 pub(crate) mod plan;
+mod render;
 pub(crate) mod text;
 
 use std::path::PathBuf;
