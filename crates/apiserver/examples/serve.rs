@@ -32,7 +32,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         store::embedded::Options::default(),
     )?;
     let mut config = Config::new(&dir);
-    config.advertise_address = Some(address);
+    // An endpoint on loopback would be another's loopback to whoever is told of it.
+    config.advertise_address = (!address.ip().is_loopback()).then_some(address);
     let server = ApiServer::open(config, Arc::new(store)).await?;
     println!("export KUBECONFIG={}", dir.join("kubeconfig").display());
     let shutdown = CancellationToken::new();

@@ -132,15 +132,14 @@ fn services(count: usize) -> Vec<Service> {
                 namespace: "default".into(),
                 name: format!("service-{n}"),
                 cluster_ip: Some(Ipv4Addr::new(10, 112, high, low)),
-                ports: vec![ServicePort {
-                    name: "http".into(),
-                    protocol: Protocol::Tcp,
-                    port: 80,
-                    node_port: None,
-                    endpoints: (2..2 + ENDPOINTS)
+                ports: vec![ServicePort::new(
+                    "http",
+                    Protocol::Tcp,
+                    80,
+                    &(2..2 + ENDPOINTS)
                         .map(|host| SocketAddrV4::new(Ipv4Addr::new(10, 64, 0, host), 8080))
-                        .collect(),
-                }],
+                        .collect::<Vec<_>>(),
+                )],
                 ..Service::default()
             }
         })

@@ -81,11 +81,9 @@ pub(crate) async fn forget(judge: Judge) {
 
 fn flows(plan: &Plan) -> BTreeSet<Flow> {
     let of_chain = |address: Option<Ipv4Addr>, port: u16, chain: &String| -> Vec<Flow> {
-        let endpoints = plan.chains.get(chain).map(|chain| &chain.endpoints);
+        let endpoints = plan.endpoints_behind(chain).into_iter();
         endpoints
-            .into_iter()
-            .flatten()
-            .map(|endpoint| (address, port, *endpoint))
+            .map(|endpoint| (address, port, endpoint))
             .collect()
     };
     let mut flows = BTreeSet::new();

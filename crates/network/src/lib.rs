@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod attach;
 mod bridge;
 mod conntrack;
@@ -16,16 +17,21 @@ mod foreign;
 mod heal;
 mod leases;
 mod link;
+mod loopback;
 mod names;
 mod netfilter;
 mod netns;
 mod network;
+mod policy;
 mod ranges;
 mod rules;
 mod system;
 mod types;
 
+pub use addresses::AddressSet;
+pub use dns::dns_reply;
 pub use error::Error;
 pub use network::{Network, Options};
+pub use policy::{Allowance, PodPolicy, PortRange, Transport};
 pub use ranges::{choose_ranges, taken_ranges};
 pub use types::{Attachment, Config, Protocol, Published, Service, ServiceHost, ServicePort};

@@ -16,8 +16,8 @@ use crate::rules::plan::Plan;
 use crate::rules::text::Layout;
 use crate::rules::{self, Rules};
 use crate::{
-    Attachment, Config, Error, Protocol, Published, Service, attach, bridge, conntrack, dns, files,
-    names, netfilter, netns, system,
+    Attachment, Config, Error, PodPolicy, Protocol, Published, Service, attach, bridge, conntrack,
+    dns, files, loopback, names, netfilter, netns, system,
 };
 
 /// Longest id of an attachment.
@@ -70,13 +70,20 @@ pub(crate) struct Inner {
     /// Serialises writes of the lease file and holds how many changes it contains.
     saved: tokio::sync::Mutex<()>,
     pub rules: tokio::sync::Mutex<Rules>,
-    /// The services that rules and zone agree with.
-    services: tokio::sync::Mutex<Option<Vec<Service>>>,
+    /// What rules and zone agree with.
+    traffic: tokio::sync::Mutex<Traffic>,
     zone: dns::SharedZone,
     /// Dropped, and so stopped, with the last handle or at purge.
     server: Mutex<Option<dns::Server>>,
     healer: Mutex<Option<Healer>>,
     pub purged: AtomicBool,
+}
+
+/// What was applied last; `None` before the first time and after a failure.
+#[derive(Default)]
+struct Traffic {
+    services: Option<Vec<Service>>,
+    policies: Option<Vec<PodPolicy>>,
 }
 
 impl Network {
@@ -98,6 +105,7 @@ impl Network {
         let mtu = links.uplink_mtu().await?;
         bridge::check_ranges(&links, &config).await?;
         bridge::open(&links, &config, mtu).await?;
+        loopback::open(&config.bridge);
         bridge::remove_orphans(&links, &config, &leases).await?;
         system::require_forwarding(&options.shared_dir, &config.bridge)?;
 
@@ -154,7 +162,7 @@ impl Network {
             leases: Mutex::new(leases),
             saved: tokio::sync::Mutex::new(()),
             rules: tokio::sync::Mutex::new(rules),
-            services: tokio::sync::Mutex::new(None),
+            traffic: tokio::sync::Mutex::default(),
             zone,
             server: Mutex::new(Some(server)),
             healer: Mutex::new(None),
@@ -228,26 +236,65 @@ impl Network {
     /// same set again costs nothing.
     /// Established TCP connections to an endpoint that has gone stay; UDP flows to it are forgotten.
     pub async fn set_services(&self, services: Vec<Service>) -> Result<(), Error> {
+        self.set_traffic(Some(services), None).await
+    }
+
+    /// Takes the whole desired set of pods that policies restrict, in one transaction: at no moment is a pod less
+    /// protected than before and after. Connections that are there stay.
+    pub async fn set_policies(&self, policies: Vec<PodPolicy>) -> Result<(), Error> {
+        self.set_traffic(None, Some(policies)).await
+    }
+
+    /// [`Network::set_services`] and [`Network::set_policies`] in one transaction; `None` leaves a part as it is.
+    ///
+    /// The first call of a process replaces what an earlier one left, so it must have both where there are both: else
+    /// pods would be without their policies, or services without endpoints, until the second.
+    pub async fn set_traffic(
+        &self,
+        services: Option<Vec<Service>>,
+        policies: Option<Vec<PodPolicy>>,
+    ) -> Result<(), Error> {
         self.usable()?;
         let config = &self.inner.config;
         let mut rules = self.inner.rules.lock().await;
-        let mut last = self.inner.services.lock().await;
-        if last.as_ref() == Some(&services) {
+        let mut last = self.inner.traffic.lock().await;
+        let services = services.filter(|new| last.services.as_ref() != Some(new));
+        let policies = policies.filter(|new| last.policies.as_ref() != Some(new));
+        if services.is_none() && policies.is_none() {
             return Ok(());
         }
-        let zone = dns::Zone::new(
-            &config.cluster_domain,
-            config.dns_ip,
-            &services,
-            &[config.pod_cidr, config.service_cidr],
-        );
-        *last = None;
         let before = rules
-            .change(|plan| plan.set_services(&services, config.dns_ip))
+            .change(|plan| {
+                if let Some(services) = &services {
+                    last.services = None;
+                    plan.set_services(services, config.dns_ip);
+                }
+                if let Some(policies) = &policies {
+                    last.policies = None;
+                    plan.set_policies(policies);
+                }
+            })
             .await?;
-        self.inner.zone.set(zone);
-        *last = Some(services);
+        if let Some(services) = services {
+            self.inner.zone.set(dns::Zone::new(
+                &config.cluster_domain,
+                config.dns_ip,
+                &services,
+                &[config.pod_cidr, config.service_cidr],
+            ));
+            last.services = Some(services);
+        }
+        last.policies = policies.or_else(|| last.policies.take());
         self.forget_flows(before.as_ref(), rules.wanted()).await
+    }
+
+    /// The ports of this machine that lead into containers, for addresses other than loopback.
+    pub fn published(&self) -> Vec<Published> {
+        let leases = self.inner.leases.lock();
+        leases
+            .iter()
+            .flat_map(|(_, lease)| lease.published.clone())
+            .collect()
     }
 
     /// Takes all published ports of `id` (an empty list removes them), for addresses other than loopback.

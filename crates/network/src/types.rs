@@ -131,8 +131,18 @@ pub struct Service {
     pub hosts: Vec<ServiceHost>,
     /// `spec.externalName`: DNS answers with an alias to it, and nothing else of the service counts.
     pub external_name: Option<String>,
-    /// `sessionAffinity: ClientIP`: seconds for which a client keeps its endpoint. Recorded; not acted upon yet.
+    /// `sessionAffinity: ClientIP`: seconds for which a client keeps its endpoint after its last connection.
     pub affinity_seconds: Option<u32>,
+    /// `internalTrafficPolicy: Local`: the service address leads to endpoints of this machine only.
+    pub internal_local: bool,
+    /// `externalTrafficPolicy: Local`: what comes from other machines goes to endpoints of this machine only.
+    pub external_local: bool,
+    /// `spec.externalIPs`: further addresses on which the service's ports are accepted.
+    pub external_ips: Vec<Ipv4Addr>,
+    /// Addresses of its load balancer (`status.loadBalancer.ingress`), likewise.
+    pub balancer_ips: Vec<Ipv4Addr>,
+    /// `spec.loadBalancerSourceRanges`: who may use `balancer_ips`; empty: everybody.
+    pub source_ranges: Vec<Ipv4Net>,
 }
 
 /// One port of a service.
@@ -146,8 +156,25 @@ pub struct ServicePort {
     pub port: u16,
     /// Port on the machine's own addresses, for services of type NodePort.
     pub node_port: Option<u16>,
-    /// Where connections go. None: they are refused (ICMP port unreachable).
+    /// Where connections go. None: they are refused.
     pub endpoints: Vec<SocketAddrV4>,
+    /// Those on this machine. Where a policy is `Local` and there is none, while `endpoints` has some, packets are
+    /// dropped.
+    pub local_endpoints: Vec<SocketAddrV4>,
+}
+
+impl ServicePort {
+    /// A port all of whose endpoints are on this machine.
+    pub fn new(name: &str, protocol: Protocol, port: u16, endpoints: &[SocketAddrV4]) -> Self {
+        Self {
+            name: name.to_owned(),
+            protocol,
+            port,
+            node_port: None,
+            endpoints: endpoints.to_vec(),
+            local_endpoints: endpoints.to_vec(),
+        }
+    }
 }
 
 /// One address behind a headless service.

@@ -4,11 +4,13 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::{Machine, Namespace, OUTSIDE_ADDRESS, open, service};
 use hickory_proto::op::{Message, Query, ResponseCode};
-use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::rdata::{A, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use network::{Network, Service};
 
@@ -60,7 +62,10 @@ fn addresses(message: &Message) -> Vec<Ipv4Addr> {
 }
 
 /// A resolver on the machine outside: `big.example` has 60 addresses, which only TCP carries; others have one.
-fn serve_resolver(outside: &Namespace) {
+/// Returns how many questions it was asked over UDP.
+fn serve_resolver(outside: &Namespace) -> Arc<AtomicU32> {
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = asked.clone();
     fn reply(packet: &[u8], tcp: bool) -> Vec<u8> {
         let query = Message::from_vec(packet).unwrap();
         let name = query.queries[0].name.clone();
@@ -69,9 +74,21 @@ fn serve_resolver(outside: &Namespace) {
         if many && !tcp {
             return reply.truncate().to_vec().unwrap();
         }
+        if name.to_ascii() == "lost.example." {
+            reply.metadata.response_code = ResponseCode::NXDomain;
+            let of = |text: &str| Name::from_ascii(text).unwrap();
+            let soa = SOA::new(of("ns.example."), of("me.example."), 1, 2, 3, 4, 60);
+            reply.add_authority(Record::from_rdata(of("example."), 60, RData::SOA(soa)));
+            return reply.to_vec().unwrap();
+        }
         for n in 0..if many { 60 } else { 1 } {
             let data = RData::A(A(Ipv4Addr::new(203, 0, 113, n)));
-            reply.add_answer(Record::from_rdata(name.clone(), 60, data));
+            let ttl = if name.to_ascii() == "brief.example." {
+                0
+            } else {
+                60
+            };
+            reply.add_answer(Record::from_rdata(name.clone(), ttl, data));
         }
         reply.to_vec().unwrap()
     }
@@ -79,6 +96,7 @@ fn serve_resolver(outside: &Namespace) {
     std::thread::spawn(move || {
         let mut buffer = vec![0; 4096];
         while let Ok((length, from)) = udp.recv_from(&mut buffer) {
+            count.fetch_add(1, Ordering::SeqCst);
             let mut answer = reply(&buffer[..length], false);
             // First a forged answer with another id: it must not be taken.
             answer[0] ^= 0xff;
@@ -101,6 +119,7 @@ fn serve_resolver(outside: &Namespace) {
             let _ = stream.write_all(&answer);
         }
     });
+    asked
 }
 
 /// Opens the network with one service and hands it on together with an attached pod.
@@ -196,13 +215,53 @@ fn other_names_are_forwarded_with_truncation_tcp_and_failure() {
                 String::new(),
             ] {
                 std::fs::write(&resolv_conf, text).unwrap();
-                let reply = ask_udp(gateway, &query("www.example."));
+                let reply = ask_udp(gateway, &query("new.example."));
                 assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
             }
             // A resolver that refuses and one that answers: the second counts.
             let both = format!("nameserver 127.0.0.9\nnameserver {OUTSIDE_ADDRESS}\n");
             std::fs::write(&resolv_conf, both).unwrap();
-            assert_eq!(addresses(&ask_udp(gateway, &query("www.example."))), one);
+            assert_eq!(addresses(&ask_udp(gateway, &query("new.example."))), one);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn answers_of_others_are_kept_as_long_as_they_allow() {
+    let (machine, pod) = (Machine::new(), Namespace::new());
+    let asked = serve_resolver(&machine.outside);
+    with(&machine, &pod, |network| async move {
+        let gateway = network.gateway();
+        blocking(move || {
+            let times = |name: &str, count: u32| {
+                let before = asked.load(Ordering::SeqCst);
+                let replies: Vec<Message> =
+                    (0..count).map(|_| ask_udp(gateway, &query(name))).collect();
+                (asked.load(Ordering::SeqCst) - before, replies)
+            };
+            let (asked_once, replies) = times("www.example.", 5);
+            assert_eq!(asked_once, 1);
+            for reply in &replies {
+                assert_eq!(addresses(reply), [Ipv4Addr::new(203, 0, 113, 0)]);
+            }
+            // In the asker's spelling, and under its id.
+            let packet = query("WWW.Example.");
+            let reply = ask_udp(gateway, &packet);
+            assert_eq!(reply.queries[0].name.to_ascii(), "WWW.Example.");
+            assert_eq!(reply.metadata.id.to_be_bytes(), packet[..2]);
+            let (asked_once, replies) = times("lost.example.", 5);
+            assert_eq!(asked_once, 1, "a denial too");
+            for reply in replies {
+                assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain);
+            }
+            assert_eq!(times("brief.example.", 5).0, 5, "not what may not be kept");
+            // An answer that came by TCP is cut for those who ask by UDP.
+            assert_eq!(
+                addresses(&ask_tcp(gateway, &query("big.example."))).len(),
+                60
+            );
+            assert!(ask_udp(gateway, &query("big.example.")).metadata.truncation);
         })
         .await;
     });

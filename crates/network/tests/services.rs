@@ -260,13 +260,7 @@ fn udp_services_follow_their_endpoints_too() {
         namespace: "default".into(),
         name: "udp".into(),
         cluster_ip: Some(*SERVICE.ip()),
-        ports: vec![ServicePort {
-            name: String::new(),
-            protocol: Protocol::Udp,
-            port: 5000,
-            node_port: None,
-            endpoints: vec![endpoint],
-        }],
+        ports: vec![ServicePort::new("", Protocol::Udp, 5000, &[endpoint])],
         ..Service::default()
     };
     pair.with(move |network| async move {

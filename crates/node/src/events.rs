@@ -1,10 +1,10 @@
-//! Events about pods: made here, counted when they repeat, sent in the background.
+//! Events about pods and services: made here, counted when they repeat, sent in the background.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -16,6 +16,7 @@ const QUEUED_MAX: usize = 1024;
 
 struct Note {
     about: ObjectReference,
+    component: &'static str,
     kind: &'static str,
     reason: String,
     message: String,
@@ -65,10 +66,44 @@ impl Recorder {
         self.note(pod, container, "Warning", reason, message.into());
     }
 
+    /// `Normal` or `Warning` event about a service, by the component that upstream names there.
+    pub fn service(&self, service: &Service, kind: &'static str, reason: &str, message: String) {
+        let about = ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Service".into()),
+            name: service.metadata.name.clone(),
+            namespace: service.metadata.namespace.clone(),
+            uid: service.metadata.uid.clone(),
+            resource_version: service.metadata.resource_version.clone(),
+            field_path: None,
+        };
+        self.send(about, "service-controller", kind, reason, message);
+    }
+
     fn note(
         &self,
         pod: &Pod,
         container: Option<&str>,
+        kind: &'static str,
+        reason: &str,
+        message: String,
+    ) {
+        let about = ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Pod".into()),
+            name: pod.metadata.name.clone(),
+            namespace: pod.metadata.namespace.clone(),
+            uid: pod.metadata.uid.clone(),
+            resource_version: pod.metadata.resource_version.clone(),
+            field_path: container.map(|name| format!("spec.containers{{{name}}}")),
+        };
+        self.send(about, "kubelet", kind, reason, message);
+    }
+
+    fn send(
+        &self,
+        about: ObjectReference,
+        component: &'static str,
         kind: &'static str,
         reason: &str,
         mut message: String,
@@ -81,17 +116,9 @@ impl Recorder {
             message.truncate(cut);
             message.push_str("...");
         }
-        let about = ObjectReference {
-            api_version: Some("v1".into()),
-            kind: Some("Pod".into()),
-            name: pod.metadata.name.clone(),
-            namespace: pod.metadata.namespace.clone(),
-            uid: pod.metadata.uid.clone(),
-            resource_version: pod.metadata.resource_version.clone(),
-            field_path: container.map(|name| format!("spec.containers{{{name}}}")),
-        };
         let note = Note {
             about,
+            component,
             kind,
             reason: reason.to_owned(),
             message,
@@ -150,10 +177,10 @@ async fn send(
         message: Some(note.message.clone()),
         type_: Some(note.kind.to_owned()),
         source: Some(EventSource {
-            component: Some("kubelet".into()),
+            component: Some(note.component.into()),
             host: Some(node_name.to_owned()),
         }),
-        reporting_component: Some("kubelet".into()),
+        reporting_component: Some(note.component.into()),
         reporting_instance: Some(node_name.to_owned()),
         first_timestamp: Some(Time(at)),
         last_timestamp: Some(Time(at)),

@@ -5,6 +5,7 @@
 //! knows the API only through the client it is given.
 #![forbid(unsafe_code)]
 
+mod balancer;
 mod confinement;
 mod container;
 mod downward;
@@ -14,13 +15,16 @@ mod events;
 mod informer;
 mod measure;
 mod pods;
+mod policy;
 mod probe;
 mod registration;
+mod resolv;
 mod resources;
 mod server;
 mod services;
 mod status;
 mod streams;
+mod traffic;
 mod volumes;
 mod worker;
 
@@ -98,7 +102,7 @@ pub async fn run(
             name: config.name.clone(),
             source: Box::new(source),
         })?;
-    let known = services::Known::default();
+    let traffic = Arc::new(traffic::Traffic::default());
     let recorder = events::Recorder::start(client.clone(), config.name.clone());
     let shared = Arc::new(worker::Shared {
         config: config.clone(),
@@ -107,12 +111,19 @@ pub async fn run(
         images: images.clone(),
         network: network.clone(),
         recorder,
-        services: known.clone(),
+        traffic: traffic.clone(),
         starts: Semaphore::new(4),
         memory_capacity_bytes: capacity.memory_bytes,
         cpu_capacity_milli: capacity.cpu_milli,
     });
     let pods = pods::Pods::default();
+    let node_name = config.name.clone();
+    let balancer = balancer::Balancer {
+        client: client.clone(),
+        network: network.clone(),
+        recorder: shared.recorder.clone(),
+        traffic: traffic.clone(),
+    };
     tokio::join!(
         registration::keep(
             client.clone(),
@@ -122,7 +133,8 @@ pub async fn run(
             images,
             shutdown.clone()
         ),
-        services::run(client.clone(), network, known, shutdown.clone()),
+        traffic.run(client.clone(), network, node_name, shutdown.clone()),
+        balancer.run(shutdown.clone()),
         server::serve(listener, shared.clone(), pods.clone(), shutdown.clone()),
         pods::run(client, shared, pods, shutdown.clone()),
     );

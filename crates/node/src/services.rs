@@ -1,77 +1,18 @@
-//! Services and their endpoints, from the API to the network: what kube-proxy does on other nodes.
+//! Services and their endpoints, as the network needs them: what kube-proxy works out on other nodes.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddrV4;
-use std::sync::Arc;
-use std::time::Duration;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
-use futures::StreamExt;
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::watcher;
-use kube::{Api, ResourceExt};
-use network::Network;
-use parking_lot::RwLock;
-use tokio_util::sync::CancellationToken;
+use ipnet::Ipv4Net;
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use kube::ResourceExt;
 
-use crate::informer::Objects;
-
-/// The services that are known now; shared with the workers, who put them into environments.
-pub type Known = Arc<RwLock<Vec<Service>>>;
-
-/// Follows Services and EndpointSlices and keeps the network's rules equal to them.
-pub async fn run(
-    client: kube::Client,
-    network: Network,
-    known: Known,
-    shutdown: CancellationToken,
-) {
-    let mut services: Objects<Service> = Objects::default();
-    let mut slices: Objects<EndpointSlice> = Objects::default();
-    let mut service_events = crate::informer::events(
-        Api::<Service>::all(client.clone()),
-        watcher::Config::default(),
-    )
-    .boxed();
-    let mut slice_events = crate::informer::events(
-        Api::<EndpointSlice>::all(client),
-        watcher::Config::default(),
-    )
-    .boxed();
-    let mut retry = Duration::MAX;
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            Some(event) = service_events.next() => services.take(event),
-            Some(event) = slice_events.next() => slices.take(event),
-            () = tokio::time::sleep(retry.min(Duration::from_secs(3600))) => {}
-        }
-        // what is ready already belongs to the same change
-        while let Some(event) = futures::FutureExt::now_or_never(service_events.next()).flatten() {
-            services.take(event);
-        }
-        while let Some(event) = futures::FutureExt::now_or_never(slice_events.next()).flatten() {
-            slices.take(event);
-        }
-        if !(services.complete() && slices.complete()) {
-            continue;
-        }
-        *known.write() = services.iter().cloned().collect();
-        let desired = desired(services.iter(), slices.iter());
-        retry = match network.set_services(desired).await {
-            Ok(()) => Duration::MAX,
-            Err(error) => {
-                tracing::error!(%error, "service rules could not be applied; trying again in 1 s");
-                Duration::from_secs(1)
-            }
-        };
-    }
-}
-
-/// The network's desired state: a pure function of the objects.
+/// The network's desired state: a pure function of the objects. `node`: whose endpoints are local.
 pub fn desired<'a>(
     services: impl Iterator<Item = &'a Service>,
     slices: impl Iterator<Item = &'a EndpointSlice>,
+    node: &str,
 ) -> Vec<network::Service> {
     let mut by_service: HashMap<(String, String), Vec<&EndpointSlice>> = HashMap::new();
     for slice in slices {
@@ -103,30 +44,34 @@ pub fn desired<'a>(
                 Some(ip) => Some(ip.parse().ok()?),
             };
             let publish_unready = spec.publish_not_ready_addresses == Some(true);
+            let ports = spec.ports.iter().flatten().filter_map(|port| {
+                let protocol = port.protocol.as_deref().unwrap_or("TCP");
+                let name = port.name.as_deref().unwrap_or("");
+                let of =
+                    |only: Option<&str>| endpoints(slices, (name, protocol), publish_unready, only);
+                Some(network::ServicePort {
+                    name: name.to_owned(),
+                    protocol: known_protocol(protocol)?,
+                    port: u16::try_from(port.port).ok()?,
+                    node_port: port.node_port.and_then(|p| u16::try_from(p).ok()),
+                    endpoints: of(None),
+                    local_endpoints: of(Some(node)),
+                })
+            });
+            let local = |policy: &Option<String>| policy.as_deref() == Some("Local");
             Some(network::Service {
                 namespace: key.0,
                 name: key.1,
                 cluster_ip,
-                ports: spec
-                    .ports
-                    .iter()
-                    .flatten()
-                    .filter_map(|port| {
-                        Some(network::ServicePort {
-                            name: port.name.clone().unwrap_or_default(),
-                            protocol: protocol(port.protocol.as_deref())?,
-                            port: u16::try_from(port.port).ok()?,
-                            node_port: port.node_port.and_then(|p| u16::try_from(p).ok()),
-                            endpoints: endpoints(
-                                slices,
-                                port.name.as_deref().unwrap_or(""),
-                                publish_unready,
-                            ),
-                        })
-                    })
-                    .collect(),
+                ports: ports.collect(),
                 hosts: hosts(slices, publish_unready),
-                ..network::Service::default()
+                external_name: None,
+                affinity_seconds: affinity_seconds(spec),
+                internal_local: local(&spec.internal_traffic_policy),
+                external_local: local(&spec.external_traffic_policy),
+                external_ips: addresses(spec.external_ips.iter().flatten().map(String::as_str)),
+                balancer_ips: balancer_ips(service),
+                source_ranges: source_ranges(spec),
             })
         })
         .collect();
@@ -134,19 +79,63 @@ pub fn desired<'a>(
     all
 }
 
-fn protocol(name: Option<&str>) -> Option<network::Protocol> {
-    match name.unwrap_or("TCP") {
+/// SCTP is not forwarded; the API server refuses such services.
+fn known_protocol(name: &str) -> Option<network::Protocol> {
+    match name {
         "TCP" => Some(network::Protocol::Tcp),
         "UDP" => Some(network::Protocol::Udp),
         _ => None,
     }
 }
 
-/// Ready endpoints of one port; when there are none, those that still serve while terminating (KEP-1669).
+fn affinity_seconds(spec: &ServiceSpec) -> Option<u32> {
+    /// Upstream's default: three hours.
+    const DEFAULT_SECONDS: u32 = 10_800;
+    if spec.session_affinity.as_deref() != Some("ClientIP") {
+        return None;
+    }
+    let config = spec.session_affinity_config.as_ref();
+    let seconds = config.and_then(|config| config.client_ip.as_ref()?.timeout_seconds);
+    Some(seconds.map_or(DEFAULT_SECONDS, |s| {
+        u32::try_from(s.max(1)).unwrap_or(DEFAULT_SECONDS)
+    }))
+}
+
+fn addresses<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<Ipv4Addr> {
+    texts.filter_map(|text| text.parse().ok()).collect()
+}
+
+/// The addresses that its load balancer was given. In mode `Proxy` something else accepts on them.
+fn balancer_ips(service: &Service) -> Vec<Ipv4Addr> {
+    let spec = service.spec.as_ref();
+    if spec.and_then(|spec| spec.type_.as_deref()) != Some("LoadBalancer") {
+        return Vec::new();
+    }
+    let status = service.status.as_ref();
+    let given = status.and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
+    addresses(
+        given
+            .into_iter()
+            .flatten()
+            .filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"))
+            .filter_map(|ingress| ingress.ip.as_deref()),
+    )
+}
+
+fn source_ranges(spec: &ServiceSpec) -> Vec<Ipv4Net> {
+    let ranges = spec.load_balancer_source_ranges.iter().flatten();
+    ranges
+        .filter_map(|range| range.trim().parse().ok())
+        .collect()
+}
+
+/// Ready endpoints of one port; when there are none, those that still serve while terminating (KEP-1669). `only`: those
+/// on this node.
 fn endpoints(
     slices: &[&EndpointSlice],
-    port_name: &str,
+    (port_name, protocol): (&str, &str),
     publish_unready: bool,
+    only: Option<&str>,
 ) -> Vec<SocketAddrV4> {
     let (mut ready, mut serving) = (Vec::new(), Vec::new());
     for slice in slices {
@@ -154,12 +143,18 @@ fn endpoints(
             .ports
             .iter()
             .flatten()
-            .find(|p| p.name.as_deref().unwrap_or("") == port_name)
+            .find(|p| {
+                p.name.as_deref().unwrap_or("") == port_name
+                    && p.protocol.as_deref().unwrap_or("TCP") == protocol
+            })
             .and_then(|p| p.port);
         let Some(port) = port.and_then(|p| u16::try_from(p).ok()) else {
             continue;
         };
-        for endpoint in slice.endpoints.iter().flatten() {
+        let here = |endpoint: &&Endpoint| {
+            only.is_none_or(|node| endpoint.node_name.as_deref() == Some(node))
+        };
+        for endpoint in slice.endpoints.iter().flatten().filter(here) {
             let addresses = endpoint
                 .addresses
                 .iter()
@@ -235,6 +230,7 @@ mod tests {
             ]
             .iter(),
             [slice].iter(),
+            "here",
         );
         assert_eq!(
             got.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
@@ -252,5 +248,109 @@ mod tests {
             "unready and terminating ones are not used"
         );
         assert_eq!(got[1].hosts[0].hostname.as_deref(), Some("web-0"));
+    }
+
+    fn one(spec: serde_json::Value, slices: serde_json::Value) -> network::Service {
+        let service: Service = serde_json::from_value(json!({
+            "metadata": { "namespace": "n", "name": "s" }, "spec": spec,
+            "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.9" }, { "ip": "192.0.2.8", "ipMode": "Proxy" }] } } }))
+        .expect("service");
+        let slices: Vec<EndpointSlice> = slices
+            .as_array()
+            .expect("slices")
+            .iter()
+            .map(|slice| {
+                let mut slice = slice.clone();
+                slice["addressType"] = "IPv4".into();
+                slice["metadata"] = json!({ "namespace": "n", "name": "x", "labels": { "kubernetes.io/service-name": "s" } });
+                serde_json::from_value(slice).expect("slice")
+            })
+            .collect();
+        desired([service].iter(), slices.iter(), "here").remove(0)
+    }
+
+    fn shown(endpoints: &[SocketAddrV4]) -> String {
+        let all: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
+        all.join(" ")
+    }
+
+    #[test]
+    fn endpoints_of_this_node_are_told_apart() {
+        let service = one(
+            json!({ "clusterIP": "10.9.0.1", "ports": [{ "port": 80 }], "internalTrafficPolicy": "Local", "externalTrafficPolicy": "Local" }),
+            json!([{ "ports": [{ "name": "", "port": 8080 }], "endpoints": [
+                { "addresses": ["10.1.0.2"], "nodeName": "here" },
+                { "addresses": ["10.1.0.3"], "nodeName": "there" },
+                { "addresses": ["192.0.2.7"] } ] }]),
+        );
+        assert!(service.internal_local && service.external_local);
+        let port = &service.ports[0];
+        assert_eq!(
+            shown(&port.endpoints),
+            "10.1.0.2:8080 10.1.0.3:8080 192.0.2.7:8080"
+        );
+        assert_eq!(shown(&port.local_endpoints), "10.1.0.2:8080");
+    }
+
+    #[test]
+    fn ports_are_found_by_name_and_protocol() {
+        let service = one(
+            json!({ "clusterIP": "10.9.0.1", "ports": [
+                { "name": "dns", "port": 53, "protocol": "UDP" }, { "name": "dns-tcp", "port": 53, "protocol": "TCP" },
+                { "name": "other", "port": 54, "protocol": "SCTP" } ] }),
+            json!([
+                { "ports": [{ "name": "dns", "port": 1053, "protocol": "UDP" }, { "name": "dns-tcp", "port": 2053, "protocol": "TCP" }],
+                  "endpoints": [{ "addresses": ["10.1.0.2"] }] },
+                { "ports": [{ "name": "dns", "port": 3053, "protocol": "UDP" }], "endpoints": [{ "addresses": ["10.1.0.3"] }] }]),
+        );
+        let ports: Vec<String> = service
+            .ports
+            .iter()
+            .map(|p| format!("{}/{} {}", p.port, p.protocol, shown(&p.endpoints)))
+            .collect();
+        assert_eq!(
+            ports,
+            ["53/udp 10.1.0.2:1053 10.1.0.3:3053", "53/tcp 10.1.0.2:2053"]
+        );
+    }
+
+    #[test]
+    fn settings_of_a_service() {
+        let service = one(
+            json!({ "clusterIP": "10.9.0.1", "type": "LoadBalancer", "sessionAffinity": "ClientIP",
+                "externalIPs": ["203.0.113.1", "2001:db8::1"], "loadBalancerSourceRanges": ["198.51.100.0/24"] }),
+            json!([]),
+        );
+        assert_eq!(service.affinity_seconds, Some(10_800));
+        assert_eq!(service.external_ips, [Ipv4Addr::new(203, 0, 113, 1)]);
+        assert_eq!(service.balancer_ips, [Ipv4Addr::new(192, 0, 2, 9)]);
+        assert_eq!(service.source_ranges.len(), 1);
+        let service = one(
+            json!({ "clusterIP": "10.9.0.1", "type": "NodePort", "sessionAffinity": "ClientIP",
+                "sessionAffinityConfig": { "clientIP": { "timeoutSeconds": 7 } } }),
+            json!([]),
+        );
+        assert_eq!(service.affinity_seconds, Some(7));
+        assert!(
+            service.balancer_ips.is_empty(),
+            "what is left of another type"
+        );
+    }
+
+    #[test]
+    fn unready_addresses_are_published_on_request() {
+        for (publish, expected) in [(false, ""), (true, "10.1.0.2")] {
+            let service = one(
+                json!({ "clusterIP": "None", "publishNotReadyAddresses": publish, "ports": [{ "port": 80 }] }),
+                json!([{ "ports": [{ "name": "", "port": 80 }], "endpoints": [
+                    { "addresses": ["10.1.0.2"], "conditions": { "ready": false }, "hostname": "db-0" } ] }]),
+            );
+            let hosts: Vec<String> = service
+                .hosts
+                .iter()
+                .map(|h| h.address.to_string())
+                .collect();
+            assert_eq!(hosts.join(" "), expected);
+        }
     }
 }

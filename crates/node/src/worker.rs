@@ -30,7 +30,7 @@ use crate::container::{self, label};
 use crate::events::Recorder;
 use crate::probe::Verdict;
 use crate::volumes::Place;
-use crate::{Config, ending, services};
+use crate::{Config, ending, traffic::Traffic};
 
 /// What all workers of a node share.
 pub struct Shared {
@@ -40,7 +40,7 @@ pub struct Shared {
     pub images: Images,
     pub network: Network,
     pub recorder: Recorder,
-    pub services: services::Known,
+    pub traffic: Arc<Traffic>,
     /// So many containers are prepared and started at once; more would only wait for the same disk and cores.
     pub starts: Semaphore,
     pub memory_capacity_bytes: u64,

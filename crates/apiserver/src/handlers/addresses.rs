@@ -311,7 +311,13 @@ impl Addresses {
                 let number = match before.and_then(|n| u16::try_from(n).ok()) {
                     Some(number) => Some(number),
                     None => {
-                        let free = self.free_port(taken, &protocol);
+                        // One port by two protocols is one node port, as people expect of DNS.
+                        let shared = done.iter().find(|p: &&Value| p["port"] == port["port"]);
+                        let shared = shared.and_then(|p| p["nodePort"].as_u64());
+                        let shared = shared
+                            .and_then(|n| u16::try_from(n).ok())
+                            .filter(|n| !taken.ports.contains(&(*n, protocol.clone())));
+                        let free = shared.or_else(|| self.free_port(taken, &protocol));
                         if let Some(free) = free {
                             taken.ports.insert((free, protocol.clone()));
                             claim.ports.push((free, protocol.clone()));

@@ -65,6 +65,7 @@ pub fn service_create(object: &mut Value) {
 
 /// A Service that does not name its address or families keeps them, except when it changes to ExternalName.
 pub fn service_update(new: &mut Value, old: &Value) {
+    drop_node_ports(new, old);
     if text(new, &["spec", "type"]) == "ExternalName" {
         if let Some(spec) = new["spec"].as_object_mut()
             && old["spec"]["type"] != "ExternalName"
@@ -90,6 +91,29 @@ pub fn service_update(new: &mut Value, old: &Value) {
         }
     }
     headless(new);
+}
+
+/// Node ports go with the type that had them, unless they were changed, which is a mistake to be told (upstream
+/// `dropTypeDependentFields`).
+fn drop_node_ports(new: &mut Value, old: &Value) {
+    let uses = |service: &Value| {
+        matches!(
+            text(service, &["spec", "type"]),
+            "NodePort" | "LoadBalancer"
+        )
+    };
+    let numbers = |service: &Value| -> Vec<Value> {
+        let ports = items(service, &["spec", "ports"]).iter();
+        ports.map(|port| port["nodePort"].clone()).collect()
+    };
+    if uses(new) || !uses(old) || numbers(new) != numbers(old) {
+        return;
+    }
+    for port in new["spec"]["ports"].as_array_mut().into_iter().flatten() {
+        if let Some(port) = port.as_object_mut() {
+            port.remove("nodePort");
+        }
+    }
 }
 
 fn headless(object: &mut Value) {

@@ -74,7 +74,7 @@ const REVIEW: Kind = Kind {
     ..BASE
 };
 
-static KINDS: [Kind; 21] = [
+static KINDS: [Kind; 22] = [
     Kind {
         kind: "ConfigMap",
         plural: "configmaps",
@@ -341,6 +341,21 @@ static KINDS: [Kind; 21] = [
             to_stored: convert::event_to_core,
             from_stored: convert::event_from_core,
         }),
+        ..BASE
+    },
+    Kind {
+        group: "networking.k8s.io",
+        kind: "NetworkPolicy",
+        plural: "networkpolicies",
+        singular: "networkpolicy",
+        short_names: &["netpol"],
+        storage: "/registry/networkpolicies",
+        storage_version: "networking.k8s.io/v1",
+        generation: true,
+        columns: columns::NETWORK_POLICY,
+        cells: columns::network_policy,
+        defaults: defaults::network_policy,
+        validate: validate::network_policy,
         ..BASE
     },
     Kind {

@@ -10,6 +10,7 @@ mod hostile;
 mod limits;
 mod lists;
 mod patches;
+mod policies;
 mod restarts;
 mod server;
 mod subresources;

@@ -69,6 +69,10 @@ async fn columns_are_upstreams() {
             "/apis/discovery.k8s.io/v1/endpointslices",
             "NAME|ADDRESSTYPE|PORTS|ENDPOINTS|AGE",
         ),
+        (
+            "/apis/networking.k8s.io/v1/networkpolicies",
+            "NAME|POD-SELECTOR|AGE",
+        ),
     ];
     for (path, expected) in cases {
         assert_eq!(columns(&table(&server, path).await), expected, "{path}");

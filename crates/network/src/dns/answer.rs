@@ -13,6 +13,9 @@ const TTL_SECONDS: u32 = 5;
 const UDP_BYTES_PLAIN: usize = 512;
 const UDP_BYTES_MAX: u16 = 1232;
 
+/// Aliases of aliases that are followed.
+const ALIASES_MAX: usize = 8;
+
 /// More records than any honest query carries beside its question.
 const QUERY_RECORDS_MAX: u32 = 16;
 
@@ -83,6 +86,10 @@ fn answer(zone: &Zone, query: &Message) -> Outcome {
     if !matches!(question.query_class, DNSClass::IN | DNSClass::ANY) {
         return Outcome::Reply(Box::new(start(query, ResponseCode::Refused)));
     }
+    // RFC 6891, 6.1.3: we speak version 0, and say so.
+    if query.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
+        return Outcome::Reply(Box::new(start(query, ResponseCode::BADVERS)));
+    }
     let asked = &question.name;
     let text = asked.to_ascii().trim_end_matches('.').to_ascii_lowercase();
     let mut reply = start(query, ResponseCode::NoError);
@@ -129,17 +136,48 @@ fn answer(zone: &Zone, query: &Message) -> Outcome {
     Outcome::Reply(Box::new(reply))
 }
 
-/// An alias into the cluster is followed once here; one that leads outside has to be asked for.
+/// An alias into the cluster is followed here; one that leads outside has to be asked for.
 fn follow(zone: &Zone, mut reply: Message, target: &Name, kind: RecordType) -> Outcome {
-    let text = target.to_ascii().trim_end_matches('.').to_ascii_lowercase();
-    match zone.find(&text) {
-        Found::Outside => Outcome::Follow(Box::new(reply), target.clone(), kind),
-        Found::Node(node) => {
-            add_node(zone, &mut reply, target, node, kind);
-            Outcome::Reply(Box::new(reply))
+    let mut target = target.clone();
+    for _ in 0..ALIASES_MAX {
+        let text = target.to_ascii().trim_end_matches('.').to_ascii_lowercase();
+        match zone.find(&text) {
+            Found::Outside => return Outcome::Follow(Box::new(reply), target, kind),
+            Found::Node(node) => {
+                let Some(next) = node.alias.as_deref().and_then(absolute) else {
+                    add_node(zone, &mut reply, &target, node, kind);
+                    return Outcome::Reply(Box::new(reply));
+                };
+                reply.add_answer(record(&target, RData::CNAME(CNAME(next.clone()))));
+                target = next;
+            }
+            Found::Missing => {
+                // RFC 6604: the code is that of the last name.
+                reply.metadata.response_code = ResponseCode::NXDomain;
+                return Outcome::Reply(Box::new(reply));
+            }
+            Found::Address(address) => {
+                if wants(kind, RecordType::A) {
+                    reply.add_answer(record(&target, RData::A(A(address))));
+                }
+                return Outcome::Reply(Box::new(reply));
+            }
+            Found::Reverse(_) => return Outcome::Reply(Box::new(reply)),
         }
-        _ => Outcome::Reply(Box::new(reply)),
     }
+    // Aliases that lead in a circle, or too far.
+    reply.metadata.response_code = ResponseCode::ServFail;
+    Outcome::Reply(Box::new(reply))
+}
+
+/// Adds what another resolver said of an alias's target.
+pub(crate) fn complete(reply: &mut Message, found: Message) {
+    reply.metadata.response_code = found.metadata.response_code;
+    reply.metadata.authoritative = false;
+    if found.answers.is_empty() {
+        reply.add_authorities(found.authorities);
+    }
+    reply.add_answers(found.answers);
 }
 
 fn add_node(zone: &Zone, reply: &mut Message, asked: &Name, node: &Node, kind: RecordType) {

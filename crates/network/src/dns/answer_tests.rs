@@ -9,13 +9,8 @@ use super::*;
 use crate::{Protocol, Service, ServiceHost, ServicePort};
 
 fn port(name: &str, protocol: Protocol, port: u16, endpoints: &[&str]) -> ServicePort {
-    ServicePort {
-        name: name.into(),
-        protocol,
-        port,
-        node_port: None,
-        endpoints: endpoints.iter().map(|e| e.parse().unwrap()).collect(),
-    }
+    let endpoints: Vec<_> = endpoints.iter().map(|e| e.parse().unwrap()).collect();
+    ServicePort::new(name, protocol, port, &endpoints)
 }
 
 fn zone() -> Zone {
@@ -63,6 +58,18 @@ fn zone() -> Zone {
             external_name: Some("www.example.org".into()),
             ..service("data", "outer")
         },
+        Service {
+            external_name: Some("outer.data.svc.cluster.local".into()),
+            ..service("data", "far")
+        },
+        Service {
+            external_name: Some("lost.data.svc.cluster.local".into()),
+            ..service("data", "dangling")
+        },
+        Service {
+            external_name: Some("circle.data.svc.cluster.local".into()),
+            ..service("data", "circle")
+        },
     ];
     Zone::new(
         "cluster.local",
@@ -90,9 +97,8 @@ fn ask(name: &str, kind: RecordType) -> String {
         Outcome::Forward => return "forward".into(),
         Outcome::Drop => return "drop".into(),
     };
-    assert_eq!(
-        message.answers.is_empty(),
-        !message.authorities.is_empty(),
+    assert!(
+        message.answers.is_empty() != message.authorities.is_empty(),
         "SOA when empty"
     );
     let mut text = format!("{:?}", message.metadata.response_code);
@@ -171,6 +177,12 @@ fn names_answer_as_the_specification_says() {
             A,
             "follow www.example.org.",
         ),
+        ("far.data.svc.cluster.local.", A, "follow www.example.org."),
+        (
+            "dangling.data.svc.cluster.local.",
+            A,
+            "NXDomain lost.data.svc.cluster.local.",
+        ),
         (
             "10-64-0-9.default.pod.cluster.local.",
             A,
@@ -184,6 +196,42 @@ fn names_answer_as_the_specification_says() {
     for (name, kind, expected) in table {
         assert_eq!(ask(name, kind), expected, "{name} {kind}");
     }
+}
+
+#[test]
+fn aliases_in_a_circle_end() {
+    let text = ask("circle.data.svc.cluster.local.", RecordType::A);
+    assert!(text.starts_with("ServFail"), "{text}");
+    assert_eq!(text.split(' ').count(), ALIASES_MAX + 2, "{text}");
+}
+
+#[test]
+fn extensions_are_answered_in_kind() {
+    let asked = |version: u8, payload: u16| {
+        let packet = query("web.default.svc.cluster.local.", RecordType::A);
+        let mut message = Message::from_vec(&packet).unwrap();
+        let mut edns = Edns::new();
+        edns.set_version(version).set_max_payload(payload);
+        message.set_edns(edns);
+        let packet = message.to_vec().unwrap();
+        match decide(&zone(), &packet) {
+            Outcome::Reply(reply) => {
+                Message::from_vec(&udp_bytes(&reply, &packet).unwrap()).unwrap()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let reply = asked(0, 4096);
+    assert_eq!(reply.answers.len(), 1);
+    let edns = reply.edns.expect("an OPT record for an OPT record");
+    assert_eq!((edns.version(), edns.max_payload()), (0, UDP_BYTES_MAX));
+    let reply = asked(1, 4096);
+    assert!(reply.answers.is_empty());
+    let edns = reply
+        .edns
+        .expect("an OPT record says which version is spoken");
+    assert_eq!((edns.version(), edns.rcode_high()), (0, 1), "BADVERS");
+    assert_eq!(asked(0, 0).answers.len(), 1, "less than 512 counts as 512");
 }
 
 #[test]

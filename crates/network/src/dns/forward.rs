@@ -4,8 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hickory_proto::op::{Message, Query};
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::op::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
@@ -113,15 +112,6 @@ impl Forwarder {
         last
     }
 
-    /// The records that `name` has elsewhere, to complete an alias.
-    pub async fn lookup(&self, name: &Name, kind: RecordType) -> Option<Message> {
-        let mut query = Message::query();
-        query.metadata.recursion_desired = true;
-        query.add_query(Query::query(name.clone(), kind));
-        let answer = self.forward(&query.to_vec().ok()?, true).await?;
-        Message::from_vec(&answer).ok()
-    }
-
     fn upstreams(&self) -> Vec<SocketAddr> {
         let mut list = resolvers(&self.resolv_conf);
         // It is asked first, because it knows which names go to which network; we are where it listens, containers are not.
@@ -209,6 +199,9 @@ fn question_bytes(query: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use hickory_proto::op::Query;
+    use hickory_proto::rr::{Name, RecordType};
+
     use super::*;
 
     #[test]

@@ -3,9 +3,10 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::op::{Message, Query, ResponseCode};
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -13,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::answer::{self, Outcome};
+use super::cache::{self, Cache};
 use super::{Forwarder, SharedZone};
 use crate::Error;
 
@@ -39,6 +41,7 @@ struct Shared {
     zone: SharedZone,
     forwarder: Forwarder,
     forwarding: Semaphore,
+    cache: Mutex<Cache>,
 }
 
 impl Drop for Server {
@@ -63,6 +66,7 @@ impl Server {
             zone,
             forwarder,
             forwarding: Semaphore::new(FORWARDED_MAX),
+            cache: Mutex::default(),
         });
         let tasks = [
             tokio::spawn(serve_udp(Arc::new(udp), shared.clone())),
@@ -177,29 +181,53 @@ async fn serve_connection(mut stream: TcpStream, shared: &Shared) -> io::Result<
 
 /// The answer to what has to be asked elsewhere.
 async fn elsewhere(shared: &Shared, outcome: Outcome, packet: &[u8], tcp: bool) -> Option<Vec<u8>> {
-    let failed = || {
-        let message = answer::failure(packet, ResponseCode::ServFail)?;
-        message.to_vec().ok()
-    };
-    let Ok(_permit) = shared.forwarding.try_acquire() else {
-        return failed();
-    };
-    match outcome {
-        Outcome::Forward => match shared.forwarder.forward(packet, tcp).await {
-            Some(bytes) => Some(bytes),
-            None => failed(),
-        },
+    let said = match outcome {
+        Outcome::Forward => resolve(shared, packet, tcp).await,
         Outcome::Follow(mut message, target, kind) => {
-            let Some(found) = shared.forwarder.lookup(&target, kind).await else {
-                return failed();
+            let mut query = Message::query();
+            query.metadata.recursion_desired = true;
+            query.add_query(Query::query(target, kind));
+            let found = match resolve(shared, &query.to_vec().ok()?, true).await {
+                Some(Said::Bytes(bytes)) => Message::from_vec(&bytes).ok(),
+                Some(Said::Message(message)) => Some(*message),
+                None => None,
             };
-            message.add_answers(found.answers);
-            if tcp {
-                message.to_vec().ok()
-            } else {
-                answer::udp_bytes(&message, packet)
-            }
+            found.map(|found| {
+                answer::complete(&mut message, found);
+                Said::Message(message)
+            })
         }
-        Outcome::Reply(_) | Outcome::Drop => None,
+        Outcome::Reply(_) | Outcome::Drop => return None,
+    };
+    match said {
+        Some(Said::Bytes(bytes)) => Some(bytes),
+        Some(Said::Message(message)) if tcp => message.to_vec().ok(),
+        Some(Said::Message(message)) => answer::udp_bytes(&message, packet),
+        None => answer::failure(packet, ResponseCode::ServFail)?
+            .to_vec()
+            .ok(),
     }
+}
+
+/// An answer that fits the transport as it is, or one that has to be fitted.
+enum Said {
+    Bytes(Vec<u8>),
+    Message(Box<Message>),
+}
+
+/// What another resolver says, or said not long ago. `None` when none answers, or too many are being asked.
+async fn resolve(shared: &Shared, packet: &[u8], tcp: bool) -> Option<Said> {
+    let query = Message::from_vec(packet).ok()?;
+    let key = cache::key(&query);
+    if let Some(key) = &key
+        && let Some(kept) = shared.cache.lock().get(key, &query, Instant::now())
+    {
+        return Some(Said::Message(Box::new(kept)));
+    }
+    let _permit = shared.forwarding.try_acquire().ok()?;
+    let bytes = shared.forwarder.forward(packet, tcp).await?;
+    if let Some(key) = key {
+        shared.cache.lock().put(key, &bytes, Instant::now());
+    }
+    Some(Said::Bytes(bytes))
 }

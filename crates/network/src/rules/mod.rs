@@ -5,8 +5,10 @@
 //! single rule which picks an endpoint at random. A change touches only the elements and chains that differ. Modelled on
 //! upstream's nftables mode (KEP-3866), with one chain per service port where upstream has one more per endpoint.
 
+mod fixed;
 pub(crate) mod nft;
 pub(crate) mod plan;
+mod render;
 pub(crate) mod text;
 
 use std::collections::BTreeSet;
@@ -123,9 +125,10 @@ impl Rules {
                 return false;
             }
         };
-        let services = self.applied.iter().flat_map(|plan| plan.chains.keys());
+        let applied = self.applied.iter();
+        let mut further = applied.flat_map(|plan| text::chains(&self.layout, plan));
         let fixed = text::fixed_chains().any(|chain| !found.contains(chain));
-        fixed || services.into_iter().any(|chain| !found.contains(chain))
+        fixed || further.any(|chain| !found.contains(&chain))
     }
 
     /// Puts the whole table in place again.

@@ -6,7 +6,9 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ipnet::Ipv4Net;
 
-use super::plan::{Chain, Plan};
+use super::fixed::{self, CHAINS, MAPS, SETS};
+use super::plan::Plan;
+use super::render::{Rendered, render};
 
 /// The fixed part of an instance's table.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,22 +23,25 @@ pub(crate) struct Layout {
     pub dns_port: u16,
 }
 
-/// Brings fixed rules and published ports up to date and leaves services alone. Makes the table if there is none.
+/// How many clients of one endpoint are remembered; more are balanced anew each time.
+const CLIENTS_MAX: u32 = 65_536;
+
+/// Brings fixed rules and published ports up to date and leaves services and policies alone. Makes the table if there is
+/// none.
 pub(crate) fn adopt(layout: &Layout, plan: &Plan) -> String {
     let t = &layout.table;
     let mut out = format!("add table ip {t}\n");
     for (map, types) in MAPS {
         let _ = writeln!(out, "add map ip {t} {map} {{ type {types}; }}");
     }
-    let _ = writeln!(
-        out,
-        "add set ip {t} hairpin {{ type ipv4_addr . ipv4_addr; }}"
-    );
+    for (set, types) in SETS {
+        let _ = writeln!(out, "add set ip {t} {set} {{ type {types}; }}");
+    }
     for (chain, hook) in CHAINS {
         let _ = writeln!(out, "add chain ip {t} {chain} {{ {hook} }}");
         let _ = writeln!(out, "flush chain ip {t} {chain}");
     }
-    fixed_rules(&mut out, layout);
+    fixed::rules(&mut out, layout);
     for map in ["published_any", "published_at"] {
         let _ = writeln!(out, "flush map ip {t} {map}");
     }
@@ -80,163 +85,19 @@ pub(crate) fn fixed_chains() -> impl Iterator<Item = &'static str> {
     CHAINS.into_iter().map(|(name, _)| name)
 }
 
-const MAPS: [(&str, &str); 4] = [
-    (
-        "service_addresses",
-        "ipv4_addr . inet_proto . inet_service : verdict",
-    ),
-    ("node_ports", "inet_proto . inet_service : verdict"),
-    (
-        "published_any",
-        "inet_proto . inet_service : ipv4_addr . inet_service",
-    ),
-    (
-        "published_at",
-        "ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service",
-    ),
-];
-
-const CHAINS: [(&str, &str); 9] = [
-    ("translate", ""),
-    ("local_dns", ""),
-    (
-        "prerouting",
-        "type nat hook prerouting priority -100; policy accept;",
-    ),
-    (
-        "output",
-        "type nat hook output priority -100; policy accept;",
-    ),
-    (
-        "postrouting",
-        "type nat hook postrouting priority 100; policy accept;",
-    ),
-    (
-        "refuse",
-        "type filter hook prerouting priority -90; policy accept;",
-    ),
-    (
-        "forward",
-        "type filter hook forward priority 0; policy accept;",
-    ),
-    (
-        "output_filter",
-        "type filter hook output priority 0; policy accept;",
-    ),
-    (
-        "input_filter",
-        "type filter hook input priority 0; policy accept;",
-    ),
-];
-
-fn fixed_rules(out: &mut String, layout: &Layout) {
-    let Layout {
-        table: t,
-        bridge,
-        pod_cidr,
-        service_cidr,
-        gateway,
-        dns_ip,
-        dns_port,
-    } = layout;
-    let mut rule = |chain: &str, text: String| {
-        let _ = writeln!(out, "add rule ip {t} {chain} {text}");
-    };
-    rule("prerouting", "jump translate".into());
-    rule("output", "jump translate".into());
-
-    let dns_addresses = if *dns_port == 53 {
-        format!("{{ {dns_ip} }}")
-    } else {
-        format!("{{ {dns_ip}, {gateway} }}")
-    };
-    rule(
-        "translate",
-        format!("ip daddr {dns_addresses} meta l4proto {{ tcp, udp }} th dport 53 goto local_dns"),
-    );
-    for protocol in ["tcp", "udp"] {
-        rule(
-            "local_dns",
-            format!("meta l4proto {protocol} dnat to {gateway}:{dns_port}"),
-        );
-    }
-    rule(
-        "translate",
-        "ip daddr . meta l4proto . th dport vmap @service_addresses".into(),
-    );
-    // Loopback is the supervising process's: a translated packet from 127.0.0.1 could not leave the machine.
-    rule("translate", "ip daddr 127.0.0.0/8 return".into());
-    rule(
-        "translate",
-        "fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published_at"
-            .into(),
-    );
-    rule(
-        "translate",
-        "fib daddr type local dnat ip to meta l4proto . th dport map @published_any".into(),
-    );
-    rule(
-        "translate",
-        "fib daddr type local meta l4proto . th dport vmap @node_ports".into(),
-    );
-
-    rule(
-        "postrouting",
-        "ct status dnat ip saddr . ip daddr @hairpin masquerade fully-random".into(),
-    );
-    rule(
-        "postrouting",
-        format!("ip saddr {pod_cidr} oifname != \"{bridge}\" masquerade fully-random"),
-    );
-
-    // Nothing but translated connections belongs to a service address: refuse at once rather than time out. TCP by a
-    // reset, because ICMP errors are limited to about one a second for each client. Before routing, where a packet
-    // that would go back to the bridge makes the kernel spend that allowance on a redirect.
-    for chain in ["refuse", "output_filter"] {
-        rule(
-            chain,
-            format!("ip daddr {service_cidr} meta l4proto tcp reject with tcp reset"),
-        );
-        rule(
-            chain,
-            format!("ip daddr {service_cidr} reject with icmp port-unreachable"),
-        );
-    }
-    // Others on the machine's networks reach containers by published ports and services, not by routing to them.
-    rule(
-        "forward",
-        format!(
-            "iifname != \"{bridge}\" oifname \"{bridge}\" ct state new ct status ! dnat reject with icmp admin-prohibited"
-        ),
-    );
-    // Containers reach each other through the gateway on purpose: telling them of a shorter way would undo translation.
-    rule(
-        "output_filter",
-        format!("oifname \"{bridge}\" icmp type redirect drop"),
-    );
-    // The cluster's DNS is for this machine and its containers.
-    rule(
-        "input_filter",
-        format!(
-            "iifname != {{ \"{bridge}\", \"lo\" }} ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport {dns_port} reject with icmp port-unreachable"
-        ),
-    );
+/// The chains that a plan adds to them.
+pub(crate) fn chains(layout: &Layout, plan: &Plan) -> impl Iterator<Item = String> {
+    render(layout, plan).chains.into_keys()
 }
 
 fn difference_into(out: &mut String, layout: &Layout, from: &Plan, to: &Plan) {
     let t = &layout.table;
-    for (name, chain) in &to.chains {
-        match from.chains.get(name) {
-            Some(before) if before == chain => continue,
-            Some(_) => {
-                let _ = writeln!(out, "flush chain ip {t} {name}");
-            }
-            None => {
-                let _ = writeln!(out, "add chain ip {t} {name}");
-            }
-        }
-        let _ = writeln!(out, "add rule ip {t} {name} {}", balance(chain));
-    }
+    // Of thousands of chains few differ: the others need not be spelled out.
+    let (before, after) = (
+        render(layout, &beside(from, to)),
+        render(layout, &beside(to, from)),
+    );
+    add_chains(out, t, &before, &after);
     let verdict = |chain: &String| format!("goto {chain}");
     elements(
         out,
@@ -275,49 +136,103 @@ fn difference_into(out: &mut String, layout: &Layout, from: &Plan, to: &Plan) {
         |k| format!("{} . {} . {}", k.0, k.1, k.2),
         target,
     );
-    let unit = |plan: &Plan| -> BTreeMap<Ipv4Addr, ()> {
-        plan.targets()
-            .into_iter()
-            .map(|address| (address, ()))
-            .collect()
-    };
+    for (map, from, to) in [
+        ("policed_ingress", &from.ingress, &to.ingress),
+        ("policed_egress", &from.egress, &to.egress),
+    ] {
+        elements(out, t, map, from, to, Ipv4Addr::to_string, |chain| {
+            format!("jump {chain}")
+        });
+    }
+    let (from, to) = (unit(from.targets()), unit(to.targets()));
     elements(
         out,
         t,
         "hairpin",
-        &unit(from),
-        &unit(to),
+        &from,
+        &to,
         |a| format!("{a} . {a}"),
         |()| String::new(),
     );
-    for name in from
-        .chains
-        .keys()
-        .filter(|name| !to.chains.contains_key(*name))
-    {
-        let _ = writeln!(out, "flush chain ip {t} {name}\ndelete chain ip {t} {name}");
+    let far = |targets: &BTreeMap<Ipv4Addr, ()>| {
+        let far = targets.keys().filter(|a| !layout.pod_cidr.contains(*a));
+        unit(far.copied())
+    };
+    elements(
+        out,
+        t,
+        "far",
+        &far(&from),
+        &far(&to),
+        Ipv4Addr::to_string,
+        |()| String::new(),
+    );
+    remove_chains(out, t, &before, &after);
+}
+
+/// The chains of a plan that another one has not, or has with other content.
+fn beside(plan: &Plan, other: &Plan) -> Plan {
+    fn differing<V: Clone + PartialEq>(
+        of: &BTreeMap<String, V>,
+        other: &BTreeMap<String, V>,
+    ) -> BTreeMap<String, V> {
+        of.iter()
+            .filter(|(name, value)| other.get(*name) != Some(value))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+    Plan {
+        chains: differing(&plan.chains, &other.chains),
+        doors: differing(&plan.doors, &other.doors),
+        permits: differing(&plan.permits, &other.permits),
+        ..Plan::default()
     }
 }
 
-/// One rule that sends a connection to one of the endpoints, each equally likely.
-fn balance(chain: &Chain) -> String {
-    let protocol = chain.protocol;
-    let mut endpoints = chain.endpoints.iter();
-    match (endpoints.next(), chain.endpoints.len()) {
-        (Some(only), 1) => format!("meta l4proto {protocol} dnat to {only}"),
-        (_, count) => {
-            let choices: Vec<String> = chain
-                .endpoints
-                .iter()
-                .enumerate()
-                .map(|(index, endpoint)| {
-                    format!("{index} : {} . {}", endpoint.ip(), endpoint.port())
-                })
-                .collect();
-            format!(
-                "meta l4proto {protocol} dnat ip to numgen random mod {count} map {{ {} }}",
-                choices.join(", ")
-            )
+fn unit(addresses: impl IntoIterator<Item = Ipv4Addr>) -> BTreeMap<Ipv4Addr, ()> {
+    addresses.into_iter().map(|address| (address, ())).collect()
+}
+
+/// Sets and chains that are new or have changed. All exist before the first rule that may lead to them.
+fn add_chains(out: &mut String, t: &str, before: &Rendered, after: &Rendered) {
+    for (set, seconds) in &after.clients {
+        if !before.clients.contains_key(set) {
+            let _ = writeln!(
+                out,
+                "add set ip {t} {set} {{ type ipv4_addr; flags dynamic,timeout; timeout {seconds}s; size {CLIENTS_MAX}; }}"
+            );
+        }
+    }
+    let changed = after
+        .chains
+        .iter()
+        .filter(|(name, rules)| before.chains.get(*name) != Some(rules));
+    for (name, _) in changed.clone() {
+        let verb = if before.chains.contains_key(name) {
+            "flush"
+        } else {
+            "add"
+        };
+        let _ = writeln!(out, "{verb} chain ip {t} {name}");
+    }
+    for (name, rules) in changed {
+        for rule in rules {
+            let _ = writeln!(out, "add rule ip {t} {name} {rule}");
+        }
+    }
+}
+
+/// What nothing leads to any more: emptied first, because they may lead to each other.
+fn remove_chains(out: &mut String, t: &str, before: &Rendered, after: &Rendered) {
+    let gone = |name: &&String| !after.chains.contains_key(*name);
+    for verb in ["flush", "delete"] {
+        for name in before.chains.keys().filter(gone) {
+            let _ = writeln!(out, "{verb} chain ip {t} {name}");
+        }
+    }
+    for set in before.clients.keys() {
+        if !after.clients.contains_key(set) {
+            let _ = writeln!(out, "delete set ip {t} {set}");
         }
     }
 }

@@ -28,15 +28,14 @@ fn plan(services: &[&str]) -> Plan {
                 namespace: "n".into(),
                 name: name.into(),
                 cluster_ip: Some(format!("10.112.0.{name}").parse().unwrap()),
-                ports: vec![ServicePort {
-                    name: String::new(),
-                    protocol: Protocol::Tcp,
-                    port: 80,
-                    node_port: None,
-                    endpoints: words
+                ports: vec![ServicePort::new(
+                    "",
+                    Protocol::Tcp,
+                    80,
+                    &words
                         .map(|end| format!("10.64.0.{end}").parse().unwrap())
-                        .collect(),
-                }],
+                        .collect::<Vec<_>>(),
+                )],
                 ..Service::default()
             }
         })
@@ -146,4 +145,101 @@ fn elements_of(ports: &BTreeMap<u8, u16>) -> BTreeMap<String, ()> {
         .iter()
         .map(|(port, to)| (format!("tcp . {port} : 10.64.0.{to} . {to}"), ()))
         .collect()
+}
+
+/// The script from one plan to another, with hashes and the table cut out.
+fn readable(from: &Plan, to: &Plan) -> String {
+    let script = difference(&layout(), from, to).replace(" ip plim_0a1b2c", "");
+    let mut out = String::new();
+    let mut rest = script.as_str();
+    while let Some(at) = rest.find('-') {
+        let (before, after) = rest.split_at(at + 1);
+        out.push_str(before);
+        let hash = after.len() >= 16 && after.as_bytes()[..16].iter().all(u8::is_ascii_hexdigit);
+        rest = if hash { &after[16..] } else { after };
+    }
+    out + rest
+}
+
+#[test]
+fn affinity_keeps_its_sets_when_endpoints_come_and_go() {
+    let sticky = |ends: &[&str]| {
+        let mut plan = plan(&[&format!("1 {}", ends.join(" "))]);
+        plan.chains
+            .values_mut()
+            .for_each(|chain| chain.affinity_seconds = Some(60));
+        plan
+    };
+    let made = difference(&layout(), &Plan::default(), &sticky(&["2:80"]));
+    let set = "{ type ipv4_addr; flags dynamic,timeout; timeout 60s; size 65536; }";
+    assert!(made.contains(set), "{made}");
+    assert!(made.contains(" update @clients-"), "{made}");
+    let grown = difference(&layout(), &sticky(&["2:80"]), &sticky(&["2:80", "3:80"]));
+    assert_eq!(grown.matches("add set").count(), 1, "{grown}");
+    assert!(
+        !grown.contains("delete set") && !grown.contains("10.64.0.2:80\n"),
+        "{grown}"
+    );
+    assert!(
+        grown.contains("numgen random mod 2 vmap { 0 : goto ep-"),
+        "{grown}"
+    );
+    let shrunk = difference(&layout(), &sticky(&["2:80", "3:80"]), &sticky(&["3:80"]));
+    assert_eq!(shrunk.matches("delete set").count(), 1, "{shrunk}");
+    assert_eq!(shrunk.matches("delete chain").count(), 1, "{shrunk}");
+    assert!(!shrunk.contains("add set"), "{shrunk}");
+}
+
+#[test]
+fn permissions_as_rules() {
+    use crate::{AddressSet, Allowance, PodPolicy, PortRange, Transport};
+    let mut peers = AddressSet::default();
+    peers.add("10.64.0.8/31".parse().unwrap());
+    peers.add_address(Ipv4Addr::new(10, 64, 0, 20));
+    let mut everybody = AddressSet::default();
+    everybody.add("0.0.0.0/0".parse().unwrap());
+    let port = |transport, first, last| PortRange {
+        transport,
+        first,
+        last,
+    };
+    let allow = |peers, ports: Option<Vec<PortRange>>| Allowance {
+        policy: "n/p\"; flush".into(),
+        peers,
+        ports,
+    };
+    let mut to = Plan::default();
+    to.set_policies(&[PodPolicy {
+        address: Ipv4Addr::new(10, 64, 0, 2),
+        ingress: Some(vec![
+            allow(
+                Some(peers),
+                Some(vec![
+                    port(Transport::Tcp, 90, 100),
+                    port(Transport::Tcp, 80, 80),
+                    port(Transport::Tcp, 95, 120),
+                    port(Transport::Udp, 0, 65535),
+                ]),
+            ),
+            allow(Some(everybody), Some(vec![port(Transport::Sctp, 7, 7)])),
+            allow(Some(AddressSet::default()), None),
+            allow(None, Some(vec![])),
+        ]),
+        egress: Some(vec![]),
+    }]);
+    let expected = "add chain in-
+add chain out-
+add rule in- ip saddr { 10.64.0.8-10.64.0.9, 10.64.0.20 } tcp dport { 80, 90-120 } return comment \"n/pflush\"
+add rule in- ip saddr { 10.64.0.8-10.64.0.9, 10.64.0.20 } meta l4proto udp return comment \"n/pflush\"
+add rule in- sctp dport { 7 } return comment \"n/pflush\"
+add rule in- drop
+add rule out- drop
+add element policed_ingress { 10.64.0.2 : jump in- }
+add element policed_egress { 10.64.0.2 : jump out- }
+";
+    assert_eq!(readable(&Plan::default(), &to), expected);
+    assert_eq!(readable(&to, &to), "");
+    let gone = readable(&to, &Plan::default());
+    let end = "flush chain in-\nflush chain out-\ndelete chain in-\ndelete chain out-\n";
+    assert!(gone.ends_with(end), "{gone}");
 }

@@ -246,13 +246,7 @@ pub fn service(name: &str, ip: Ipv4Addr, port: u16, endpoints: &[SocketAddrV4]) 
         namespace: "default".into(),
         name: name.into(),
         cluster_ip: Some(ip),
-        ports: vec![ServicePort {
-            name: "http".into(),
-            protocol: Protocol::Tcp,
-            port,
-            node_port: None,
-            endpoints: endpoints.to_vec(),
-        }],
+        ports: vec![ServicePort::new("http", Protocol::Tcp, port, endpoints)],
         ..Service::default()
     }
 }

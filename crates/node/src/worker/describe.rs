@@ -72,7 +72,7 @@ impl Worker {
         let namespace = self.pod.namespace().unwrap_or_default();
         let (map_names, secret_names) = environment::references(container);
         let mut sources = Sources {
-            services: self.shared.services.read().clone(),
+            services: self.shared.traffic.services.read().clone(),
             facts: self.facts(),
             ..Sources::default()
         };

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::Worker;
-use crate::{confinement, container, resources};
+use crate::{confinement, container, resolv, resources};
 
 impl Worker {
     pub(super) async fn ensure_sandbox(&mut self) -> Result<(), String> {
@@ -64,12 +64,11 @@ impl Worker {
             let namespace = started
                 .netns
                 .ok_or("the sandbox has no network namespace")?;
-            network
-                .attach(&namespace, &id)
-                .await
-                .map_err(|e| e.to_string())?
-                .address
-                .to_string()
+            let attachment = network.attach(&namespace, &id).await;
+            let address = attachment.map_err(|e| e.to_string())?.address;
+            // Nothing of the pod runs yet: its first packet finds its policies in force.
+            shared.traffic.protect(&self.pod, address).await?;
+            address.to_string()
         };
         let published = host_ports(&self.pod, &address);
         let update = SandboxUpdate {
@@ -99,40 +98,14 @@ impl Worker {
     fn resolv_conf(&self) -> String {
         let spec = self.pod.spec.clone().unwrap_or_default();
         let namespace = self.pod.namespace().unwrap_or_default();
-        let policy = spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
-        let cluster =
-            policy == "ClusterFirstWithHostNet" || policy == "ClusterFirst" && !self.host_network();
-        let mut text = match policy {
-            "None" => String::new(),
-            _ if cluster => self.shared.network.resolv_conf(Some(&namespace)),
-            _ if self.host_network() => {
-                std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
-            }
-            _ => self.shared.network.resolv_conf(None),
+        let machine = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let sources = resolv::Sources {
+            machine: &machine,
+            // The gateway rather than the service address: the same server, without a translation for each question.
+            server: self.shared.network.gateway(),
+            domain: &self.shared.config.cluster_domain,
         };
-        if let Some(config) = spec.dns_config {
-            for server in config.nameservers.unwrap_or_default() {
-                text += &format!("nameserver {server}\n");
-            }
-            let searches = config.searches.unwrap_or_default();
-            if !searches.is_empty() {
-                text += &format!("search {}\n", searches.join(" "));
-            }
-            let options: Vec<String> = config
-                .options
-                .unwrap_or_default()
-                .into_iter()
-                .filter_map(|option| {
-                    Some(option.value.map_or(option.name.clone()?, |value| {
-                        format!("{}:{value}", option.name.unwrap_or_default())
-                    }))
-                })
-                .collect();
-            if !options.is_empty() {
-                text += &format!("options {}\n", options.join(" "));
-            }
-        }
-        text
+        resolv::text(&spec, &namespace, &sources)
     }
 }
 

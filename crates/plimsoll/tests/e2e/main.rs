@@ -13,14 +13,17 @@ mod deployments;
 mod docker;
 mod failures;
 mod life;
+mod names;
 mod objects;
 mod pods;
+mod policies;
 mod probes;
 mod scheduling;
 mod services;
 mod supervision;
 mod support;
 mod verbs;
+mod ways;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -68,6 +71,14 @@ fn main() {
             a_pod_gets_its_settings_and_ends_gracefully
             exec_hands_through_input_output_and_exit_code;
         services: a_service_answers_by_address_and_by_name;
+        ways: a_node_port_is_reached_by_every_address_and_belongs_to_one_service
+            a_load_balancer_has_the_machines_address_and_tells_who_holds_a_port
+            a_client_stays_with_one_pod
+            endpoints_made_by_hand_and_what_is_not_forwarded;
+        names: a_pods_own_settings_of_names
+            names_of_headless_services_and_aliases;
+        policies: what_is_denied_is_closed_and_what_is_permitted_open
+            a_pod_is_protected_before_its_first_packet_and_asks_dns_only_when_permitted;
         objects: deleting_a_namespace_removes_everything_in_it
             deleting_a_deployment_removes_or_orphans_its_pods
             unknown_patches_and_edits_survive;

@@ -82,6 +82,24 @@ fn node_ports_come_and_go_with_the_type() {
 }
 
 #[test]
+fn one_port_by_two_protocols_has_one_node_port() {
+    let all = addresses("10.0.0.0/24");
+    let both = json!([{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}, {"port": 54, "protocol": "TCP"}]);
+    let mut s = service(json!({"type": "NodePort", "ports": both}));
+    all.claim(&mut s, None).expect("ports").keep();
+    let number = |n: usize| s["spec"]["ports"][n]["nodePort"].as_u64();
+    assert_eq!(number(0), number(1));
+    assert_ne!(number(1), number(2));
+    // Kept when an update does not name it, also beside a new port of another service.
+    let mut update = s.clone();
+    for port in update["spec"]["ports"].as_array_mut().expect("ports") {
+        port.as_object_mut().expect("a port").remove("nodePort");
+    }
+    all.claim(&mut update, Some(&s)).expect("ports").keep();
+    assert_eq!(update["spec"]["ports"], s["spec"]["ports"]);
+}
+
+#[test]
 fn unusable_ranges_are_refused() {
     for cidr in [
         "",

@@ -15,7 +15,10 @@ pub use cluster::{
     CONFIG_MAP, EVENT, LEASE, NAMESPACE, NODE, SECRET, SERVICE_ACCOUNT, config_map, event, lease,
     namespace, new_event, node, secret, service_account,
 };
-pub use network::{ENDPOINT_SLICE, ENDPOINTS, SERVICE, endpoint_slice, endpoints, service};
+pub use network::{
+    ENDPOINT_SLICE, ENDPOINTS, NETWORK_POLICY, SERVICE, endpoint_slice, endpoints, network_policy,
+    service,
+};
 pub use pods::{POD, pod};
 pub use workloads::{DEPLOYMENT, REPLICA_SET, deployment, replica_set};
 

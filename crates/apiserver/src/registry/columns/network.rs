@@ -1,4 +1,4 @@
-//! Columns of Services, EndpointSlices and Endpoints.
+//! Columns of Services, EndpointSlices, Endpoints and NetworkPolicies.
 
 use serde_json::Value;
 
@@ -22,6 +22,8 @@ pub const ENDPOINT_SLICE: &[Column] = &[
     string("Endpoints"),
     AGE,
 ];
+
+pub const NETWORK_POLICY: &[Column] = &[NAME, string("Pod-Selector"), AGE];
 
 pub const ENDPOINTS: &[Column] = &[NAME, string("Endpoints"), AGE];
 
@@ -138,6 +140,11 @@ pub fn endpoints(object: &Value) -> Vec<Value> {
         }
     }
     vec![name(object), shorten(all, "<none>").into(), age(object)]
+}
+
+pub fn network_policy(object: &Value) -> Vec<Value> {
+    let selector = crate::handlers::selector_text(&object["spec"]["podSelector"]);
+    vec![name(object), or(&selector, "<none>"), age(object)]
 }
 
 fn shorten(all: Vec<String>, empty: &str) -> String {

@@ -67,6 +67,26 @@ pub fn endpoint_slice(object: &mut Value) {
     });
 }
 
+pub fn network_policy(object: &mut Value) {
+    let spec = child(object, "spec");
+    for direction in ["ingress", "egress"] {
+        each(spec, direction, |rule| {
+            each(rule, "ports", |port| set(port, "protocol", "TCP"));
+        });
+    }
+    let has_egress = spec["egress"]
+        .as_array()
+        .is_some_and(|rules| !rules.is_empty());
+    let types = if has_egress {
+        json!(["Ingress", "Egress"])
+    } else {
+        json!(["Ingress"])
+    };
+    if spec["policyTypes"].as_array().is_none_or(Vec::is_empty) {
+        spec["policyTypes"] = types;
+    }
+}
+
 fn template(spec: &mut Value) {
     let template = child(spec, "template");
     child(template, "metadata");

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde_json::Value;
 
 use super::{Problems, labels, names, one_of, port_number};
@@ -71,6 +72,7 @@ pub fn service(object: &Value, problems: &mut Problems) {
         );
     }
     let (mut port_names, mut numbers) = (HashSet::new(), HashSet::new());
+    let mut node_ports = HashSet::new();
     for (n, port) in ports.iter().enumerate() {
         let field = format!("spec.ports[{n}]");
         let name = text(port, &["name"]);
@@ -89,6 +91,23 @@ pub fn service(object: &Value, problems: &mut Problems) {
         let number = port["port"].as_i64().unwrap_or(0);
         port_number(number, &format!("{field}.port"), problems);
         one_of(port, "protocol", PROTOCOLS, &field, problems);
+        if port["protocol"] == "SCTP" {
+            problems.invalid(
+                &format!("{field}.protocol"),
+                &port["protocol"],
+                "services forward TCP and UDP here, not SCTP",
+            );
+        }
+        let node_port = port["nodePort"].as_u64().unwrap_or(0);
+        if node_port != 0 && matches!(kind, "ClusterIP" | "ExternalName") {
+            problems.forbidden(
+                &format!("{field}.nodePort"),
+                &format!("may not be used when `type` is '{kind}'"),
+            );
+        }
+        if node_port != 0 && !node_ports.insert((node_port, text(port, &["protocol"]))) {
+            problems.duplicate(&format!("{field}.nodePort"), &node_port.into());
+        }
         match &port["targetPort"] {
             Value::Number(target) => port_number(
                 target.as_i64().unwrap_or(0),
@@ -111,14 +130,32 @@ pub fn service(object: &Value, problems: &mut Problems) {
         }
     }
     for (n, address) in items(spec, &["externalIPs"]).iter().enumerate() {
-        if address
-            .as_str()
-            .is_none_or(|a| a.parse::<IpAddr>().is_err())
-        {
-            problems.invalid(
-                &format!("spec.externalIPs[{n}]"),
+        let field = format!("spec.externalIPs[{n}]");
+        match address.as_str().and_then(|a| a.parse::<IpAddr>().ok()) {
+            Some(parsed) => ordinary(parsed, &field, address, problems),
+            None => problems.invalid(
+                &field,
                 address,
                 "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            ),
+        }
+    }
+    for (n, range) in items(spec, &["loadBalancerSourceRanges"])
+        .iter()
+        .enumerate()
+    {
+        let field = format!("spec.loadBalancerSourceRanges[{n}]");
+        if kind != "LoadBalancer" {
+            let why = "may only be used when `type` is 'LoadBalancer'";
+            problems.forbidden("spec.loadBalancerSourceRanges", why);
+            break;
+        }
+        let parsed = range.as_str().and_then(|r| r.trim().parse::<IpNet>().ok());
+        if parsed.is_none() {
+            problems.invalid(
+                &field,
+                range,
+                "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
             );
         }
     }
@@ -192,6 +229,9 @@ pub fn endpoint_slice(object: &Value, problems: &mut Problems) {
                 }
                 _ => {}
             }
+            if let Some(parsed) = parsed {
+                ordinary(parsed, &field, address, problems);
+            }
         }
     }
     let ports = items(object, &["ports"]);
@@ -211,6 +251,31 @@ pub fn endpoint_slice(object: &Value, problems: &mut Problems) {
             &format!("ports[{n}]"),
             problems,
         );
+    }
+}
+
+/// Addresses that mean something else on every machine lead nowhere good (upstream `ValidateNonSpecialIP`): a service
+/// to 127.0.0.1 would open what listens on loopback only.
+fn ordinary(address: IpAddr, field: &str, shown: &Value, problems: &mut Problems) {
+    let (link_local, local_multicast) = match address {
+        IpAddr::V4(a) => (a.is_link_local(), a.octets()[..3] == [224, 0, 0]),
+        IpAddr::V6(a) => (
+            a.segments()[0] & 0xffc0 == 0xfe80,
+            a.segments()[0] & 0xff0f == 0xff02,
+        ),
+    };
+    let mut wrong = |why: &str| problems.invalid(field, shown, why);
+    if address.is_unspecified() {
+        wrong("may not be unspecified (0.0.0.0 or ::)");
+    }
+    if address.is_loopback() {
+        wrong("may not be in the loopback range (127.0.0.0/8, ::1/128)");
+    }
+    if link_local {
+        wrong("may not be in the link-local range (169.254.0.0/16, fe80::/10)");
+    }
+    if local_multicast {
+        wrong("may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)");
     }
 }
 

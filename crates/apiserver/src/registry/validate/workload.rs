@@ -155,7 +155,8 @@ fn template(spec: &Value, what: &str, problems: &mut Problems) {
     }
 }
 
-fn label_selector(selector: &Value, field: &str, problems: &mut Problems) {
+/// Checks keys, operators and values of a label selector.
+pub(super) fn label_selector(selector: &Value, field: &str, problems: &mut Problems) {
     labels(
         selector.get("matchLabels"),
         &format!("{field}.matchLabels"),
