@@ -47,6 +47,7 @@ fn udp_service(endpoints: &[SocketAddrV4]) -> Service {
             port: SERVICE.port(),
             node_port: None,
             endpoints: endpoints.to_vec(),
+            local_endpoints: endpoints.to_vec(),
         }],
         ..Service::default()
     }
