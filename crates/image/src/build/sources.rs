@@ -192,10 +192,18 @@ impl Origin<'_> {
     }
 }
 
+/// Those who ask for the names go down into directories by recursion.
+const DEPTH_MAX: usize = 400;
+
 /// Sorted names in a directory; nothing for what is none. Sockets are left out everywhere.
 pub(super) fn children(real: &Path, meta: &fs::Metadata) -> io::Result<Vec<OsString>> {
     if !meta.is_dir() {
         return Ok(Vec::new());
+    }
+    if real.components().count() > DEPTH_MAX {
+        return Err(io::Error::other(format!(
+            "directories are nested deeper than {DEPTH_MAX}"
+        )));
     }
     let mut names = Vec::new();
     for entry in fs::read_dir(real)? {

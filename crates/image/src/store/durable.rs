@@ -6,6 +6,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::deletion::delete_directory;
 use crate::error::Error;
 
 /// Replaces `path` by `content`: temporary file beside it, fsync, rename, fsync of the directory.
@@ -45,7 +46,7 @@ pub(crate) fn delete_tree(path: &Path) -> Result<(), Error> {
     match fs::symlink_metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(Error::io("examine", path)(e)),
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path).map_err(Error::io("delete", path)),
+        Ok(meta) if meta.is_dir() => delete_directory(path).map_err(Error::io("delete", path)),
         Ok(_) => fs::remove_file(path).map_err(Error::io("delete", path)),
     }
 }

@@ -175,7 +175,7 @@ pub(crate) fn discard(path: &Path, trash: &Path) -> Result<(), Error> {
         Err(_) => durable::delete_tree(path)?,
         Ok(()) => {}
     }
-    target.close().map_err(Error::io("delete", path))
+    durable::delete_tree(&target.keep())
 }
 
 /// Bytes of the files beneath a directory; hard links count once.

@@ -6,6 +6,7 @@
 
 pub(crate) mod blobs;
 pub(crate) mod cache;
+pub(crate) mod deletion;
 pub(crate) mod durable;
 mod garbage;
 pub(crate) mod index;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -67,23 +68,32 @@ impl Pending {
     }
 }
 
-/// Files and directories of a tree; `false` when there are too many. Links and devices are part of their directory.
+/// Files and directories of a tree; `false` when there are too many, or some that have too long a path to be opened one by one.
+/// Links and devices are part of their directory.
 fn collect(path: &Path, found: &mut Vec<PathBuf>) -> bool {
-    let Ok(meta) = fs::symlink_metadata(path) else {
-        return true;
-    };
-    if meta.is_dir() {
-        let entries = fs::read_dir(path).into_iter().flatten().flatten();
-        for entry in entries {
-            if !collect(&entry.path(), found) {
-                return false;
-            }
+    let mut ahead = vec![path.to_owned()];
+    while let Some(path) = ahead.pop() {
+        let meta = match fs::symlink_metadata(&path) {
+            Ok(meta) => meta,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(_) => return false,
+        };
+        if meta.is_dir() {
+            let entries = fs::read_dir(&path).into_iter().flatten().flatten();
+            ahead.extend(
+                entries
+                    .map(|entry| entry.path())
+                    .take(2 * SINGLE_SYNCS_MAX + 1),
+            );
+        }
+        if meta.is_dir() || meta.is_file() {
+            found.push(path);
+        }
+        if found.len() + ahead.len() > 2 * SINGLE_SYNCS_MAX || found.len() > SINGLE_SYNCS_MAX {
+            return false;
         }
     }
-    if meta.is_dir() || meta.is_file() {
-        found.push(path.into());
-    }
-    found.len() <= SINGLE_SYNCS_MAX
+    true
 }
 
 #[cfg(test)]

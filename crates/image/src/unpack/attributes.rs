@@ -2,9 +2,9 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use tar::Entry;
 
@@ -119,13 +119,15 @@ pub(super) fn set_meta_of_name(
     )
     .map_err(words)?;
     if mode {
-        rustix::fs::chmodat(
-            parent,
-            name,
-            Mode::from_raw_mode(meta.mode),
-            AtFlags::empty(),
-        )
-        .map_err(words)?;
+        // By a descriptor: a mode cannot be set by name without following a link that took its place meanwhile.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(words)?;
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&made).map_err(words)?.st_mode);
+        if kind.is_symlink() {
+            return Err("it was replaced by a link meanwhile".into());
+        }
+        let path = format!("/proc/self/fd/{}", made.as_raw_fd());
+        rustix::fs::chmod(path, Mode::from_raw_mode(meta.mode)).map_err(words)?;
     }
     rustix::fs::utimensat(parent, name, &meta.times, AtFlags::SYMLINK_NOFOLLOW).map_err(words)
 }

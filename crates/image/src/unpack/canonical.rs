@@ -5,7 +5,7 @@
 //! out. The archive need not be stored: it is written again, byte for byte, when the layer is pushed or saved.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -29,8 +29,20 @@ pub(crate) fn write(directory: &Path, out: &mut impl Write) -> Result<(), Error>
         out,
         inodes: HashMap::new(),
     };
-    archiver.children(directory, Path::new(""))?;
+    archiver.tree(directory)?;
     archiver.emit(&[0; 1024])
+}
+
+fn names(directory: &Path) -> Result<Vec<OsString>, Error> {
+    let mut names = fs::read_dir(directory)
+        .and_then(|entries| {
+            entries
+                .map(|e| e.map(|e| e.file_name()))
+                .collect::<io::Result<Vec<_>>>()
+        })
+        .map_err(Error::io("read", directory))?;
+    names.sort();
+    Ok(names)
 }
 
 struct Archiver<'a, W> {
@@ -40,20 +52,24 @@ struct Archiver<'a, W> {
 }
 
 impl<W: Write> Archiver<'_, W> {
-    fn children(&mut self, directory: &Path, relative: &Path) -> Result<(), Error> {
-        let entries = fs::read_dir(directory).map_err(Error::io("read", directory))?;
-        let mut names = entries
-            .map(|e| e.map(|e| e.file_name()))
-            .collect::<io::Result<Vec<_>>>()
-            .map_err(Error::io("read", directory))?;
-        names.sort();
-        for name in names {
-            let path = directory.join(&name);
-            let relative = relative.join(&name);
+    /// Without recursion: how deep directories are is up to whoever made them.
+    fn tree(&mut self, root: &Path) -> Result<(), Error> {
+        let mut relative = PathBuf::new();
+        let mut levels = vec![names(root)?.into_iter()];
+        while let Some(level) = levels.last_mut() {
+            let Some(name) = level.next() else {
+                levels.pop();
+                relative.pop();
+                continue;
+            };
+            relative.push(&name);
+            let path = root.join(&relative);
             let meta = fs::symlink_metadata(&path).map_err(Error::io("examine", &path))?;
             self.entry(&path, &relative, &meta)?;
             if meta.is_dir() {
-                self.children(&path, &relative)?;
+                levels.push(names(&path)?.into_iter());
+            } else {
+                relative.pop();
             }
         }
         Ok(())

@@ -39,6 +39,11 @@ impl Root {
         self.links
     }
 
+    /// Whether no more files can be made in its file system, whatever room there is. Some have no such bound and tell zero of zero.
+    pub fn has_no_inodes(&self) -> bool {
+        rustix::fs::fstatvfs(&self.fd).is_ok_and(|stat| stat.f_files > 0 && stat.f_favail == 0)
+    }
+
     /// Opens anything beneath the root.
     pub fn open_at(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         let path = if path.as_os_str().is_empty() {

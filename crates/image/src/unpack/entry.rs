@@ -15,6 +15,7 @@ use super::Unpack;
 use super::attributes::{Meta, set_meta, set_meta_of_name};
 use super::confine::{Links, Root, clean, explain};
 use crate::error::Error;
+use crate::store::deletion::delete_directory;
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -32,11 +33,18 @@ const DEVICES: [(u32, u32); 8] = [
     (5, 2),
 ];
 
+/// Paths of directories that are remembered to set their times at the end: all of any honest layer. What comes after keeps the
+/// time of its last entry.
+const REMEMBERED_BYTES_MAX: usize = 32 << 20;
+
 pub(super) struct Writer<'a> {
     options: &'a Unpack<'a>,
     root: Root,
     /// Directory times are set last: writing into a directory changes them.
     directories: Vec<(PathBuf, Timestamps)>,
+    remembered_bytes: usize,
+    /// Content that may still be written. The archive's own length does not bound it: a sparse file's holes are in its header.
+    left_bytes: u64,
 }
 
 impl<'a> Writer<'a> {
@@ -45,14 +53,21 @@ impl<'a> Writer<'a> {
             options,
             root,
             directories: Vec::new(),
+            remembered_bytes: 0,
+            left_bytes: options.limits.bytes,
         }
     }
 
     pub fn write<R: Read>(&mut self, entry: &mut Entry<'_, R>) -> Result<(), Error> {
         let shown = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        self.write_inner(entry).map_err(|reason| Error::Entry {
-            entry: shown,
-            reason,
+        self.write_inner(entry).map_err(|mut reason| {
+            if self.root.has_no_inodes() {
+                reason.push_str(": its file system has no inodes left, which are one a file");
+            }
+            Error::Entry {
+                entry: shown,
+                reason,
+            }
         })
     }
 
@@ -95,6 +110,10 @@ impl<'a> Writer<'a> {
         match kind {
             EntryType::Directory => self.directory(&parent, &name, &path, meta),
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                self.left_bytes = self.left_bytes.checked_sub(entry.size()).ok_or_else(|| {
+                    let limit = self.options.limits.bytes;
+                    format!("unpacked, the archive is larger than the limit of {limit} bytes")
+                })?;
                 self.make_room(&parent, &name)?;
                 regular(&parent, &name, entry, &meta)
             }
@@ -128,6 +147,14 @@ impl<'a> Writer<'a> {
         }
     }
 
+    fn remember(&mut self, path: &Path, times: Timestamps) {
+        let bytes = path.as_os_str().len() + size_of::<(PathBuf, Timestamps)>();
+        if self.remembered_bytes + bytes <= REMEMBERED_BYTES_MAX {
+            self.remembered_bytes += bytes;
+            self.directories.push((path.to_owned(), times));
+        }
+    }
+
     fn root_directory(&mut self, path: &Path, meta: Meta) -> Result<(), String> {
         // Where a user unpacks to is the user's; only a layer's own root takes the archive's mode and owner.
         if self.options.links == Links::InRoot {
@@ -138,7 +165,7 @@ impl<'a> Writer<'a> {
             .open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)
             .map_err(explain)?;
         set_meta(&fd, &meta)?;
-        self.directories.push((path.to_owned(), meta.times));
+        self.remember(path, meta.times);
         Ok(())
     }
 
@@ -173,7 +200,7 @@ impl<'a> Writer<'a> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(words)?;
         set_meta(&fd, &meta)?;
-        self.directories.push((path.to_owned(), meta.times));
+        self.remember(path, meta.times);
         Ok(())
     }
 
@@ -253,7 +280,7 @@ impl<'a> Writer<'a> {
                 let path = Path::new("/proc/self/fd")
                     .join(parent.as_raw_fd().to_string())
                     .join(name);
-                std::fs::remove_dir_all(path).map_err(|e| e.to_string())
+                delete_directory(&path).map_err(|e| e.to_string())
             }
             Err(e) => Err(words(e)),
         }

@@ -21,7 +21,7 @@ use confine::{Links, Root};
 pub struct Limits {
     /// Entries.
     pub entries: u64,
-    /// Bytes of the archive after decompression.
+    /// Bytes of the archive after decompression, and bytes of all its files.
     pub bytes: u64,
 }
 
@@ -71,6 +71,7 @@ impl<'a> Unpack<'a> {
             input,
             allowed: allowed.clone(),
             left: self.limits.bytes,
+            limit: self.limits.bytes,
         };
         let mut archive = tar::Archive::new(meter);
         let root = Root::open(self.root, self.links)?;
@@ -110,16 +111,19 @@ struct Meter<R> {
     input: R,
     allowed: Rc<Cell<u64>>,
     left: u64,
+    limit: u64,
 }
 
 impl<R: Read> Read for Meter<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.input.read(buffer)?;
         let read = n as u64;
-        self.left = self
-            .left
-            .checked_sub(read)
-            .ok_or_else(|| io::Error::other("the archive is larger than the limit"))?;
+        self.left = self.left.checked_sub(read).ok_or_else(|| {
+            let limit = self.limit;
+            io::Error::other(format!(
+                "the archive is larger than the limit of {limit} bytes"
+            ))
+        })?;
         let allowed = self.allowed.get();
         if allowed != u64::MAX {
             let rest = allowed.checked_sub(read).ok_or_else(|| {
