@@ -26,6 +26,7 @@ mod wire;
 pub use config::Config;
 pub use engine::Engine;
 pub use error::Error;
+pub use kernel::check_kernel;
 pub use process::{ExecSpec, Output, Process, Resizer};
 pub use runtime::runtime_main;
 pub use spec::{

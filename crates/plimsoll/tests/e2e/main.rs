@@ -22,6 +22,8 @@ mod verbs;
 
 use libtest_mimic::{Arguments, Trial};
 
+/// Names of tests, separated by blanks: the others do not run. Without it all do.
+const ONLY_VARIABLE: &str = "PLIMSOLL_E2E_ONLY";
 /// Most of the time of a test is waiting.
 const THREADS: usize = 4;
 
@@ -37,14 +39,15 @@ macro_rules! trials {
 fn main() {
     let mut arguments = Arguments::from_args();
     // the long ones first
-    let trials = trials! {
+    let mut trials = trials! {
         autoscaling: replicas_follow_the_load_up_and_down;
         life: containers_survive_a_killed_daemon
             down_stops_everything_and_up_brings_the_pods_back
             purge_leaves_no_trace
             two_instances_live_side_by_side
             a_second_up_changes_nothing
-            a_taken_port_is_told_and_nothing_is_lost;
+            a_taken_port_is_told_and_nothing_is_lost
+            a_missing_kernel_feature_is_named;
         scheduling: pods_that_do_not_fit_stay_pending_and_say_why;
         failures: a_crashing_container_is_restarted_with_backoff
             a_container_over_its_memory_limit_is_oom_killed
@@ -67,7 +70,8 @@ fn main() {
         docker: an_app_is_run_asked_stopped_and_removed
             run_hands_through_the_exit_code
             refusals_come_at_once_and_leave_nothing
-            limits_bind;
+            limits_bind
+            paused_and_let_go_on;
         builds: an_image_is_built_once_and_then_from_cache
             a_failing_step_keeps_its_output_and_makes_no_image
             a_mistake_in_the_dockerfile_is_shown_by_line_and_column
@@ -82,6 +86,15 @@ fn main() {
             a_stale_version_is_refused
             an_oversized_body_is_refused;
     };
+    if let Ok(only) = std::env::var(ONLY_VARIABLE) {
+        let named = |name: &str| only.split_whitespace().any(|wanted| wanted == name);
+        trials.retain(|trial| named(trial.name()));
+        assert_eq!(
+            trials.len(),
+            only.split_whitespace().count(),
+            "a name in {ONLY_VARIABLE} is no test's: {only}"
+        );
+    }
     arguments.test_threads.get_or_insert(THREADS);
     if arguments.list {
         libtest_mimic::run(&arguments, trials).exit();
