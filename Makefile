@@ -1,6 +1,6 @@
 # The commands that people need. Each one sets up what it needs on a fresh Debian or Ubuntu with a Rust toolchain (see scripts/setup).
 
-.PHONY: demo test bench build lint setup
+.PHONY: demo test test-v2 bench build lint setup
 
 demo: setup            ## the main job, live
 	cargo build --release -p plimsoll
@@ -8,6 +8,9 @@ demo: setup            ## the main job, live
 
 test: setup clients    ## every test; needs root
 	cargo test --workspace --no-fail-fast
+
+test-v2: setup clients ## the tests of containers in a virtual machine with cgroup v2; needs root
+	./scripts/test-v2
 
 bench: setup clients   ## one table of figures beside peers; needs root
 	cargo build --release -p plimsoll

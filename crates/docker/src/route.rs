@@ -93,6 +93,8 @@ async fn dispatch(docker: Docker, request: Request<Incoming>) -> Answer {
             containers::lifecycle::restart(&docker, &container, &query).await
         }
         (&Method::POST, "kill") => containers::lifecycle::kill(&docker, &container, &query).await,
+        (&Method::POST, "pause") => containers::lifecycle::pause(&docker, &container).await,
+        (&Method::POST, "unpause") => containers::lifecycle::unpause(&docker, &container).await,
         (&Method::POST, "wait") => containers::wait::wait(docker.clone(), container, &query).await,
         (&Method::POST, "rename") => {
             containers::lifecycle::rename(&docker, &container, &query).await

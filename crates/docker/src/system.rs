@@ -48,7 +48,8 @@ pub fn version() -> Answer {
 
 pub async fn info(docker: &Docker) -> Answer {
     let all = containers::all(docker).await;
-    let running = all.iter().filter(|c| c.running()).count();
+    let live = all.iter().filter(|c| c.running()).count();
+    let paused = all.iter().filter(|c| c.paused()).count();
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let memory = memory
         .lines()
@@ -56,11 +57,11 @@ pub async fn info(docker: &Docker) -> Answer {
         .and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     json_of(&json!({
         "ID": docker.inner.network.config().instance, "Name": std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim(),
-        "Containers": all.len(), "ContainersRunning": running, "ContainersPaused": 0, "ContainersStopped": all.len() - running,
+        "Containers": all.len(), "ContainersRunning": live - paused, "ContainersPaused": paused, "ContainersStopped": all.len() - live,
         "Images": docker.inner.images.list().len(), "Driver": "overlay2", "DriverStatus": [], "LoggingDriver": "json-file",
         "Plugins": { "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": ["json-file"] },
         "MemoryLimit": true, "SwapLimit": true, "CpuCfsPeriod": true, "CpuCfsQuota": true, "CPUShares": true, "CPUSet": true, "PidsLimit": true,
-        "IPv4Forwarding": true, "OomKillDisable": false, "KernelVersion": kernel(), "OperatingSystem": "Linux", "OSType": "linux",
+        "CgroupDriver": "cgroupfs", "CgroupVersion": docker.inner.engine.cgroup_version().to_string(), "IPv4Forwarding": true, "OomKillDisable": false, "KernelVersion": kernel(), "OperatingSystem": "Linux", "OSType": "linux",
         "Architecture": std::env::consts::ARCH, "NCPU": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         "MemTotal": memory.unwrap_or(0) * 1024, "ServerVersion": env!("CARGO_PKG_VERSION"), "SecurityOptions": ["name=seccomp,profile=builtin"],
         "Warnings": null, "RegistryConfig": { "InsecureRegistryCIDRs": ["127.0.0.0/8"], "IndexConfigs": {}, "Mirrors": [] },
@@ -121,6 +122,8 @@ pub fn events(docker: &Docker, query: &Query) -> Answer {
             let (id, action, code) = match event.ok()? {
                 engine::Event::ContainerCreated { id, .. } => (id, "create", None),
                 engine::Event::ContainerStarted { id, .. } => (id, "start", None),
+                engine::Event::ContainerPaused { id, .. } => (id, "pause", None),
+                engine::Event::ContainerUnpaused { id, .. } => (id, "unpause", None),
                 engine::Event::ContainerOomKilled { id, .. } => (id, "oom", None),
                 engine::Event::ContainerExited { id, status, .. } => (id, "die", Some(status.code)),
                 engine::Event::ContainerRemoved { id, .. } => (id, "destroy", None),

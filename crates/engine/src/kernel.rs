@@ -1,9 +1,19 @@
 //! What the kernel must offer, checked once so that the first container does not fail in a strange way.
 
-use crate::cgroup::Cgroups;
+use crate::cgroup::{Cgroups, devices};
 use crate::error::Error;
 use std::fs;
 use std::path::Path;
+
+/// Controllers that every container needs.
+pub const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+
+/// Whether this machine can run containers. Changes nothing.
+///
+/// Errors: `Kernel`, with the first feature that is missing and what to do.
+pub fn check_kernel() -> Result<(), Error> {
+    check().map(drop)
+}
 
 /// Checks everything that containers need; the error names what is missing.
 pub fn check() -> Result<Cgroups, Error> {
@@ -47,7 +57,7 @@ pub fn check() -> Result<Cgroups, Error> {
         return Err(missing("pidfd_open", "Linux 5.12 or newer is needed"));
     }
     let cgroups = Cgroups::detect()?;
-    for controller in ["cpu", "memory", "pids"] {
+    for controller in CONTROLLERS {
         if !cgroups.has(controller) {
             return Err(missing(
                 &format!("the cgroup controller {controller}"),
@@ -55,7 +65,14 @@ pub fn check() -> Result<Cgroups, Error> {
             ));
         }
     }
-    if !cgroups.unified() {
+    if cgroups.unified() {
+        devices::supported().map_err(|error| {
+            missing(
+                "device rules for cgroups (BPF programs of type cgroup_device)",
+                &format!("enable CONFIG_CGROUP_BPF and CONFIG_BPF_SYSCALL, or run with CAP_BPF and CAP_NET_ADMIN ({error})"),
+            )
+        })?;
+    } else {
         for controller in ["cpuacct", "freezer", "devices"] {
             if !cgroups.has(controller) {
                 return Err(missing(

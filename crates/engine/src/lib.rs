@@ -26,6 +26,7 @@ mod wire;
 pub use config::Config;
 pub use engine::Engine;
 pub use error::Error;
+pub use kernel::check_kernel;
 pub use process::{ExecSpec, Output, Process, Resizer};
 pub use runtime::runtime_main;
 pub use spec::{
@@ -35,9 +36,3 @@ pub use spec::{
 pub use status::{ContainerStatus, Event, ExitStatus, SandboxState, SandboxStatus, State, Stats};
 
 pub use supervisor::supervise_main;
-
-/// Checks that this machine's kernel offers what containers need, and that the caller has the rights to use it. The error names
-/// the first thing that is missing and what to do. [`Engine::open`] checks the same.
-pub fn check_machine() -> Result<(), Error> {
-    kernel::check().map(drop)
-}

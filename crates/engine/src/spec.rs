@@ -151,6 +151,9 @@ pub struct Resources {
     pub cpu_period_us: Option<u64>,
     /// Memory in bytes, swap included; zero or less means unlimited.
     pub memory_limit_bytes: Option<i64>,
+    /// When memory runs out all processes of the container are killed, not only the largest, so that no half of it lives on. On
+    /// cgroup v2 only (`memory.oom.group`); v1 has no such thing.
+    pub memory_oom_group: bool,
     /// Number of tasks; zero or less means unlimited.
     pub pids_limit: Option<i64>,
     /// CPUs it may run on, as `0-2,4`.

@@ -46,6 +46,8 @@ pub struct ContainerStatus {
     pub state: State,
     /// Process id of its first process in the host's pid namespace, while it runs.
     pub pid: Option<u32>,
+    /// Its processes are frozen (`Engine::pause_container`); only while it runs.
+    pub paused: bool,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub exit: Option<ExitStatus>,
@@ -103,6 +105,14 @@ pub enum Event {
         id: String,
         sandbox: String,
         pid: u32,
+    },
+    ContainerPaused {
+        id: String,
+        sandbox: String,
+    },
+    ContainerUnpaused {
+        id: String,
+        sandbox: String,
     },
     /// Comes before the `ContainerExited` of the same container.
     ContainerOomKilled {

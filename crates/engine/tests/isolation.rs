@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::World;
+use common::{World, eventually, unified};
 use engine::*;
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -211,7 +211,14 @@ fn sensitive_files_are_masked_and_the_rest_of_proc_and_sys_is_read_only() {
     World::run(async |world| {
         let script = "exec 2>&1; head -c 1 /proc/timer_list | wc -c; head -c 1 /proc/keys | wc -c; ls /sys/firmware | wc -l; echo x > /proc/sys/kernel/hostname; \
             touch /sys/x; ls /sys/fs/cgroup | head -n 1; mkdir /sys/fs/cgroup/memory/x; echo -1 > /sys/fs/cgroup/memory/memory.limit_in_bytes; touch /sys/fs/cgroup/x";
-        let (_, output) = world.script("plim-masked", script).await;
+        let script = if unified() {
+            script
+                .replace("/memory.limit_in_bytes", ".max")
+                .replace("cgroup/memory/x", "cgroup/x")
+        } else {
+            script.to_owned()
+        };
+        let (_, output) = world.script("plim-masked", &script).await;
         assert!(output.starts_with("0\n0\n0\n"), "{output}");
         assert_eq!(
             output.matches("Read-only file system").count(),
@@ -246,13 +253,37 @@ fn sensitive_files_are_masked_and_the_rest_of_proc_and_sys_is_read_only() {
 }
 
 #[test]
-fn devices_are_refused_by_the_cgroup() {
+fn on_v2_a_container_sees_its_own_cgroup_as_the_only_one() {
+    if !unified() {
+        return;
+    }
     World::run(async |world| {
-        let script = "exec 2>&1; busybox mknod /tmp/disk b 254 0 && head -c 1 /tmp/disk; head -c 1 /dev/zero | wc -c";
-        let (_, output) = world.script("plim-devices", script).await;
+        let script = "cat /proc/self/cgroup; readlink /proc/self/ns/cgroup; ls /sys/fs/cgroup/cgroup.procs; cat /sys/fs/cgroup/pids.max";
+        world.sandbox("plim-s").await;
+        let mut spec = world.spec(
+            "plim-s",
+            "plim-c",
+            &["sh", "-c", &format!("{script}; sleep 1000")],
+        );
+        spec.resources.pids_limit = Some(77);
+        world.start(spec).await;
+        eventually("it has looked", async || {
+            world.output("plim-c").contains("77")
+        })
+        .await;
+        let seen = world.output("plim-c");
+        let host = fs::read_link("/proc/self/ns/cgroup")
+            .expect("link")
+            .display()
+            .to_string();
         assert!(
-            output.contains("Operation not permitted") && output.ends_with("1\n"),
-            "{output}"
+            seen.starts_with("0::/\n") && !seen.contains(&host),
+            "{seen}"
+        );
+        assert_eq!(
+            world.said_by("plim-c", script).await,
+            seen,
+            "a command in it sees the same"
         );
     });
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{World, eventually};
+use common::{World, eventually, unified};
 use engine::*;
 use std::time::Duration;
 
@@ -250,6 +250,55 @@ fn the_oom_score_is_as_wanted_or_as_near_as_can_be() {
             assert_eq!(exit.code, 0);
             let expected = if free { wanted } else { wanted.max(own) };
             assert_eq!(output.trim(), expected.to_string(), "{id}");
+        }
+    });
+}
+
+#[test]
+fn weight_and_cpus_arrive_in_the_kernel() {
+    World::run(async |world| {
+        let (script, expected) = if unified() {
+            (
+                "cd /sys/fs/cgroup; cat cpu.weight cpuset.cpus memory.max memory.swap.max",
+                "59\n0\n33554432\n0\n",
+            )
+        } else {
+            (
+                "cd /sys/fs/cgroup; cat cpu*/cpu.shares cpuset*/cpuset.cpus memory/memory.limit_in_bytes",
+                "512\n0\n33554432\n",
+            )
+        };
+        let change = |spec: &mut ContainerSpec| {
+            spec.resources = Resources {
+                cpu_shares: Some(512),
+                cpuset: Some("0".into()),
+                memory_limit_bytes: Some(32 << 20),
+                ..Resources::default()
+            };
+        };
+        let (exit, output) = world.script_with("plim-c", script, change).await;
+        assert!(
+            exit.code == 0 && output.starts_with(expected),
+            "{exit:?} {output}"
+        );
+    });
+}
+
+/// On v2 the container is one thing to the killer, if so wanted: no half of it lives on.
+#[test]
+fn out_of_memory_may_be_the_end_of_all() {
+    World::run(async |world| {
+        let script = "(tail /dev/zero); echo survived";
+        for (id, group) in [("plim-one", false), ("plim-all", true)] {
+            let change = |spec: &mut ContainerSpec| {
+                spec.resources.memory_limit_bytes = Some(16 << 20);
+                spec.resources.memory_oom_group = group;
+            };
+            let (exit, output) = world.script_with(id, script, change).await;
+            assert!(exit.oom_killed, "{id}: {exit:?}");
+            let all = group && unified();
+            assert_eq!(exit.code, if all { 137 } else { 0 }, "{id}: {output}");
+            assert_eq!(output.contains("survived"), !all, "{id}: {output}");
         }
     });
 }

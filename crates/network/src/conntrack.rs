@@ -230,6 +230,7 @@ mod tests {
                 port: 53,
                 node_port: Some(30053),
                 endpoints: vec!["10.64.0.2:5353".parse().unwrap()],
+                local_endpoints: Vec::new(),
             }],
             ..Service::default()
         };

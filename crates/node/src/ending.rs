@@ -182,6 +182,7 @@ mod tests {
             spec: spec.into(),
             state,
             pid: None,
+            paused: false,
             created_at: Timestamp::UNIX_EPOCH,
             started_at: None,
             exit,

@@ -219,6 +219,7 @@ mod tests {
                 spec: std::sync::Arc::new(spec),
                 state: State::Running,
                 pid: Some(1),
+                paused: false,
                 created_at: at,
                 started_at: Some(at),
                 exit: None,

@@ -93,11 +93,15 @@ pub fn limit(container: &Container, name: &str) -> Option<i64> {
 
 /// The cgroup values of one container.
 pub fn container_resources(container: &Container) -> Resources {
-    cgroup_values(
-        request(container, "cpu").unwrap_or(0),
-        limit(container, "cpu"),
-        limit(container, "memory"),
-    )
+    Resources {
+        // as the kubelet has it from 1.28 on (`singleProcessOOMKill` is off on cgroup v2)
+        memory_oom_group: true,
+        ..cgroup_values(
+            request(container, "cpu").unwrap_or(0),
+            limit(container, "cpu"),
+            limit(container, "memory"),
+        )
+    }
 }
 
 /// The cgroup values of a whole pod: bounded only where every container is.

@@ -80,6 +80,8 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
     let gateway = IpAddr::V4(instance.gateway());
     let node_name = node_name();
 
+    // before anything is made on a machine that cannot run containers
+    engine::check_kernel().context("cannot start the container engine")?;
     let store_path = instance.store_file();
     fs::create_dir_all(data.join("store"))?;
     let opening = tokio::task::spawn_blocking(move || {

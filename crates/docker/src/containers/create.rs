@@ -445,6 +445,8 @@ fn resources(host: &HostConfig) -> Resources {
         cpu_quota_us: quota,
         cpu_period_us: period,
         memory_limit_bytes: Some(host.memory).filter(|bytes| *bytes > 0),
+        // as dockerd: one process of many may be killed
+        memory_oom_group: false,
         pids_limit: host.pids_limit.filter(|limit| *limit > 0),
         cpuset: Some(host.cpuset_cpus.clone()).filter(|set| !set.is_empty()),
     }

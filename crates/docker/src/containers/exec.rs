@@ -70,6 +70,12 @@ pub async fn create(docker: &Docker, container: &Container, incoming: Incoming) 
             container.id()
         )));
     }
+    if container.paused() {
+        return Err(Refusal::conflict(format!(
+            "Container {} is paused, unpause the container before exec",
+            container.id()
+        )));
+    }
     let id = names::id();
     let exec = Exec {
         container: container.id().to_owned(),

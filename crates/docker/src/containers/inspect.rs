@@ -60,7 +60,7 @@ pub async fn inspect(docker: &Docker, container: &Container) -> Answer {
         "Id": container.id(), "Name": format!("/{}", record.name), "Created": format!("{:.9}", status.created_at),
         "Path": status.spec.argv.first(), "Args": status.spec.argv.get(1..).unwrap_or_default(),
         "State": {
-            "Status": container.state(), "Running": container.running(), "Paused": false, "Restarting": false, "Dead": false,
+            "Status": container.state(), "Running": container.running(), "Paused": container.paused(), "Restarting": false, "Dead": false,
             "OOMKilled": exit.is_some_and(|e| e.oom_killed), "Pid": status.pid.unwrap_or(0), "ExitCode": container.exit_code(),
             "Error": record.error, "StartedAt": time(status.started_at), "FinishedAt": time(exit.map(|e| e.finished_at)),
         },

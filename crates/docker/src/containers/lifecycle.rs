@@ -26,6 +26,11 @@ pub async fn start(docker: &Docker, container: &Container) -> Answer {
     let _turn = docker.inner.turns.of(container.id()).await;
     // it may have been started or removed while we waited
     let mut container = find(docker, container.id()).await?;
+    if container.paused() {
+        return Err(Refusal::conflict(
+            "cannot start a paused container, try unpause instead",
+        ));
+    }
     if container.running() {
         return empty(StatusCode::NOT_MODIFIED);
     }
@@ -220,6 +225,33 @@ pub async fn kill(docker: &Docker, container: &Container, query: &Query) -> Answ
         .inner
         .engine
         .signal_container(container.id(), signal)
+        .await?;
+    empty(StatusCode::NO_CONTENT)
+}
+
+pub async fn pause(docker: &Docker, container: &Container) -> Answer {
+    let refused = |why: &str| Refusal::conflict(format!("Container {} {why}", container.id()));
+    if !container.running() {
+        return Err(refused("is not running"));
+    }
+    if container.paused() {
+        return Err(refused("is already paused"));
+    }
+    docker.inner.engine.pause_container(container.id()).await?;
+    empty(StatusCode::NO_CONTENT)
+}
+
+pub async fn unpause(docker: &Docker, container: &Container) -> Answer {
+    if !container.paused() {
+        return Err(Refusal::conflict(format!(
+            "Container {} is not paused",
+            container.id()
+        )));
+    }
+    docker
+        .inner
+        .engine
+        .unpause_container(container.id())
         .await?;
     empty(StatusCode::NO_CONTENT)
 }

@@ -50,29 +50,35 @@ impl Container {
         self.status.state == State::Running
     }
 
+    pub fn paused(&self) -> bool {
+        self.status.paused
+    }
+
     /// Of its last run; of a start that failed what a shell would say; 0 of one that never ran.
     pub fn exit_code(&self) -> i32 {
         let of_run = self.status.exit.as_ref().map(|exit| exit.code);
         self.record.failed_code.or(of_run).unwrap_or(0)
     }
 
-    /// `created`, `running` or `exited`.
+    /// `created`, `running`, `paused` or `exited`.
     pub fn state(&self) -> &'static str {
         match self.status.state {
             State::Created => "created",
+            State::Running if self.paused() => "paused",
             State::Running => "running",
             State::Exited => "exited",
         }
     }
 
-    /// `Up 3 minutes`, `Exited (0) 2 hours ago`, `Created`.
+    /// `Up 3 minutes`, `Up 3 minutes (Paused)`, `Exited (0) 2 hours ago`, `Created`.
     pub fn sentence(&self, now: Timestamp) -> String {
         let since = |at: Timestamp| ago(now.as_second().saturating_sub(at.as_second()));
         match (&self.status.state, &self.status.exit) {
             (State::Created, _) => "Created".into(),
             (State::Running, _) => format!(
-                "Up {}",
-                since(self.status.started_at.unwrap_or(self.status.created_at))
+                "Up {}{}",
+                since(self.status.started_at.unwrap_or(self.status.created_at)),
+                if self.paused() { " (Paused)" } else { "" }
             ),
             (State::Exited, Some(exit)) => {
                 format!("Exited ({}) {} ago", exit.code, since(exit.finished_at))

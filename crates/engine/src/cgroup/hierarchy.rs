@@ -30,6 +30,9 @@ pub const CONTROLLERS: [&str; 12] = [
     "perf_event",
 ];
 
+/// v2 controllers that groups of containers use.
+const DELEGATED: [&str; 5] = ["cpu", "cpuset", "memory", "pids", "io"];
+
 impl Hierarchy {
     pub fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|known| known == controller)
@@ -63,15 +66,26 @@ impl Hierarchy {
         Ok(())
     }
 
-    /// Lets the groups beneath `dir` use the controllers; one at a time, since some may be refused.
+    /// Lets the groups beneath `dir` use the controllers; one at a time, since some may be refused. Those that they have already
+    /// are left alone: each write would stop all processes of the machine from forking for a moment. Nothing is taken back at
+    /// the end: by then others may have come to rely on it, and their limits would be lifted without a word.
     fn delegate(&self, dir: &Path) {
-        for controller in self
-            .controllers
-            .iter()
-            .filter(|name| ["cpu", "cpuset", "memory", "pids", "io"].contains(&name.as_str()))
-        {
-            let _ = fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"));
+        let file = dir.join("cgroup.subtree_control");
+        let given = fs::read_to_string(&file).unwrap_or_default();
+        let wanted = self.controllers.iter().filter(|name| {
+            DELEGATED.contains(&name.as_str()) && !given.split_whitespace().any(|had| had == *name)
+        });
+        for controller in wanted {
+            let _ = fs::write(&file, format!("+{controller}"));
         }
+    }
+
+    /// The first of these controllers that a v2 group does not have.
+    pub fn missing<'a>(&self, path: &str, wanted: &[&'a str]) -> Option<&'a str> {
+        let file = self.dir(path).join("cgroup.controllers");
+        let has = fs::read_to_string(file).unwrap_or_default();
+        let lacks = |name: &&&str| !has.split_whitespace().any(|had| had == **name);
+        wanted.iter().find(lacks).copied()
     }
 }
 

@@ -4,6 +4,10 @@ use crate::spec::Resources;
 use std::path::{Path, PathBuf};
 
 const PERIOD_US_DEFAULT: u64 = 100_000;
+const SHARES_MIN: u64 = 2;
+const SHARES_MAX: u64 = 262_144;
+const WEIGHT_MIN: u64 = 1;
+const WEIGHT_MAX: u64 = 10_000;
 
 /// Directory, file name and value of each limit, in the order in which they must be written.
 pub(super) fn files(
@@ -22,21 +26,27 @@ pub(super) fn files(
         .collect()
 }
 
-/// Whether a file limits swap.
-pub(super) fn of_swap(file: &Path) -> bool {
+/// Whether a kernel may do without this file and the limit still holds: without swap accounting there is no swap either, and
+/// without `memory.oom.group` (before 4.19) one process is killed instead of all.
+pub(super) fn may_be_missing(file: &Path) -> bool {
     file.file_name()
-        .is_some_and(|name| name == MEMORY_AND_SWAP || name == SWAP)
+        .is_some_and(|name| name == MEMORY_AND_SWAP || name == SWAP || name == OOM_GROUP)
 }
 
 const MEMORY_AND_SWAP: &str = "memory.memsw.limit_in_bytes";
 const SWAP: &str = "memory.swap.max";
+const OOM_GROUP: &str = "memory.oom.group";
 
 type Wanted = Vec<(&'static str, &'static str, String)>;
 
 fn v1(resources: &Resources) -> Wanted {
     let mut wanted: Wanted = Vec::new();
     if let Some(shares) = resources.cpu_shares.filter(|shares| *shares > 0) {
-        wanted.push(("cpu", "cpu.shares", shares.clamp(2, 262_144).to_string()));
+        wanted.push((
+            "cpu",
+            "cpu.shares",
+            shares.clamp(SHARES_MIN, SHARES_MAX).to_string(),
+        ));
     }
     if let Some(quota) = resources.cpu_quota_us {
         wanted.push(("cpu", "cpu.cfs_period_us", period(resources).to_string()));
@@ -82,6 +92,9 @@ fn v2(resources: &Resources) -> Wanted {
         wanted.push(("memory", "memory.max", limit.to_string()));
         wanted.push(("memory", SWAP, "0".into()));
     }
+    if resources.memory_oom_group {
+        wanted.push(("memory", OOM_GROUP, "1".into()));
+    }
     if let Some(limit) = resources.pids_limit {
         wanted.push(("pids", "pids.max", max_or(limit)));
     }
@@ -91,9 +104,20 @@ fn v2(resources: &Resources) -> Wanted {
     wanted
 }
 
-/// v1 shares (2 to 262144) as a v2 weight (1 to 10000), by the formula of KEP-2254.
+/// v1 shares (2 to 262144) as a v2 weight (1 to 10000), so that the least, the default (1024 and 100) and the most of the one
+/// become those of the other: 10^(L²/612 + 125·L/612 − 7/34), L = log₂(shares), rounded up. As runc from 1.3.2 and crun from 1.23
+/// (kubernetes.io/blog, "New conversion from cgroup v1 CPU shares to v2 CPU weight").
 fn weight_of_shares(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+    if shares <= SHARES_MIN {
+        return WEIGHT_MIN;
+    }
+    if shares >= SHARES_MAX {
+        return WEIGHT_MAX;
+    }
+    let l = (shares as f64).log2();
+    let exponent = (l * l + 125.0 * l) / 612.0 - 7.0 / 34.0;
+    // what is whole but for the arithmetic's last bit is not rounded up
+    (10f64.powf(exponent) - 1e-9).ceil() as u64
 }
 
 fn period(resources: &Resources) -> u64 {
@@ -131,6 +155,7 @@ mod tests {
             cpu_quota_us: Some(50_000),
             cpu_period_us: None,
             memory_limit_bytes: Some(64 << 20),
+            memory_oom_group: true,
             pids_limit: Some(10),
             cpuset: Some("0".into()),
         };
@@ -151,7 +176,7 @@ mod tests {
             (
                 &all,
                 true,
-                "cpu/cpu.weight=20 cpu/cpu.max=50000 100000 memory/memory.max=67108864 memory/memory.swap.max=0 pids/pids.max=10",
+                "cpu/cpu.weight=59 cpu/cpu.max=50000 100000 memory/memory.max=67108864 memory/memory.swap.max=0 memory/memory.oom.group=1 pids/pids.max=10",
             ),
             (
                 &none,
@@ -170,7 +195,12 @@ mod tests {
         for (shares, weight) in [
             (0, 1),
             (2, 1),
-            (1024, 39),
+            (3, 2),
+            (102, 17),
+            (512, 59),
+            (1024, 100),
+            (2048, 174),
+            (262_143, 10_000),
             (262_144, 10_000),
             (u64::MAX, 10_000),
         ] {

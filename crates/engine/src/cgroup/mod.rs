@@ -6,6 +6,8 @@
 //! On v2 a group that gives controllers to the groups beneath may hold no processes of its own ("no internal processes"): so
 //! processes are in leaves only, `supervisors` and `pods/SANDBOX/CONTAINER`.
 
+pub mod devices;
+mod freezer;
 mod hierarchy;
 mod limits;
 mod stats;
@@ -20,6 +22,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+/// Name of a group that is made and removed at the start.
+const PROBE: &str = "probe";
 /// Rounds of killing and removing before giving up; with the pauses between them about two seconds.
 const ROUNDS_MAX: u32 = 60;
 
@@ -111,13 +115,6 @@ impl Cgroups {
         }
     }
 
-    /// Whether the kernel refuses containers the devices that they may not use. Only the v1 controller does so here: on v2 it
-    /// would take a BPF program per cgroup, which is not written yet. There containers cannot make device files instead
-    /// ([`crate::oci::capabilities`]), unless they are given that right on purpose.
-    pub fn refuses_devices(&self) -> bool {
-        self.has("devices")
-    }
-
     /// Whether the unified hierarchy rules.
     pub fn unified(&self) -> bool {
         self.hierarchies.iter().any(|hierarchy| hierarchy.unified)
@@ -151,8 +148,8 @@ impl Cgroups {
         for (dir, file, value) in limits::files(resources, self.unified(), controller) {
             let file = dir.join(file);
             match fs::write(&file, &value) {
-                // A kernel that does not account for swap has no such file, and gives no swap either.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && limits::of_swap(&file) => {
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound && limits::may_be_missing(&file) => {
                 }
                 written => {
                     written.map_err(|error| Error::io("set the limit", &file, error))?;
@@ -160,6 +157,52 @@ impl Cgroups {
             }
         }
         Ok(())
+    }
+
+    /// Makes these the only devices that processes of the group may use; the group has none beneath it yet.
+    pub fn restrict_devices(&self, path: &str, rules: &[devices::Rule]) -> Result<(), Error> {
+        if self.unified() {
+            let dir = self.hierarchies[0].dir(path);
+            return devices::attach(&dir, rules)
+                .map_err(|error| Error::io("restrict the devices of", &dir, error));
+        }
+        let Some(dir) = self.dir_of("devices", path) else {
+            return Ok(());
+        };
+        let write = |file: &str, line: &str| {
+            let file = dir.join(file);
+            fs::write(&file, line).map_err(|error| Error::io("restrict devices by", &file, error))
+        };
+        write("devices.deny", "a")?;
+        rules
+            .iter()
+            .try_for_each(|rule| write("devices.allow", &rule.line()))
+    }
+
+    /// Makes sure that the groups beneath this one can be limited: on v2 controllers are handed down from group to group, and a
+    /// group on the way may refuse.
+    pub fn check_controllers(&self, path: &str, wanted: &[&str]) -> Result<(), Error> {
+        let Some(hierarchy) = self.hierarchies.iter().find(|hierarchy| hierarchy.unified) else {
+            return Ok(());
+        };
+        // beneath a group of its own, so that all of the way is gone
+        self.create(&format!("{path}/{PROBE}"))?;
+        let missing = hierarchy.missing(&format!("{path}/{PROBE}"), wanted);
+        let _ = remove_tree(&hierarchy.dir(&format!("{path}/{PROBE}")));
+        let _ = fs::remove_dir(hierarchy.dir(path));
+        match missing {
+            None => Ok(()),
+            Some(controller) => Err(Error::Kernel {
+                feature: format!(
+                    "the cgroup controller {controller} for groups beneath {}",
+                    hierarchy.dir(path).display()
+                ),
+                hint: format!(
+                    "write +{controller} to {}: when that is refused as busy, processes are in that group itself and must be moved to one beneath it first",
+                    hierarchy.mount.join("cgroup.subtree_control").display()
+                ),
+            }),
+        }
     }
 
     /// Moves a process into the group, in every hierarchy.
@@ -221,42 +264,35 @@ impl Cgroups {
         names
     }
 
-    /// Kills every process in the group and beneath; frozen meanwhile, so that nothing can fork its way out.
+    /// Kills every process in the group and beneath.
     pub fn kill(&self, path: &str) {
         if self.processes(path).is_empty() {
             return;
         }
-        if self.unified() {
-            let killed = self
-                .hierarchies
-                .iter()
-                .all(|hierarchy| fs::write(hierarchy.dir(path).join("cgroup.kill"), "1").is_ok());
-            if killed {
-                return;
-            }
+        if self.unified() && self.kill_at_once(path) {
+            // Who comes into the group after them shall not find it frozen.
+            self.freeze(path, false);
+        } else {
+            self.kill_one_by_one(path);
         }
+    }
+
+    /// False where the kernel cannot (v2 before Linux 5.14).
+    fn kill_at_once(&self, path: &str) -> bool {
+        let file = |hierarchy: &Hierarchy| hierarchy.dir(path).join("cgroup.kill");
+        self.hierarchies
+            .iter()
+            .all(|hierarchy| fs::write(file(hierarchy), "1").is_ok())
+    }
+
+    /// Frozen meanwhile, so that nothing can fork its way out.
+    fn kill_one_by_one(&self, path: &str) {
         self.freeze(path, true);
         for pid in self.processes(path) {
             // A process that ended by itself meanwhile is what was wanted.
             let _ = sys::kill(pid as i32, libc::SIGKILL);
         }
         self.freeze(path, false);
-    }
-
-    fn freeze(&self, path: &str, frozen: bool) {
-        for hierarchy in &self.hierarchies {
-            let (file, value) = match (hierarchy.unified, frozen) {
-                (true, true) => ("cgroup.freeze", "1"),
-                (true, false) => ("cgroup.freeze", "0"),
-                (false, true) => ("freezer.state", "FROZEN"),
-                (false, false) => ("freezer.state", "THAWED"),
-            };
-            let mut dirs = vec![hierarchy.dir(path)];
-            while let Some(dir) = dirs.pop() {
-                dirs.extend(subdirectories(&dir));
-                let _ = fs::write(dir.join(file), value);
-            }
-        }
     }
 
     /// Kills what is in the group and removes it with all beneath, unless what was killed is still on its way out.
@@ -282,40 +318,4 @@ impl Cgroups {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hybrid_means_v1() {
-        let text = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
-            33 31 0:30 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct\n\
-            35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:7 - cgroup cgroup rw,memory\n\
-            40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,xattr,name=systemd\n\
-            41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
-        let cgroups = Cgroups::from_mountinfo(text);
-        assert!(!cgroups.unified());
-        assert!(
-            cgroups.has("cpuacct")
-                && cgroups.has("memory")
-                && cgroups.has("name=systemd")
-                && !cgroups.has("pids")
-        );
-        assert_eq!(
-            cgroups.dir_of("cpu", "/a/b"),
-            Some(PathBuf::from("/sys/fs/cgroup/cpu,cpuacct/a/b"))
-        );
-    }
-
-    #[test]
-    fn only_cgroup2_means_v2() {
-        let cgroups = Cgroups::from_mountinfo(
-            "25 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n",
-        );
-        assert!(cgroups.unified());
-        assert!(
-            Cgroups::from_mountinfo("garbage\n - \n1 2 - cgroup")
-                .hierarchies
-                .is_empty()
-        );
-    }
-}
+mod tests;

@@ -84,7 +84,7 @@ impl Engine {
         .map(drop)
     }
 
-    /// Sends a signal to its first process.
+    /// Sends a signal to its first process. One that is paused goes on with it.
     pub async fn signal_container(&self, id: &str, signal: i32) -> Result<(), Error> {
         let container = self.running(id, "signal")?;
         let link = self.inner.link_of(&container.sandbox)?;
@@ -92,7 +92,9 @@ impl Engine {
             container: id.to_owned(),
             signal,
         };
-        link.call(request, id).await.map(drop)
+        link.call(request, id).await?;
+        self.let_go_on(&container);
+        Ok(())
     }
 
     /// Asks it to end with `signal` (else the container's own, else SIGTERM), and kills it when `grace` is over. One that has
@@ -286,7 +288,11 @@ impl Inner {
     /// What a supervising process that was found running knows about it.
     pub(super) fn take_up(&self, id: &str, state: &ContainerState) {
         if let Ok(container) = self.get_container(id) {
-            container.now.send_modify(|now| now.take(state));
+            let frozen = self.cgroups.frozen(&self.cgroup_of_container(&container));
+            container.now.send_modify(|now| {
+                now.take(state);
+                now.paused = frozen;
+            });
         }
     }
 
@@ -335,6 +341,7 @@ impl ContainerNow {
             State::Running
         };
         self.process = Some(state.process.clone());
+        self.paused = false;
         self.started_at = Some(state.started_at);
         self.exit = state.exit.clone();
     }
@@ -346,6 +353,7 @@ impl Container {
             spec: Arc::new(record.spec.clone()),
             state: State::Created,
             process: None,
+            paused: false,
             started_at: None,
             exit: None,
         };

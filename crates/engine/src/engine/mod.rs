@@ -3,6 +3,7 @@
 mod adopt;
 mod containers;
 mod link;
+mod pausing;
 mod purge;
 mod sandboxes;
 mod session;
@@ -82,6 +83,7 @@ struct ContainerNow {
     spec: Arc<ContainerSpec>,
     state: State,
     process: Option<ProcessId>,
+    paused: bool,
     started_at: Option<Timestamp>,
     exit: Option<ExitStatus>,
 }
@@ -93,12 +95,7 @@ impl Engine {
     pub async fn open(config: Config) -> Result<Engine, Error> {
         validate::config(&config)?;
         let cgroups = kernel::check()?;
-        if !cgroups.refuses_devices() {
-            tracing::warn!(
-                "this machine has cgroup v2 only, where access to devices is not restricted yet: containers cannot make device files \
-                 unless they are privileged or given MKNOD, but may use those that are in their images or mounts"
-            );
-        }
+        cgroups.check_controllers(&config.cgroup_parent, &kernel::CONTROLLERS)?;
         let layout = Layout {
             root: config.root.clone(),
             run: config.run.clone(),
@@ -133,6 +130,11 @@ impl Engine {
     /// What happens from now on. A receiver that is 4096 events behind loses the oldest.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.inner.events.subscribe()
+    }
+
+    /// The version of control groups that rules here: 1 (also on a hybrid machine) or 2.
+    pub fn cgroup_version(&self) -> u8 {
+        if self.inner.cgroups.unified() { 2 } else { 1 }
     }
 
     /// One sandbox.
@@ -275,6 +277,7 @@ impl Container {
                 .as_ref()
                 .filter(|_| now.state == State::Running)
                 .map(|process| process.pid),
+            paused: now.paused && now.state == State::Running,
             created_at: self.created_at,
             started_at: now.started_at,
             exit: now.exit.clone(),
@@ -282,7 +285,13 @@ impl Container {
     }
 
     fn state_error(&self, action: &'static str) -> Error {
-        let state = format!("{:?}", self.now.borrow().state).to_lowercase();
+        let state = {
+            let now = self.now.borrow();
+            match now.state {
+                State::Running if now.paused => "paused".to_owned(),
+                state => format!("{state:?}").to_lowercase(),
+            }
+        };
         Error::State {
             action,
             what: "container",

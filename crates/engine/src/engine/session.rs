@@ -37,6 +37,9 @@ impl Engine {
     pub async fn exec(&self, container_id: &str, spec: ExecSpec) -> Result<Process, Error> {
         validate::exec(&spec)?;
         let container = self.running(container_id, "run a command in")?;
+        if container.now.borrow().paused {
+            return Err(container.state_error("run a command in"));
+        }
         self.inner.link_of(&container.sandbox)?;
         let (inner, sandbox, id) = (
             self.inner.clone(),

@@ -1,6 +1,5 @@
 //! Which capabilities a container has: Docker's default set, more or fewer on request.
 
-use crate::cgroup::Cgroups;
 use crate::spec::Security;
 
 const DEFAULT: [&str; 14] = [
@@ -65,31 +64,11 @@ const ALL: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
-/// Capability names with `CAP_`, sorted; only those that this process can give. Where the cgroup does not refuse devices,
-/// `MKNOD` is not among the default ones: with a device file of its own making a container could read the machine's disks.
+/// Capability names with `CAP_`, sorted; only those that this process can give.
 pub fn of(security: &Security) -> Vec<String> {
     let permitted =
         rustix::thread::capabilities(None).map_or(u64::MAX, |sets| sets.permitted.bits());
-    let mknod = 1 << 27;
-    let refused = !security.privileged
-        && !asked_for(security, "MKNOD")
-        && !Cgroups::detect().is_ok_and(|cgroups| cgroups.refuses_devices());
-    chosen(
-        security,
-        if refused {
-            permitted & !mknod
-        } else {
-            permitted
-        },
-    )
-}
-
-/// Whether it is added by its own name.
-fn asked_for(security: &Security, name: &str) -> bool {
-    security
-        .capabilities_add
-        .iter()
-        .any(|added| plain(added) == name)
+    chosen(security, permitted)
 }
 
 fn chosen(security: &Security, permitted: u64) -> Vec<String> {

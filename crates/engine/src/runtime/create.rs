@@ -3,7 +3,7 @@
 use super::late::Late;
 use super::launch::{Confinement, Launch, Steps, read_failure};
 use super::{Task, failed};
-use crate::cgroup::Cgroups;
+use crate::cgroup::{Cgroups, devices};
 use crate::oci::rootfs::Root;
 use crate::oci::{self, user};
 use crate::records::{self, ContainerRecord, SandboxRecord};
@@ -170,6 +170,10 @@ pub fn run(task: &Task) -> Result<(u32, Option<OwnedFd>), Failure> {
     cgroups
         .add(&cgroup, pid)
         .and_then(|()| cgroups.limit(&cgroup, &container.resources))
+        .and_then(|()| match devices::rules(&container.security) {
+            Some(rules) => cgroups.restrict_devices(&cgroup, &rules),
+            None => Ok(()),
+        })
         .map_err(|error| Failure::new(FailureKind::Start, error.to_string()))?;
     if !container.security.privileged {
         refuse_tunnels(&cgroups.directories(&cgroup))

@@ -64,14 +64,15 @@ pub fn run(task: &Task, request: &str) -> Result<(u32, Option<OwnedFd>), Failure
         .map_err(|error| fail("cannot prepare", &error))?;
 
     sys::set_undumpable();
-    let mut namespaces = libc::CLONE_NEWNS
+    let namespaces = libc::CLONE_NEWNS
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS
         | libc::CLONE_NEWNET;
-    if cgroups.unified() {
-        namespaces |= libc::CLONE_NEWCGROUP;
-    }
+    // Not here, but in the child once it has been moved: from within, a group outside is out of reach (before Linux 5.16 also
+    // through a file that was opened before).
+    let cgroup_namespace = cgroups.unified().then(|| init.try_clone()).transpose();
+    let cgroup_namespace = cgroup_namespace.map_err(|error| fail("pidfd", &error))?;
     let pipe = || {
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|error| fail("pipe", &error))
@@ -85,7 +86,7 @@ pub fn run(task: &Task, request: &str) -> Result<(u32, Option<OwnedFd>), Failure
     match unsafe { sys::fork() }.map_err(|error| fail("cannot fork", &error))? {
         0 => {
             drop((go_in, failures_out, console, init));
-            let failure = parts.become_program(go_out, doors, console_in);
+            let failure = parts.become_program(go_out, doors, console_in, cgroup_namespace);
             let _ = File::from(failures_in)
                 .write_all(&serde_json::to_vec(&failure).unwrap_or_default());
             std::process::exit(failure.code)
@@ -193,7 +194,13 @@ impl Parts {
     }
 
     /// In the forked child, inside the namespaces; returns only the failure.
-    fn become_program(mut self, go: OwnedFd, doors: Vec<File>, console: UnixStream) -> Failure {
+    fn become_program(
+        mut self,
+        go: OwnedFd,
+        doors: Vec<File>,
+        console: UnixStream,
+        cgroup_namespace: Option<OwnedFd>,
+    ) -> Failure {
         let fail =
             |what: &str, error: &dyn std::fmt::Display| failed(FailureKind::Exec, what, error);
         let mut byte = [0];
@@ -201,6 +208,11 @@ impl Parts {
             return fail("cannot start", &"the parent went away");
         }
         drop(doors);
+        if let Some(init) = cgroup_namespace
+            && let Err(error) = sys::set_namespace(&init, libc::CLONE_NEWCGROUP)
+        {
+            return fail("cannot enter the container's cgroup namespace", &error);
+        }
         sys::new_session();
         if self.tty {
             let console = console.into_raw_fd();

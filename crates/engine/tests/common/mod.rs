@@ -184,6 +184,22 @@ impl Session {
         String::from_utf8_lossy(&log_bytes(&self.log_path(id))).into_owned()
     }
 
+    /// What a command that is run in a running container says.
+    pub async fn said_by(&self, id: &str, script: &str) -> String {
+        let spec = ExecSpec {
+            argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
+            ..ExecSpec::default()
+        };
+        let mut process = self.engine.exec(id, spec).await.expect("exec");
+        let mut said = Vec::new();
+        while let Some(output) = process.output.recv().await {
+            match output {
+                Output::Stdout(bytes) | Output::Stderr(bytes) => said.extend_from_slice(&bytes),
+            }
+        }
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
     pub fn container_dir(&self, sandbox: &str, id: &str) -> PathBuf {
         self.config
             .root
@@ -253,6 +269,11 @@ pub async fn enter(world: &Session, id: &str, spec: ExecSpec) -> (i32, String) {
     (exit.code, String::from_utf8_lossy(&text).into_owned())
 }
 
+/// Whether this machine has cgroup v2 alone.
+pub fn unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
 /// Content of a log without its stamps.
 pub fn log_bytes(path: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -313,8 +334,10 @@ pub fn leftovers(config: &Config) -> Vec<String> {
             .filter(|line| line.contains(&run))
             .map(|line| format!("mount {line}")),
     );
-    for hierarchy in fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten() {
-        let dir = hierarchy.path().join(&config.instance);
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten();
+    let hierarchies = hierarchies.map(|hierarchy| hierarchy.path());
+    for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
+        let dir = hierarchy.join(&config.instance);
         if dir.exists() {
             left.push(format!("cgroup {}", dir.display()));
         }

@@ -110,7 +110,7 @@ pub fn gather(data_dir: &Path, settings: &Settings) -> Facts {
     Facts {
         root: rustix::process::geteuid().is_root(),
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-        engine: Some(engine::check_machine().map_err(|error| error.to_string())),
+        engine: Some(engine::check_kernel().map_err(|error| error.to_string())),
         mounts: read("/proc/self/mountinfo"),
         nft: Some(nft()),
         sysctls: SYSCTLS

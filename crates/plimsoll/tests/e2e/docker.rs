@@ -182,6 +182,48 @@ pub fn refusals_come_at_once_and_leave_nothing() {
     holds(&instance.docker("rmi busybox:static").fails(1), "conflict");
 }
 
+pub fn paused_and_let_go_on() {
+    let instance = shared();
+    let _containers = Containers(&instance, "sleeper");
+    let inspect = |field: &str| {
+        instance
+            .docker(&format!("inspect -f {{{{{field}}}}} sleeper"))
+            .ok()
+    };
+    instance.docker("run -d --name sleeper busybox:static sh -c 'trap exit TERM; while :; do date +%s%N > /now; sleep 0.1; done'").ok();
+    instance.docker("pause sleeper").ok();
+    assert_eq!(inspect(".State.Status"), "paused\n");
+    assert_eq!(inspect(".State.Paused"), "true\n");
+    holds(
+        &instance.docker("ps --filter status=paused").ok(),
+        "(Paused)",
+    );
+    holds(
+        &instance.docker("pause sleeper").fails(1),
+        "is already paused",
+    );
+    holds(
+        &instance.docker("exec sleeper true").fails(1),
+        "is paused, unpause the container before exec",
+    );
+    let now = || instance.docker("cp sleeper:/now -").ok();
+    let before = now();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(now(), before, "nothing happens in it");
+    instance.docker("unpause sleeper").ok();
+    assert_eq!(inspect(".State.Status"), "running\n");
+    instance.docker("exec sleeper true").ok();
+    holds(
+        &instance.docker("unpause sleeper").fails(1),
+        "is not paused",
+    );
+    // one that is paused can be stopped
+    instance.docker("pause sleeper").ok();
+    instance.docker("stop -t 30 sleeper").ok();
+    assert_eq!(inspect(".State.Status"), "exited\n");
+    holds(&instance.docker("pause sleeper").fails(1), "is not running");
+}
+
 pub fn limits_bind() {
     let instance = shared();
     let _containers = Containers(&instance, "eater");
@@ -198,6 +240,26 @@ pub fn limits_bind() {
 
     let forks = instance.docker("run --rm --pids-limit 8 busybox:static sh -c 'for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done'").ran();
     holds(&forks.stderr, "can't fork");
+    // a tenth of a CPU, and it wants all
+    instance
+        .docker("run -d --name busy --label case=busy --cpus 0.1 busybox:static sh -c 'while :; do :; done'")
+        .ok();
+    eventually("the kernel throttles it", || {
+        // v1 has it in a directory of its own
+        let said = instance
+            .docker("exec busy sh -c 'cat /sys/fs/cgroup/cpu.stat /sys/fs/cgroup/cpu*/cpu.stat 2>/dev/null'")
+            .ran()
+            .stdout;
+        let times = said
+            .lines()
+            .find_map(|line| line.strip_prefix("nr_throttled "));
+        if times.is_some_and(|times| times != "0") {
+            Ok(())
+        } else {
+            Err(said)
+        }
+    });
+    instance.docker("rm -f busy").ok();
     let read_only = instance
         .docker("run --rm --read-only busybox:static touch /x")
         .fails(1);

@@ -342,3 +342,88 @@ pub fn a_taken_port_is_told_and_nothing_is_lost() {
     );
     instance.purge();
 }
+
+/// In a mount namespace of its own one thing after the other is taken away that a kernel may lack.
+pub fn a_missing_kernel_feature_is_named() {
+    let scratch = Root::scratch();
+    let kept = |text: &str, name: &str, without: &str| {
+        let text: String = text
+            .lines()
+            .filter(|line| !line.ends_with(without))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        fs::write(scratch.join(name), text).expect("written");
+        scratch.join(name).display().to_string()
+    };
+    let filesystems = kept(
+        &fs::read_to_string("/proc/filesystems").expect("readable"),
+        "filesystems",
+        "overlay",
+    );
+    let controllers = kept("cpu io pids", "controllers", "nothing");
+    let unified = fs::exists("/sys/fs/cgroup/cgroup.controllers").expect("readable");
+    let no_memory = if unified {
+        format!("mount --bind {controllers} /sys/fs/cgroup/cgroup.controllers")
+    } else {
+        "umount $(awk '$3 == \"cgroup\" && $4 ~ /(^|,)memory(,|$)/ { print $2 }' /proc/mounts)"
+            .to_owned()
+    };
+    let rows = [
+        (
+            "umount -R -l /sys/fs/cgroup".to_owned(),
+            [
+                "a mounted cgroup hierarchy",
+                "mount cgroup2 on /sys/fs/cgroup",
+            ],
+        ),
+        (
+            format!(
+                "mount --bind {filesystems} /proc/filesystems; mount -t tmpfs none /sys/module; [ ! -d /lib/modules ] || mount -t tmpfs none /lib/modules"
+            ),
+            ["the overlay file system", "load the module overlay"],
+        ),
+        (
+            no_memory,
+            ["the cgroup controller memory", "kernel's command line"],
+        ),
+    ];
+    for (take_away, told) in rows {
+        let data_dir = Root::data_dir();
+        let script = scratch.join("script");
+        fs::write(
+            &script,
+            format!(
+                "set -e\n{take_away}\nexec {} up --data-dir {}\n",
+                Root::plimsoll().display(),
+                data_dir.display()
+            ),
+        )
+        .expect("written");
+        let said = Run::new(
+            "unshare",
+            &format!("--mount --propagation private sh {}", script.display()),
+        )
+        .fails(1);
+        holds(&said, "this kernel lacks");
+        told.iter().for_each(|told| holds(&said, told));
+        let name = fs::read_to_string(data_dir.join("instance.json")).expect("written before");
+        let name: serde_json::Value = serde_json::from_str(&name).expect("JSON");
+        let name = name["name"].as_str().expect("a name");
+        let left = Traces::of(name, &data_dir);
+        for sort in [
+            "process", "mount", "cgroup", "link", "address", "route", "table",
+        ] {
+            assert!(
+                left.of_sort(sort).is_empty(),
+                "after {take_away:?}:\n{left}"
+            );
+        }
+        Run::new(
+            Root::plimsoll(),
+            &format!("down --purge --data-dir {}", data_dir.display()),
+        )
+        .ok();
+        let left = Traces::of(name, &data_dir);
+        assert!(left.is_empty(), "after {take_away:?} and a purge:\n{left}");
+    }
+}

@@ -27,6 +27,8 @@ mod ways;
 
 use libtest_mimic::{Arguments, Trial};
 
+/// Names of tests, separated by blanks: the others do not run. Without it all do.
+const ONLY_VARIABLE: &str = "PLIMSOLL_E2E_ONLY";
 /// Most of the time of a test is waiting.
 const THREADS: usize = 4;
 
@@ -42,7 +44,7 @@ macro_rules! trials {
 fn main() {
     let mut arguments = Arguments::from_args();
     // the long ones first
-    let trials = trials! {
+    let mut trials = trials! {
         demo: it_builds_deploys_loads_scales_and_removes_everything
             kept_it_can_be_used_and_is_ended_as_it_says
             a_stage_that_does_not_happen_fails_it_and_nothing_is_left;
@@ -52,7 +54,8 @@ fn main() {
             purge_leaves_no_trace
             two_instances_live_side_by_side
             a_second_up_changes_nothing
-            a_taken_port_is_told_and_nothing_is_lost;
+            a_taken_port_is_told_and_nothing_is_lost
+            a_missing_kernel_feature_is_named;
         supervision: nothing_is_lost_while_the_daemon_is_killed_upgraded_and_downgraded
             a_container_whose_supervising_process_is_killed_follows_its_policy;
         scheduling: pods_that_do_not_fit_stay_pending_and_say_why;
@@ -85,7 +88,8 @@ fn main() {
         docker: an_app_is_run_asked_stopped_and_removed
             run_hands_through_the_exit_code
             refusals_come_at_once_and_leave_nothing
-            limits_bind;
+            limits_bind
+            paused_and_let_go_on;
         builds: an_image_is_built_once_and_then_from_cache
             a_failing_step_keeps_its_output_and_makes_no_image
             a_mistake_in_the_dockerfile_is_shown_by_line_and_column
@@ -100,6 +104,15 @@ fn main() {
             a_stale_version_is_refused
             an_oversized_body_is_refused;
     };
+    if let Ok(only) = std::env::var(ONLY_VARIABLE) {
+        let named = |name: &str| only.split_whitespace().any(|wanted| wanted == name);
+        trials.retain(|trial| named(trial.name()));
+        assert_eq!(
+            trials.len(),
+            only.split_whitespace().count(),
+            "a name in {ONLY_VARIABLE} is no test's: {only}"
+        );
+    }
     arguments.test_threads.get_or_insert(THREADS);
     if arguments.list {
         libtest_mimic::run(&arguments, trials).exit();
