@@ -8,10 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
-use super::poll::DEADLINE;
+use super::poll::{deadline, patience};
 
 /// No command of a test takes longer: one that does hangs.
-const LIMIT_SECONDS: &str = "100";
+const LIMIT_SECONDS: u32 = 100;
 
 /// A command that has not run yet.
 pub struct Run {
@@ -60,7 +60,7 @@ impl Run {
         let name = program.file_name().unwrap_or_default().to_string_lossy();
         let mut command = Command::new("timeout");
         command
-            .args(["--kill-after=5", LIMIT_SECONDS])
+            .args(["--kill-after=5", &(LIMIT_SECONDS * patience()).to_string()])
             .arg(program)
             .args(words(arguments));
         let path = std::env::var("PATH").unwrap_or_default();
@@ -181,12 +181,12 @@ impl Background {
     /// Waits for a line of its output that holds `part`; returns the line.
     #[track_caller]
     pub fn line_with(&self, part: &str) -> String {
-        let deadline = Instant::now() + DEADLINE;
+        let until = Instant::now() + deadline();
         let mut before = Vec::new();
         loop {
             match self
                 .lines
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+                .recv_timeout(until.saturating_duration_since(Instant::now()))
             {
                 Ok(line) if line.contains(part) => return line,
                 Ok(line) => before.push(line),
