@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
-use super::poll::DEADLINE;
+use super::poll::{deadline, patience};
 
 /// No command of a test takes longer, unless it says so: one that does hangs.
 const LIMIT_SECONDS: u32 = 100;
@@ -87,7 +87,7 @@ impl Run {
     fn command(&self) -> Command {
         let mut command = Command::new("timeout");
         command
-            .args(["--kill-after=5", &self.limit_seconds.to_string()])
+            .args(["--kill-after=5", &(self.limit_seconds * patience()).to_string()])
             .arg(&self.program)
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -196,12 +196,12 @@ impl Background {
     /// Waits for a line of its output that holds `part`; returns the line.
     #[track_caller]
     pub fn line_with(&self, part: &str) -> String {
-        let deadline = Instant::now() + DEADLINE;
+        let until = Instant::now() + deadline();
         let mut before = Vec::new();
         loop {
             match self
                 .lines
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+                .recv_timeout(until.saturating_duration_since(Instant::now()))
             {
                 Ok(line) if line.contains(part) => return line,
                 Ok(line) => before.push(line),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::poll::{deadline, patience};
 use super::{Instance, Run, eventually, shared};
 
 /// Removed, with everything in it, when it is dropped.
@@ -81,7 +82,8 @@ impl Space {
     pub fn rolled_out(&self, deployment: &str) {
         let text = self
             .kubectl(&format!(
-                "rollout status deployment/{deployment} --timeout=90s"
+                "rollout status deployment/{deployment} --timeout={}s",
+                90 * patience()
             ))
             .ok();
         super::holds(&text, "successfully rolled out");
@@ -90,8 +92,11 @@ impl Space {
     /// Waits for the only pod with a label to be ready, or for the pod of a name.
     #[track_caller]
     pub fn ready(&self, pod: &str) {
-        self.kubectl(&format!("wait --for=condition=Ready {pod} --timeout=75s"))
-            .ok();
+        let limit = deadline().as_secs();
+        self.kubectl(&format!(
+            "wait --for=condition=Ready {pod} --timeout={limit}s"
+        ))
+        .ok();
     }
 
     /// An object as data.
