@@ -237,6 +237,19 @@ fn local_policies_use_local_endpoints_and_others_are_reached_through_this_machin
     let (host, outside) = (&cluster.machine.host, &cluster.machine.outside);
     outside.serve(8080, "far");
     let far = SocketAddrV4::new(OUTSIDE_ADDRESS, 8080);
+    // Clients there have another address than the endpoint there: neither knows a way to the other but by itself.
+    let client = Ipv4Addr::new(198, 51, 100, 3);
+    outside.text(&["ip", "addr", "add", "198.51.100.3/24", "dev", "up0"]);
+    outside.text(&[
+        "ip",
+        "route",
+        "add",
+        "198.51.100.1/32",
+        "dev",
+        "up0",
+        "src",
+        "198.51.100.3",
+    ]);
     let near = cluster.end(0);
     let balanced =
         |local: &[SocketAddrV4], all: &[SocketAddrV4], internal: bool, external: bool| {
@@ -270,10 +283,7 @@ fn local_policies_use_local_endpoints_and_others_are_reached_through_this_machin
         words(&["0", "far"]),
         "the short way"
     );
-    assert_eq!(
-        outside.fetch(node_port).unwrap(),
-        format!("0 {OUTSIDE_ADDRESS}")
-    );
+    assert_eq!(outside.fetch(node_port).unwrap(), format!("0 {client}"));
 
     balanced(&[], &[far], true, true);
     timed_out(&cluster.pods[1], SERVICE);
