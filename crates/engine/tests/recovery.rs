@@ -273,6 +273,43 @@ fn after_a_reboot_nothing_is_claimed_to_run() {
     });
 }
 
+/// The records of a start are not synced: after a power cut they are empty or missing.
+#[test]
+fn what_ran_when_the_power_went_is_known_without_the_record_of_its_start() {
+    World::run(async |world| {
+        world.sandbox("plim-s").await;
+        for id in ["plim-torn", "plim-gone"] {
+            world.start(world.spec("plim-s", id, &["true"])).await;
+            world.engine.wait_container(id).await.expect("wait");
+        }
+        world.engine.stop_sandbox("plim-s").await.expect("stop");
+        let never = engine::SandboxSpec {
+            id: "plim-new".into(),
+            ..engine::SandboxSpec::default()
+        };
+        world.engine.create_sandbox(never).await.expect("create");
+        let never = world.spec("plim-new", "plim-never", &["true"]);
+        world.engine.create_container(never).await.expect("create");
+        let common::Session { engine, config, .. } = world;
+        drop(engine);
+        let directory = config.root.join("sandboxes/plim-s");
+        let sandbox = directory.join("sandbox.json");
+        let text = fs::read_to_string(&sandbox).expect("record");
+        fs::write(&sandbox, text.replace("\"Stopped\"", "\"Running\"")).expect("write");
+        fs::write(directory.join("supervisor.json"), "").expect("write");
+        fs::write(directory.join("containers/plim-torn/state.json"), "").expect("write");
+        fs::remove_file(directory.join("containers/plim-gone/state.json")).expect("remove");
+        let engine = Engine::open(config).await.expect("open again");
+        for id in ["plim-torn", "plim-gone"] {
+            let status = engine.container(id).await.expect("known");
+            let exit = status.exit.expect("it ran");
+            assert_eq!((exit.code, exit.lost), (255, true), "{id}");
+        }
+        let never = engine.container("plim-never").await.expect("known");
+        assert_eq!(never.state, engine::State::Created);
+    });
+}
+
 #[test]
 fn damaged_records_do_not_keep_others_from_being_found() {
     World::run(async |world| {

@@ -60,6 +60,28 @@ async fn pruning_takes_what_has_no_name_or_no_user() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_deleted_while_somebody_reads_the_directory() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    import(&home.images, "plim-x", archive(&[file("a", "1")]))
+        .await
+        .unwrap();
+    let kept = home.images.keep_everything();
+    home.images.remove("plim-x", true).unwrap();
+    assert!(home.images.resolve("plim-x").is_none());
+    home.images.prune(true).unwrap();
+    assert_eq!(
+        (layers(&home), blobs(&home)),
+        (1, 1),
+        "still there to be read"
+    );
+    drop(kept);
+    assert_eq!((layers(&home), blobs(&home)), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_build_cache_is_bounded_and_can_be_emptied() {
     if !is_root() {
         return;

@@ -29,13 +29,29 @@ pub fn start(filter: Option<&str>, file: Option<&Path>) {
     match file {
         Some(file) => {
             // tracing-subscriber makes writers of the standard library's mutex
-            let log = std::sync::Mutex::new(Rotating::new(file, FILE_BYTES_MAX, follow));
+            let log = Lossy(Rotating::new(file, FILE_BYTES_MAX, follow));
+            let log = std::sync::Mutex::new(log);
             subscriber.with_writer(log).init();
         }
-        None => subscriber.with_writer(io::stderr).init(),
+        None => subscriber.with_writer(|| Lossy(io::stderr())).init(),
     }
     if let Some(error) = wrong {
         tracing::warn!("the log filter {chosen:?} is not used: {error}");
+    }
+}
+
+/// What cannot be written is lost: a log on a full disk must not end what speaks to it.
+struct Lossy<W>(W);
+
+impl<W: Write> Write for Lossy<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.0.write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
     }
 }
 

@@ -105,12 +105,24 @@ impl<R: Read> Read for Checked<R> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// As hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// Back from hexadecimal digits.
+pub fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(digits)
+        .ok()
+        .filter(|text| text.len().is_multiple_of(2))?;
+    let pairs = (0..text.len()).step_by(2);
+    pairs
+        .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -128,6 +140,15 @@ mod tests {
         let mut content = Vec::new();
         input.read_to_end(&mut content).expect("read");
         (content, input.finish())
+    }
+
+    #[test]
+    fn digits_are_bytes() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        assert_eq!(unhex(hex(&bytes).as_bytes()), Some(bytes));
+        for wrong in ["0", "0g", "ü"] {
+            assert_eq!(unhex(wrong.as_bytes()), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -15,11 +15,14 @@ use super::progress::Progress;
 
 /// Longest name that a header holds itself.
 const HEADER_NAME_BYTES: usize = 100;
-/// How an extended attribute is called in a pax header.
-pub const XATTR: &str = "SCHILY.xattr.";
-/// Attributes that are part of a file's meaning and may be set elsewhere.
-const XATTRS: [&str; 4] = [
-    "trusted.overlay.",
+/// How an extended attribute is called in a pax header. Its value is written in hexadecimal digits: values are any bytes, and
+/// not every reader of pax headers takes line ends in them.
+pub const XATTR: &str = "PLIMSOLL.xattr.";
+/// Attributes that are part of a file's meaning and may be set elsewhere; overlay's others are about this very file system.
+const XATTRS: [&str; 6] = [
+    "trusted.overlay.opaque",
+    "trusted.overlay.redirect",
+    "trusted.overlay.whiteout",
     "security.capability",
     "system.posix_acl_",
     "user.",
@@ -230,7 +233,7 @@ fn names_in(path: &Path) -> io::Result<Vec<std::ffi::OsString>> {
         .collect()
 }
 
-/// The attributes worth keeping, named as in a pax header.
+/// The attributes worth keeping, as in a pax header.
 fn xattrs(path: &Path) -> io::Result<Vec<(String, Vec<u8>)>> {
     // neither followed nor waited for: the caller knows that it is a file or a directory
     let file = File::open(path)?;
@@ -254,8 +257,8 @@ fn xattrs(path: &Path) -> io::Result<Vec<(String, Vec<u8>)>> {
         let mut value = vec![0; 64 * 1024];
         match rustix::fs::fgetxattr(&file, OsStr::from_bytes(name), &mut value[..]) {
             Ok(length) => {
-                value.truncate(length);
-                found.push((format!("{XATTR}{text}"), value));
+                let digits = super::archive::hex(&value[..length]);
+                found.push((format!("{XATTR}{text}"), digits.into_bytes()));
             }
             Err(rustix::io::Errno::NODATA) => {}
             Err(error) => return Err(error.into()),

@@ -13,6 +13,7 @@ use rustix::fs::{
 };
 use tar::{Archive, Entry, EntryType};
 
+use super::archive::unhex;
 use super::pack::{XATTR, is_kept};
 use super::progress::Progress;
 use super::{ABOUT, COMPLETE, DATA, STORE};
@@ -207,7 +208,9 @@ fn xattrs(entry: &mut Entry<impl Read>) -> io::Result<Vec<(String, Vec<u8>)>> {
         let extension = extension?;
         let Ok(key) = extension.key() else { continue };
         if let Some(name) = key.strip_prefix(XATTR).filter(|name| is_kept(name)) {
-            found.push((name.to_owned(), extension.value_bytes().to_vec()));
+            let value = unhex(extension.value_bytes())
+                .ok_or_else(|| io::Error::other(format!("its attribute {name} is damaged")))?;
+            found.push((name.to_owned(), value));
         }
     }
     Ok(found)

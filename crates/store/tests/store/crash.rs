@@ -280,6 +280,51 @@ async fn power_cut_during_recovery() {
     }
 }
 
+/// The power goes while the file is made shorter.
+#[tokio::test]
+async fn power_cut_at_every_operation_of_a_compaction() {
+    let whole = formatted();
+    let mut ledger = Ledger::default();
+    {
+        let store = EmbeddedStore::open_with_backend(whole.clone(), options()).unwrap();
+        // What was large once leaves gaps between what is small now.
+        for n in 0..7 + 28_usize {
+            let size = if n < 7 { 300_000 } else { 40 + n };
+            let key = format!("/crash/{}", n % 7);
+            let done = store
+                .put(&key, Bytes::from(vec![n as u8; size]), Expect::Any)
+                .await
+                .unwrap();
+            ledger.attempts += 1;
+            ledger
+                .acknowledged
+                .insert(done.mod_revision, Acknowledged::Put(done));
+        }
+    }
+    let compacting = Options {
+        unused_bytes_max: 16 * 1024,
+        ..options()
+    };
+    let trial = whole.after(Crash::KeepAll);
+    let length = |disk: &Disk| redb::StorageBackend::len(disk).unwrap();
+    drop(EmbeddedStore::open_with_backend(trial.clone(), compacting.clone()).unwrap());
+    let (before, after, operations) = (length(&whole), length(&trial), trial.operations());
+    assert!(after < before / 2, "{before} became {after}");
+    println!("{before} became {after} bytes in {operations} operations");
+    for cut in 0..operations {
+        let disk = whole.after(Crash::KeepAll);
+        disk.fail(Fault::PowerAt(cut));
+        drop(EmbeddedStore::open_with_backend(
+            disk.clone(),
+            compacting.clone(),
+        ));
+        for crash in [Crash::LoseAll, Crash::KeepAll, Crash::Tear { seed: cut }] {
+            println!("power cut at operation {cut}, {crash:?}");
+            check(&disk.after(crash), &mut ledger.clone()).await;
+        }
+    }
+}
+
 /// The checks above can fail: a disk that says it has synced and has not is found out.
 #[tokio::test]
 async fn a_lying_disk_is_noticed() {

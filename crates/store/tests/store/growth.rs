@@ -110,3 +110,24 @@ async fn a_peak_is_given_back_in_a_pause() {
     let after = store.range("/growth/", None, 80, None).await.expect("list");
     assert_eq!(after.items, before.items);
 }
+
+/// Prints how long a start takes that finds as much as a busy machine has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_of_ten_thousand_objects_opens() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("state.redb");
+    let store = Arc::new(EmbeddedStore::open(&path, Options::default()).expect("a store"));
+    put_all(&store, 0..10_000, 1_500).await;
+    let revision = store.revision();
+    drop(store);
+    let began = Instant::now();
+    let store = EmbeddedStore::open(&path, Options::default()).expect("opens");
+    println!(
+        "10 000 objects of 1.5 KB, {} MiB: opened in {} ms",
+        length(&path) / MIB,
+        began.elapsed().as_millis()
+    );
+    assert_eq!(store.revision(), revision);
+    let page = store.range("/growth/", None, 0, None).await.expect("list");
+    assert_eq!(page.items.len(), 10_000);
+}
