@@ -5,6 +5,8 @@ mod config;
 mod container;
 mod network;
 mod pod;
+mod storage;
+mod volume;
 mod workload;
 
 use serde_json::Value;
@@ -16,6 +18,7 @@ pub use autoscaler::hpa;
 pub use config::{config_map, config_map_update, event, lease, secret, secret_update};
 pub use network::{endpoint_slice, endpoint_slice_update, service, service_update};
 pub use pod::{pod, pod_update};
+pub use storage::{claim, claim_update, class, class_update, volume, volume_update};
 pub use workload::{deployment, replica_set, selector_update};
 
 /// The field errors found so far.
