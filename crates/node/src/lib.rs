@@ -14,6 +14,7 @@ mod informer;
 mod measure;
 mod pods;
 mod probe;
+mod provision;
 mod registration;
 mod resources;
 mod server;
@@ -51,6 +52,8 @@ pub struct Config {
     pub logs_dir: PathBuf,
     /// Volumes of pods lie beneath `state_dir/pods`.
     pub state_dir: PathBuf,
+    /// Where the volumes of claims lie that this node provisions: `claims_dir/pvc-UID`.
+    pub claims_dir: PathBuf,
     pub cluster_domain: String,
     /// Pods that this node takes.
     pub pods_max: u32,
@@ -97,6 +100,7 @@ pub async fn run(
             name: config.name.clone(),
             source: Box::new(source),
         })?;
+    let (node_name, claims_dir) = (config.name.clone(), config.claims_dir.clone());
     let known = services::Known::default();
     let recorder = events::Recorder::start(client.clone(), config.name.clone());
     let shared = Arc::new(worker::Shared {
@@ -123,7 +127,8 @@ pub async fn run(
         ),
         services::run(client.clone(), network, known, shutdown.clone()),
         server::serve(listener, shared.clone(), pods.clone(), shutdown.clone()),
-        pods::run(client, shared, pods, shutdown.clone()),
+        pods::run(client.clone(), shared, pods, shutdown.clone()),
+        provision::run(client, node_name, claims_dir, shutdown.clone()),
     );
     Ok(())
 }

@@ -164,6 +164,7 @@ async fn serve(instance: &Instance) -> Result<()> {
         tls: kubelet_tls(&pki, &node_name, &gateway.to_string())?,
         logs_dir: data.join("logs").join("pods"),
         state_dir: data.join("node"),
+        claims_dir: data.join("claims"),
         cluster_domain: "cluster.local".into(),
         pods_max: PODS_MAX,
     };
