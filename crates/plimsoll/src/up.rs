@@ -201,12 +201,11 @@ async fn stop_everything(instance: &Instance, purge: bool) -> Result<()> {
             .await
             .with_context(|| format!("cannot stop sandbox {}", sandbox.id))?;
     }
+    let volumes = ["node/pods", "claims", "volumes"].map(|name| instance.data_dir.join(name));
+    node::release_volumes(&volumes, purge).map_err(|(path, error)| {
+        anyhow::anyhow!(error).context(format!("cannot unmount the volumes in {}", path.display()))
+    })?;
     if purge {
-        let volumes = ["node/pods", "claims", "volumes"].map(|name| instance.data_dir.join(name));
-        node::release_volumes(&volumes).map_err(|(path, error)| {
-            anyhow::anyhow!(error)
-                .context(format!("cannot unmount the volumes in {}", path.display()))
-        })?;
         engine
             .purge()
             .await

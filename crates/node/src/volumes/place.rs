@@ -106,6 +106,18 @@ fn is_mounted(path: &Path) -> io::Result<bool> {
 /// # Errors
 /// When something in it is still in use; nothing of a mounted volume is deleted then.
 pub fn release(directory: &Path) -> io::Result<()> {
+    unmount_beneath(directory)?;
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Unmounts what is mounted beneath a directory, which need not exist. What is in it stays.
+///
+/// # Errors
+/// What the kernel says.
+fn unmount_beneath(directory: &Path) -> io::Result<()> {
     let real = match directory.canonicalize() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         outcome => outcome?,
@@ -113,25 +125,23 @@ pub fn release(directory: &Path) -> io::Result<()> {
     for path in mounts_beneath(&real)? {
         unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
     }
-    match fs::remove_dir_all(&real) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
-/// [`release`] for everything that volumes lie in: for the end of an instance. Containers may have mounted something in
-/// any of it that reached this machine.
+/// Unmounts everything in the directories that volumes lie in, when nothing runs any more; with `remove` they go too.
+/// Containers may have mounted something in any of them that reached this machine.
 ///
 /// # Errors
 /// As [`release`], with the directory in question.
-pub fn release_all(directories: &[PathBuf]) -> Result<(), (PathBuf, io::Error)> {
+pub fn release_all(directories: &[PathBuf], remove: bool) -> Result<(), (PathBuf, io::Error)> {
     let failed = |path: &PathBuf| {
         let path = path.clone();
         move |error| (path, error)
     };
-    directories
-        .iter()
-        .try_for_each(|path| release(path).map_err(failed(path)))
+    directories.iter().try_for_each(|path| match remove {
+        true => release(path).map_err(failed(path)),
+        false => unmount_beneath(path).map_err(failed(path)),
+    })
 }
 
 /// The path if it stays beneath where it starts.
