@@ -121,7 +121,10 @@ async fn borrowed(docker: &Docker, host: &HostConfig) -> Result<Vec<Borrowed>, R
     let mut borrowed = Vec::new();
     for text in &host.volumes_from {
         let (name, read_only) = mounts::borrowed_from(text)?;
-        let lender = super::find(docker, name).await?;
+        // not as "not found": clients take that for a missing image
+        let lender = super::find(docker, name)
+            .await
+            .map_err(|refusal| Refusal::bad(refusal.message))?;
         borrowed.extend(
             lender
                 .status
