@@ -372,12 +372,7 @@ fn crashes(instance: &Instance) {
     instance
         .docker("run -d --name stays -v kept:/data --tmpfs /fast with-volume sh -c 'echo x > /data/file; sleep 1000'")
         .ok();
-    let pid = i32::try_from(instance.daemon_pid()).expect("a pid");
-    rustix::process::kill_process(
-        rustix::process::Pid::from_raw(pid).expect("a pid"),
-        rustix::process::Signal::KILL,
-    )
-    .expect("killed");
+    kill_daemon(instance);
     instance.plimsoll("up").ok();
     eventually("the file", || {
         let ran = instance.docker("exec stays cat /data/file").ran();
@@ -393,4 +388,22 @@ fn crashes(instance: &Instance) {
     );
     instance.docker("rm -f -v stays").ok();
     assert_eq!(volumes(instance), ["kept"]);
+}
+
+/// kill -9; returns when the process is gone, so that `up` does not take it for a running one.
+fn kill_daemon(instance: &Instance) {
+    let pid = instance.daemon_pid();
+    let process = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+        .expect("a pid");
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).expect("killed");
+    eventually("the end of the daemon", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // a zombie has ended
+        match stat.is_empty() || stat.contains(") Z ") {
+            true => Ok(()),
+            false => Err(stat),
+        }
+    });
 }

@@ -855,12 +855,7 @@ fn data_outlives_the_daemon(instance: &Arc<Instance>) {
         .sh("app", "echo kept > /data/file; echo part > /part/file")
         .ok();
     let started = space.field("pod/app", ".status.containerStatuses[0].containerID");
-    let pid = i32::try_from(instance.daemon_pid()).expect("a pid");
-    rustix::process::kill_process(
-        rustix::process::Pid::from_raw(pid).expect("a pid"),
-        rustix::process::Signal::KILL,
-    )
-    .expect("killed");
+    kill_daemon(instance);
     instance.plimsoll("up").ok();
     space
         .kubectl("patch configmap settings -p '{\"data\":{\"a\":\"2\"}}'")
@@ -903,4 +898,22 @@ fn data_outlives_the_daemon(instance: &Arc<Instance>) {
         .ok();
     let table = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
     holds(&table, "volume-subpaths");
+}
+
+/// kill -9; returns when the process is gone, so that `up` does not take it for a running one.
+fn kill_daemon(instance: &Instance) {
+    let pid = instance.daemon_pid();
+    let process = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+        .expect("a pid");
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).expect("killed");
+    eventually("the end of the daemon", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // a zombie has ended
+        match stat.is_empty() || stat.contains(") Z ") {
+            true => Ok(()),
+            false => Err(stat),
+        }
+    });
 }
