@@ -275,7 +275,8 @@ fn mount(request: &MountRequest) -> Result<Point, Refusal> {
             let volume = request.volume_options.clone().unwrap_or_default();
             let driver = volume.driver_config.unwrap_or_default();
             if !matches!(driver.name.as_str(), "" | "local") {
-                return Err(Refusal::not_found(format!(
+                // not as "not found": clients take that for a missing image
+                return Err(Refusal::bad(format!(
                     "error looking up volume plugin {}: plugin not found",
                     driver.name
                 )));
