@@ -196,8 +196,12 @@ pub fn volume(
     if spec.data_source.is_some() || spec.data_source_ref.is_some() {
         return Err("a local volume cannot be filled from a data source".into());
     }
-    let wrong = |mode: &&String| *mode == "ReadOnlyMany";
-    if spec.access_modes.iter().flatten().find(wrong).is_some() {
+    if spec
+        .access_modes
+        .iter()
+        .flatten()
+        .any(|mode| mode == "ReadOnlyMany")
+    {
         return Err("access mode ReadOnlyMany is not supported: a new volume is empty".into());
     }
     let size = requested(claim)
