@@ -33,6 +33,7 @@ mod serve;
 mod server;
 mod status;
 mod time;
+mod tokens;
 
 pub use aggregate::{AggregatedResource, AggregatedService};
 pub use auth::{Authorizer, Decision, Identity};

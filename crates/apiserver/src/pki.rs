@@ -342,7 +342,7 @@ fn write_pair(dir: &Path, name: &str, pair: &Pair) -> Result<(), Error> {
 }
 
 /// Writes a file that only its owner may read, whole or not at all.
-fn write_private(path: &Path, text: &str) -> Result<(), Error> {
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), Error> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let fail = |source| Error::File {
@@ -364,7 +364,7 @@ fn write_private(path: &Path, text: &str) -> Result<(), Error> {
     std::fs::rename(&temporary, path).map_err(fail)
 }
 
-fn make_dir(dir: &Path) -> Result<(), Error> {
+pub(crate) fn make_dir(dir: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new()
         .recursive(true)

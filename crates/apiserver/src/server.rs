@@ -19,6 +19,7 @@ use crate::cache::Cache;
 use crate::handlers::addresses::Addresses;
 use crate::kubelet::NodeDialer;
 use crate::registry::{self, Kind};
+use crate::tokens::Tokens;
 use crate::{Config, Error};
 
 /// Any error.
@@ -41,6 +42,7 @@ pub(crate) struct State {
     pub authorizer: RwLock<Arc<dyn Authorizer>>,
     pub dialer: RwLock<Option<Arc<dyn NodeDialer>>>,
     pub addresses: Addresses,
+    pub tokens: Tokens,
     /// Places for open watches.
     pub watches: Arc<tokio::sync::Semaphore>,
     /// Ends the watch caches and every open watch.
@@ -66,6 +68,7 @@ impl ApiServer {
     /// service `default/kubernetes`). Must be called inside a tokio runtime.
     pub async fn open(config: Config, store: Arc<dyn Store>) -> Result<Self, Error> {
         let addresses = Addresses::new(&config)?;
+        let tokens = Tokens::open(&config.data_dir.join("pki"), &config.cluster_domain)?;
         let shutdown = CancellationToken::new();
         let mut caches = HashMap::new();
         for kind in registry::all() {
@@ -86,6 +89,7 @@ impl ApiServer {
                 authorizer: RwLock::new(Arc::new(BuiltinAuthorizer)),
                 dialer: RwLock::new(None),
                 addresses,
+                tokens,
                 watches,
                 shutdown,
             }),

@@ -21,6 +21,7 @@ mod own_writes;
 mod replicaset;
 mod shared;
 mod supervise;
+mod volumes;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -100,6 +101,10 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
         Box::new(|shared, config, stop| {
             Box::pin(namespace::furnish(shared, config.cluster_ca_pem, stop))
         }),
+    );
+    keep(
+        "persistent-volumes",
+        Box::new(|shared, _, stop| Box::pin(volumes::run(shared, stop))),
     );
     keep(
         "garbage-collector",

@@ -1,7 +1,7 @@
 //! What the controllers of one process share: the client, one informer per kind, the recorders.
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Container, Namespace, Pod, PodSpec, Service};
+use k8s_openapi::api::core::v1::{Container, Namespace, Pod, PodSpec, Service, Volume};
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
@@ -127,12 +127,23 @@ fn prune_pod(pod: &mut Pod) {
         containers: containers(spec.containers),
         init_containers: spec.init_containers.map(containers),
         node_name: spec.node_name,
+        volumes: claims(spec.volumes),
         hostname: spec.hostname,
         subdomain: spec.subdomain,
         host_network: spec.host_network,
         resources: spec.resources,
         ..Default::default()
     });
+}
+
+/// The volumes that are claims.
+fn claims(volumes: Option<Vec<Volume>>) -> Option<Vec<Volume>> {
+    let claims: Vec<Volume> = volumes
+        .into_iter()
+        .flatten()
+        .filter(|volume| volume.persistent_volume_claim.is_some())
+        .collect();
+    Some(claims).filter(|claims| !claims.is_empty())
 }
 
 #[cfg(test)]

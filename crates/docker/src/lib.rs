@@ -10,6 +10,7 @@ mod commit;
 mod containers;
 mod images;
 mod monitor;
+mod mounts;
 mod names;
 mod ports;
 mod query;

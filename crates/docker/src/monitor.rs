@@ -127,6 +127,8 @@ fn settle(docker: Docker, id: String) {
                         message = refusal.message,
                         "a container could not be removed after its end"
                     );
+                } else {
+                    lifecycle::remove_volumes(&docker, &container).await;
                 }
                 return;
             }

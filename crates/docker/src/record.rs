@@ -58,6 +58,9 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     #[serde(deserialize_with = "null_default")]
     pub exposed_ports: BTreeMap<String, Value>,
+    /// Paths that shall be volumes.
+    #[serde(deserialize_with = "null_default")]
+    pub volumes: BTreeMap<String, Value>,
     pub stop_signal: Option<String>,
     pub stop_timeout: Option<u32>,
     #[serde(flatten)]
@@ -74,6 +77,8 @@ pub struct HostConfig {
     pub mounts: Vec<MountRequest>,
     #[serde(deserialize_with = "null_default")]
     pub tmpfs: BTreeMap<String, String>,
+    #[serde(deserialize_with = "null_default")]
+    pub volumes_from: Vec<String>,
     #[serde(deserialize_with = "null_default")]
     pub network_mode: String,
     #[serde(deserialize_with = "null_default")]
@@ -117,9 +122,49 @@ pub struct HostConfig {
 pub struct MountRequest {
     #[serde(rename = "Type")]
     pub kind: String,
+    #[serde(deserialize_with = "null_default")]
     pub source: String,
     pub target: String,
     pub read_only: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bind_options: Option<BindOptions>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_options: Option<VolumeOptions>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tmpfs_options: Option<TmpfsOptions>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct BindOptions {
+    #[serde(deserialize_with = "null_default")]
+    pub propagation: String,
+    pub create_mountpoint: bool,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct VolumeOptions {
+    pub no_copy: bool,
+    #[serde(deserialize_with = "null_default")]
+    pub labels: BTreeMap<String, String>,
+    pub driver_config: Option<DriverConfig>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct DriverConfig {
+    #[serde(deserialize_with = "null_default")]
+    pub name: String,
+    #[serde(deserialize_with = "null_default")]
+    pub options: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct TmpfsOptions {
+    pub size_bytes: i64,
+    pub mode: u32,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -53,7 +53,7 @@ async fn dispatch(docker: Docker, request: Request<Incoming>) -> Answer {
         (&Method::POST, ["volumes", "create"]) => {
             return volumes::create(&docker, request.into_body()).await;
         }
-        (&Method::POST, ["volumes", "prune"]) => return volumes::prune(&docker).await,
+        (&Method::POST, ["volumes", "prune"]) => return volumes::prune(&docker, &query).await,
         (&Method::GET, ["volumes", name]) => return volumes::inspect(&docker, &decode(name)),
         (&Method::DELETE, ["volumes", name]) => {
             return volumes::remove(&docker, &decode(name), &query).await;

@@ -1,5 +1,7 @@
 //! Named volumes: `volumes/NAME/_data`, with labels beside it. Drivers other than `local` do not exist.
 
+mod attach;
+
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -15,8 +17,12 @@ use crate::record::null_default;
 use crate::reply::{Answer, Refusal, empty, json_of, json_with};
 use crate::{Docker, body, containers, names};
 
+pub use attach::{attach, drop_anonymous, volumes_of};
+
 const DATA: &str = "_data";
 const LABELS: &str = "labels.json";
+/// Label of a volume that nobody named.
+const ANONYMOUS: &str = "com.docker.volume.anonymous";
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
@@ -44,12 +50,16 @@ pub async fn create(docker: &Docker, incoming: Incoming) -> Answer {
             "volume options ({option}) are not supported; a volume is a directory of this machine"
         )));
     }
+    let mut labels = request.labels;
     let name = if request.name.is_empty() {
+        labels.insert(ANONYMOUS.to_owned(), String::new());
         names::id()
     } else {
         request.name
     };
-    ensure(docker, &name, &request.labels)?;
+    // whoever prunes shall see it with the container that it was made for
+    let _names = docker.inner.turns.names().await;
+    ensure(docker, &name, &labels)?;
     json_with(StatusCode::CREATED, &describe(docker, &name)?)
 }
 
@@ -111,6 +121,10 @@ fn describe(docker: &Docker, name: &str) -> Result<Value, Refusal> {
         "Name": name, "Driver": "local", "Mountpoint": directory.join(DATA), "CreatedAt": format!("{created:.0}"), "Labels": labels,
         "Scope": "local", "Options": null,
     }))
+}
+
+fn is_anonymous(docker: &Docker, name: &str) -> bool {
+    describe(docker, name).is_ok_and(|volume| volume["Labels"].get(ANONYMOUS).is_some())
 }
 
 fn all(docker: &Docker) -> Vec<Value> {
@@ -199,14 +213,37 @@ async fn delete(docker: &Docker, name: &str) -> Result<(), Refusal> {
         })
 }
 
-/// Removes what no container uses.
-pub async fn prune(docker: &Docker) -> Answer {
+/// Removes what no container uses and nobody named; with the filter `all` named volumes too.
+pub async fn prune(docker: &Docker, query: &Query) -> Answer {
+    let filters = query.filters()?;
+    let values = |filter: &str| {
+        let found = filters.iter().find(|(name, _)| name.as_str() == filter);
+        found
+            .map(|(_, values)| values.iter().map(String::as_str).collect::<Vec<_>>())
+            .unwrap_or_default()
+    };
+    let named_too = values("all")
+        .iter()
+        .any(|value| matches!(*value, "true" | "1"));
+    let labelled = |volume: &Value, wanted: &str| match wanted.split_once('=') {
+        Some((key, value)) => volume["Labels"][key] == value,
+        None => volume["Labels"].get(wanted).is_some(),
+    };
+    let chosen = |volume: &Value| {
+        (named_too || volume["Labels"].get(ANONYMOUS).is_some())
+            && values("label")
+                .iter()
+                .all(|wanted| labelled(volume, wanted))
+            && !values("label!")
+                .iter()
+                .any(|wanted| labelled(volume, wanted))
+    };
     let _names = docker.inner.turns.names().await;
     let used = users(docker).await;
     let mut deleted = Vec::new();
     for volume in all(docker) {
         let name = volume["Name"].as_str().unwrap_or_default();
-        if !used.contains_key(name) {
+        if !used.contains_key(name) && chosen(&volume) {
             delete(docker, name).await?;
             deleted.push(name.to_owned());
         }

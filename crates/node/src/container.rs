@@ -1,5 +1,7 @@
 //! From a container of a pod to what the engine runs: a pure translation.
 
+mod non_root;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -7,6 +9,8 @@ use engine::{ContainerSpec, LogConfig, Mount, Security};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::resources;
+
+pub use non_root::breaks_non_root;
 
 /// Labels on the engine's objects by which the node finds its own again.
 pub mod label {

@@ -5,9 +5,10 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use kube::core::PartialObjectMeta;
 use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 /// 20 ms at first, doubling to 5 s: kube's default starts at 800 ms, which a local server does not need.
@@ -46,6 +47,37 @@ where
             event
                 .inspect_err(|error| tracing::warn!(%error, "a watch broke; it starts again"))
                 .ok()
+        })
+}
+
+/// Names (namespace and name) of objects that changed or went, as seen by their metadata alone. What a first list holds has not
+/// changed; what a later one holds may have.
+pub fn changes<K>(client: Client) -> impl Stream<Item = (String, String)> + Send
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let config = watcher::Config::default().any_semantic();
+    let mut listed = false;
+    let api: Api<PartialObjectMeta<K>> = Api::all(client);
+    watcher(api, config)
+        .backoff(QuickBackoff::default())
+        .filter_map(move |event| {
+            let object = match event {
+                Ok(watcher::Event::Apply(object) | watcher::Event::Delete(object)) => Some(object),
+                Ok(watcher::Event::InitApply(object)) if listed => Some(object),
+                Ok(watcher::Event::InitDone) => {
+                    listed = true;
+                    None
+                }
+                Ok(_) => None,
+                Err(error) => {
+                    tracing::warn!(%error, "a watch broke; it starts again");
+                    None
+                }
+            };
+            let named =
+                object.map(|object| (object.namespace().unwrap_or_default(), object.name_any()));
+            std::future::ready(named)
         })
 }
 
@@ -95,7 +127,7 @@ impl<K: Resource> Objects<K> {
     }
 
     /// The objects as of the last event.
-    pub fn iter(&self) -> impl Iterator<Item = &K> {
+    pub fn iter(&self) -> impl Iterator<Item = &K> + Clone {
         self.now.values()
     }
 }

@@ -17,6 +17,7 @@ mod measure;
 mod pods;
 mod policy;
 mod probe;
+mod provision;
 mod registration;
 mod resolv;
 mod resources;
@@ -56,6 +57,8 @@ pub struct Config {
     pub logs_dir: PathBuf,
     /// Volumes of pods lie beneath `state_dir/pods`.
     pub state_dir: PathBuf,
+    /// Where the volumes of claims lie that this node provisions: `claims_dir/pvc-UID`.
+    pub claims_dir: PathBuf,
     pub cluster_domain: String,
     /// Pods that this node takes.
     pub pods_max: u32,
@@ -102,6 +105,7 @@ pub async fn run(
             name: config.name.clone(),
             source: Box::new(source),
         })?;
+    let claims_dir = config.claims_dir.clone();
     let traffic = Arc::new(traffic::Traffic::default());
     let recorder = events::Recorder::start(client.clone(), config.name.clone());
     let shared = Arc::new(worker::Shared {
@@ -133,10 +137,11 @@ pub async fn run(
             images,
             shutdown.clone()
         ),
-        traffic.run(client.clone(), network, node_name, shutdown.clone()),
+        traffic.run(client.clone(), network, node_name.clone(), shutdown.clone()),
         balancer.run(shutdown.clone()),
         server::serve(listener, shared.clone(), pods.clone(), shutdown.clone()),
-        pods::run(client, shared, pods, shutdown.clone()),
+        pods::run(client.clone(), shared, pods, shutdown.clone()),
+        provision::run(client, node_name, claims_dir, shutdown.clone()),
     );
     Ok(())
 }

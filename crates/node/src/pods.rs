@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use engine::Event;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use parking_lot::RwLock;
@@ -13,6 +14,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::container::label;
+use crate::volumes::{self, ObjectKind};
 use crate::worker::{self, Handle, Shared, Wanted};
 
 /// Pods bound to this node as the API last showed them, by UID; shared with the kubelet's API.
@@ -22,6 +24,11 @@ pub type Pods = Arc<RwLock<HashMap<String, Arc<Pod>>>>;
 pub async fn run(client: Client, shared: Arc<Shared>, pods: Pods, shutdown: CancellationToken) {
     let config =
         watcher::Config::default().fields(&format!("spec.nodeName={}", shared.config.name));
+    let maps = crate::informer::changes::<ConfigMap>(client.clone())
+        .map(|name| (ObjectKind::ConfigMap, name));
+    let secrets =
+        crate::informer::changes::<Secret>(client.clone()).map(|name| (ObjectKind::Secret, name));
+    let mut contents = futures::stream::select(maps, secrets).boxed();
     let mut changes = crate::informer::events(Api::<Pod>::all(client), config).boxed();
     let mut news = shared.engine.events();
     let (done_in, mut done) = mpsc::unbounded_channel();
@@ -37,6 +44,7 @@ pub async fn run(client: Client, shared: Arc<Shared>, pods: Pods, shutdown: Canc
             () = shutdown.cancelled() => return,
             Some(change) = changes.next() => dispatch.change(change).await,
             event = news.recv() => dispatch.news(event),
+            Some((kind, (namespace, name))) = contents.next() => dispatch.content(kind, &namespace, &name),
             Some(ended) = done.recv() => dispatch.done(&ended),
         }
     }
@@ -151,6 +159,19 @@ impl Dispatch {
         };
         if let Some(handle) = self.workers.get(&sandbox) {
             handle.nudge.notify_one();
+        }
+    }
+
+    /// An object changed that volumes may be filled from.
+    fn content(&self, kind: ObjectKind, namespace: &str, name: &str) {
+        let pods = self.pods.read();
+        for (uid, pod) in pods.iter() {
+            let ours = pod.metadata.namespace.as_deref() == Some(namespace)
+                && volumes::objects(pod).contains(&(kind, name));
+            if let Some(handle) = self.workers.get(uid).filter(|_| ours) {
+                handle.stale.store(true, Ordering::Release);
+                handle.nudge.notify_one();
+            }
         }
     }
 

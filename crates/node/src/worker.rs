@@ -10,10 +10,12 @@ mod restart;
 mod sandbox;
 mod start;
 mod stop;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use engine::{ContainerStatus, Engine};
@@ -29,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::container::{self, label};
 use crate::events::Recorder;
 use crate::probe::Verdict;
-use crate::volumes::Place;
+use crate::volumes::{Place, Tokens};
 use crate::{Config, ending, traffic::Traffic};
 
 /// What all workers of a node share.
@@ -67,6 +69,8 @@ pub struct Handle {
     pub wanted: watch::Sender<Wanted>,
     /// Something happened to the pod's containers.
     pub nudge: Arc<Notify>,
+    /// An object changed that a volume is filled from; nudge after setting it.
+    pub stale: Arc<AtomicBool>,
 }
 
 /// One container's present attempt, beside what the engine's record holds.
@@ -109,6 +113,14 @@ pub(crate) struct Worker {
     address: Option<String>,
     sandbox_ready: bool,
     volumes: Option<BTreeMap<String, Place>>,
+    tokens: Tokens,
+    stale: Arc<AtomicBool>,
+    /// The labels and annotations that volumes show.
+    shown: volumes::Shown,
+    /// How often the volumes could not be had, in a row.
+    unmounted: u32,
+    /// When emptyDirs are measured again.
+    measure_at: Option<Instant>,
     /// The engine's containers of this pod.
     ids: BTreeSet<String>,
     /// Reason and message, when the pod has failed as a whole.
@@ -135,7 +147,9 @@ pub fn spawn(
     let handle = Handle {
         wanted: wanted_in,
         nudge: nudge.clone(),
+        stale: Arc::new(AtomicBool::new(false)),
     };
+    let stale = handle.stale.clone();
     let (verdicts_in, verdicts) = mpsc::channel(64);
     let uid = pod.uid().unwrap_or_default();
     let start_time = pod
@@ -159,6 +173,11 @@ pub fn spawn(
         address: None,
         sandbox_ready: false,
         volumes: None,
+        tokens: Tokens::default(),
+        stale,
+        shown: volumes::Shown::default(),
+        unmounted: 0,
+        measure_at: None,
         ids: BTreeSet::new(),
         failure: None,
         again_at: None,
@@ -217,8 +236,9 @@ impl Worker {
                 return;
             }
             self.check_deadline();
+            self.check_sizes().await;
             if self.finished() || self.over().await {
-                self.terminate(Some(self.grace())).await;
+                self.terminate(Some(self.ending_grace())).await;
             } else {
                 self.advance().await;
             }

@@ -198,6 +198,7 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
         tls: kubelet_tls(&pki, &node_name, &gateway.to_string())?,
         logs_dir: data.join("logs").join("pods"),
         state_dir: data.join("node"),
+        claims_dir: data.join("claims"),
         cluster_domain: "cluster.local".into(),
         pods_max: settings.max_pods.unwrap_or(PODS_MAX),
     };

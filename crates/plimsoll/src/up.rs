@@ -206,10 +206,11 @@ async fn stop_everything(instance: &Instance, purge: bool) -> Result<()> {
             .await
             .with_context(|| format!("cannot stop sandbox {}", sandbox.id))?;
     }
+    let volumes = ["node/pods", "claims", "volumes"].map(|name| instance.data_dir.join(name));
+    node::release_volumes(&volumes, purge).map_err(|(path, error)| {
+        anyhow::anyhow!(error).context(format!("cannot unmount the volumes in {}", path.display()))
+    })?;
     if purge {
-        let node_dir = instance.data_dir.join("node");
-        node::release_volumes(&node_dir)
-            .with_context(|| format!("cannot unmount the volumes in {}", node_dir.display()))?;
         engine
             .purge()
             .await

@@ -10,23 +10,57 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::cluster::{Cluster, Footprint, NodeRoom};
 use crate::filter::{self, Rejection};
 use crate::score;
+use crate::storage::{Choice, Storage};
+
+/// Where the pod goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    pub node: String,
+    /// How claims that waited for the pod get their volumes there; the pod is bound when they have them.
+    pub choices: Vec<Choice>,
+}
 
 /// Where the pod goes, or why nowhere.
-pub fn decide(pod: &Pod, footprint: &Footprint, cluster: &Cluster) -> Result<String, String> {
+pub fn decide(
+    pod: &Pod,
+    footprint: &Footprint,
+    cluster: &Cluster,
+    storage: &Storage,
+) -> Result<Placement, String> {
     let rooms = cluster.rooms();
     if rooms.is_empty() {
         return Err("no nodes available to schedule pods".to_owned());
     }
+    let needs = match storage.needs(pod) {
+        Ok(needs) => needs,
+        Err(why) => {
+            let none = rooms
+                .values()
+                .map(|_| Rejection::fixed(""))
+                .collect::<Vec<_>>();
+            return Err(sentence(rooms.len(), &why, &none));
+        }
+    };
+    let mut choices = BTreeMap::new();
     let mut fitting: Vec<(&String, &NodeRoom)> = Vec::new();
     let mut rejections = Vec::new();
     for (name, room) in rooms {
         match filter::check(pod, footprint, room) {
-            Ok(()) => fitting.push((name, room)),
+            Ok(()) => match storage.check(&needs, &room.node) {
+                Ok(found) => {
+                    choices.insert(name, found);
+                    fitting.push((name, room));
+                }
+                Err(reason) => rejections.push(Rejection::fixed(reason)),
+            },
             Err(rejection) => rejections.push(rejection),
         }
     }
     match score::best(pod, footprint, fitting) {
-        Some(name) => Ok(name.to_owned()),
+        Some(name) => Ok(Placement {
+            choices: choices.remove(&name.to_owned()).unwrap_or_default(),
+            node: name.to_owned(),
+        }),
         None => Err(explain(rooms.len(), &rejections)),
     }
 }
@@ -37,6 +71,11 @@ fn explain(nodes: usize, rejections: &[Rejection]) -> String {
             .iter()
             .flat_map(|rejection| rejection.reasons.iter().map(String::as_str)),
     );
+    sentence(nodes, &filters, rejections)
+}
+
+/// The whole sentence, with what preemption says of each node.
+fn sentence(nodes: usize, filters: &str, rejections: &[Rejection]) -> String {
     let preemption = histogram(rejections.iter().map(|rejection| {
         if rejection.resolvable {
             "No preemption victims found for incoming pod"
@@ -94,7 +133,8 @@ mod tests {
 
     fn answer(cpu: &str, cluster: &Cluster) -> Result<String, String> {
         let pod = pod(cpu);
-        decide(&pod, &Footprint::of(&pod), cluster)
+        let placed = decide(&pod, &Footprint::of(&pod), cluster, &Storage::default())?;
+        Ok(placed.node)
     }
 
     #[test]
@@ -123,6 +163,26 @@ mod tests {
         );
     }
 
+    #[test]
+    fn says_why_a_claim_keeps_a_pod_waiting() {
+        let waiting: Pod = serde_json::from_value(
+            json!({"metadata": {"namespace": "n"}, "spec": {"containers": [],
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}}),
+        )
+        .unwrap();
+        let two = cluster(&[json!({}), json!({})]);
+        assert_eq!(
+            decide(
+                &waiting,
+                &Footprint::of(&waiting),
+                &two,
+                &Storage::default()
+            )
+            .unwrap_err(),
+            "0/2 nodes are available: persistentvolumeclaim \"c\" not found. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+        );
+    }
+
     proptest! {
         /// Whatever arrives, no node is promised more than it has, and a pod is refused only if no node has room.
         #[test]
@@ -131,8 +191,8 @@ mod tests {
             for (n, size) in sizes.iter().enumerate() {
                 let pod = pod(&format!("{size}m"));
                 let footprint = Footprint::of(&pod);
-                match decide(&pod, &footprint, &cluster) {
-                    Ok(node) => cluster.place(&n.to_string(), &node, footprint),
+                match decide(&pod, &footprint, &cluster, &Storage::default()) {
+                    Ok(placed) => cluster.place(&n.to_string(), &placed.node, footprint),
                     Err(_) => {
                         for room in cluster.rooms().values() {
                             let left = 2000 - room.taken.get("cpu").copied().unwrap_or(0);

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::cluster::{Footprint, NodeRoom};
 
+pub use affinity::selects as selects_node;
 pub use taints::{counts_against as untolerated_preferences, tolerates_unschedulable};
 
 /// Why a pod cannot run on a node.
@@ -21,7 +22,8 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    fn fixed(reason: &str) -> Self {
+    /// For this reason, and no pod's removal would change it.
+    pub fn fixed(reason: &str) -> Self {
         Self {
             reasons: vec![reason.to_owned()],
             resolvable: false,

@@ -13,6 +13,7 @@ mod queue;
 pub mod requests;
 mod score;
 mod shell;
+mod storage;
 
 use tokio_util::sync::CancellationToken;
 

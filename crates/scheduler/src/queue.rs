@@ -84,6 +84,16 @@ impl Queue {
         !told
     }
 
+    /// The pod has a node and waits for its volumes there: nothing is told, and it is tried again with the others.
+    pub fn hold(&mut self, uid: &str) {
+        if let Some(known) = self.waiting.get_mut(uid) {
+            known.parked.get_or_insert_with(|| Parked {
+                message: String::new(),
+                told: Instant::now(),
+            });
+        }
+    }
+
     /// Tries the pod again.
     pub fn retry(&mut self, uid: &str) {
         if let Some(known) = self.waiting.get(uid) {

@@ -6,12 +6,16 @@
 mod write;
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, Stream, StreamExt};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +24,7 @@ use crate::backoff::TriggerBackoff;
 use crate::cluster::{Cluster, Footprint};
 use crate::decide::decide;
 use crate::queue::Queue;
+use crate::storage::{Choice, Storage};
 use write::Writer;
 
 /// Inputs taken in before decisions are made; more wait in their streams.
@@ -31,6 +36,9 @@ const REMIND: Duration = Duration::from_secs(300);
 enum Input {
     Pod(Box<watcher::Event<Pod>>),
     Node(Box<watcher::Event<Node>>),
+    Claim(Box<watcher::Event<PersistentVolumeClaim>>),
+    Volume(Box<watcher::Event<PersistentVolume>>),
+    Class(Box<watcher::Event<StorageClass>>),
     Outcome(Outcome),
     Remind,
 }
@@ -57,6 +65,10 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
         assumed: HashMap::new(),
         pods: Listing::default(),
         nodes: Listing::default(),
+        storage: Storage::default(),
+        claims: Listing::default(),
+        volumes: Listing::default(),
+        classes: Listing::default(),
     };
     loop {
         let first = tokio::select! {
@@ -90,15 +102,34 @@ fn inputs(
         .modify(|node| node.metadata.managed_fields = None)
         .backoff(TriggerBackoff::default())
         .filter_map(|event| async { accept(event).map(|event| Input::Node(Box::new(event))) });
+    let claims = watched(client).map(|event| Input::Claim(Box::new(event)));
+    let volumes = watched(client).map(|event| Input::Volume(Box::new(event)));
+    let classes = watched(client).map(|event| Input::Class(Box::new(event)));
     let results = tokio_stream::wrappers::UnboundedReceiverStream::new(results).map(Input::Outcome);
     let reminders = tokio_stream::wrappers::IntervalStream::new(tokio::time::interval(REMIND / 5))
         .map(|_| Input::Remind);
     futures::stream::select_all([
         pods.boxed(),
         nodes.boxed(),
+        claims.boxed(),
+        volumes.boxed(),
+        classes.boxed(),
         results.boxed(),
         reminders.boxed(),
     ])
+}
+
+fn watched<K>(client: &Client) -> impl Stream<Item = watcher::Event<K>> + use<K>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    watcher(
+        Api::<K>::all(client.clone()),
+        watcher::Config::default().any_semantic(),
+    )
+    .modify(|object| object.meta_mut().managed_fields = None)
+    .backoff(TriggerBackoff::default())
+    .filter_map(|event| async { accept(event) })
 }
 
 fn accept<K>(event: watcher::Result<watcher::Event<K>>) -> Option<watcher::Event<K>> {
@@ -123,6 +154,48 @@ struct Scheduler {
     assumed: HashMap<String, String>,
     pods: Listing,
     nodes: Listing,
+    storage: Storage,
+    claims: Listing,
+    volumes: Listing,
+    classes: Listing,
+}
+
+/// Applies an event to a map of objects; true if something changed that decisions look at.
+fn keep<K, N: Eq + Hash + Clone>(
+    event: watcher::Event<K>,
+    objects: &mut HashMap<N, K>,
+    listing: &mut Listing,
+    key: impl Fn(&K) -> N,
+) -> bool
+where
+    K: kube::Resource<DynamicType = ()>,
+{
+    let uid = |object: &K| object.meta().uid.clone().unwrap_or_default();
+    match event {
+        watcher::Event::Apply(object) => {
+            objects.insert(key(&object), object);
+        }
+        watcher::Event::Delete(object) => {
+            objects.remove(&key(&object));
+        }
+        watcher::Event::Init => {
+            listing.seen = Some(HashSet::new());
+            return false;
+        }
+        watcher::Event::InitApply(object) => {
+            if let Some(seen) = &mut listing.seen {
+                seen.insert(uid(&object));
+            }
+            objects.insert(key(&object), object);
+            return false;
+        }
+        watcher::Event::InitDone => {
+            let seen = listing.seen.take().unwrap_or_default();
+            objects.retain(|_, object| seen.contains(&uid(object)));
+            listing.complete = true;
+        }
+    }
+    true
 }
 
 impl Scheduler {
@@ -130,6 +203,28 @@ impl Scheduler {
         match input {
             Input::Pod(event) => self.take_pod_event(*event),
             Input::Node(event) => self.take_node_event(*event),
+            Input::Claim(event) => {
+                let key = |claim: &PersistentVolumeClaim| {
+                    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+                    (text(&claim.metadata.namespace), text(&claim.metadata.name))
+                };
+                if keep(*event, &mut self.storage.claims, &mut self.claims, key) {
+                    self.queue.retry_all();
+                }
+            }
+            Input::Volume(event) => {
+                let key =
+                    |volume: &PersistentVolume| volume.metadata.name.clone().unwrap_or_default();
+                if keep(*event, &mut self.storage.volumes, &mut self.volumes, key) {
+                    self.queue.retry_all();
+                }
+            }
+            Input::Class(event) => {
+                let key = |class: &StorageClass| class.metadata.name.clone().unwrap_or_default();
+                if keep(*event, &mut self.storage.classes, &mut self.classes, key) {
+                    self.queue.retry_all();
+                }
+            }
             Input::Remind => self.queue.retry_all(),
             Input::Outcome(Outcome::Bound { uid }) => self.queue.remove(&uid),
             Input::Outcome(Outcome::Void { uid }) => {
@@ -247,13 +342,30 @@ impl Scheduler {
     }
 
     fn place_all(&mut self) {
-        if !(self.pods.complete && self.nodes.complete) {
+        let listings = [
+            &self.pods,
+            &self.nodes,
+            &self.claims,
+            &self.volumes,
+            &self.classes,
+        ];
+        if !listings.iter().all(|listing| listing.complete) {
             return;
         }
         while let Some((uid, pod)) = self.queue.pop() {
             let footprint = Footprint::of(&pod);
-            match decide(&pod, &footprint, &self.cluster) {
-                Ok(node) => {
+            match decide(&pod, &footprint, &self.cluster, &self.storage) {
+                Ok(placed) if !placed.choices.is_empty() => {
+                    // it takes room when its claims are bound; until then their events bring it here again
+                    let told =
+                        |choice: &Choice| matches!(choice, Choice::Provision { told: true, .. });
+                    if !placed.choices.iter().all(told) {
+                        self.writer.choose(uid.clone(), placed);
+                    }
+                    self.queue.hold(&uid);
+                }
+                Ok(placed) => {
+                    let node = placed.node;
                     self.cluster.place(&uid, &node, footprint);
                     self.assumed.insert(uid.clone(), node.clone());
                     self.writer.bind(uid, pod, node);

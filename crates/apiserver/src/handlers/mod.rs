@@ -1,6 +1,7 @@
 //! The way of a request: authenticate, authorise, find the resource, dispatch.
 
 pub(crate) mod addresses;
+mod admit;
 mod apply;
 mod binding;
 mod body;
@@ -13,9 +14,11 @@ pub(crate) mod respond;
 mod reviews;
 mod scale;
 mod table;
+mod token;
 mod watch;
 pub(crate) mod write;
 
+pub(crate) use metadata::new_uid;
 pub(crate) use scale::selector_text;
 
 use std::sync::Arc;
@@ -115,7 +118,12 @@ async fn route(
             "the path of the request is too long",
         ));
     }
-    let identity = identity.ok_or_else(ApiError::unauthorized)?;
+    let identity = match identity {
+        Some(identity) => identity,
+        None => token::authenticate(&state, request.headers())
+            .await
+            .ok_or_else(ApiError::unauthorized)?,
+    };
     let identity = impersonated(&state, identity, request.headers())?;
     let query = Query::parse(request.uri().query())?;
     let watch = query.flag("watch");
@@ -243,6 +251,10 @@ async fn dispatch(context: Context, parts: Parts, body: RequestBody) -> Result<R
             Method::GET => scale::get(&context).await,
             Method::PUT => scale::update(&context, &body).await,
             Method::PATCH => scale::patch(&context, &body).await,
+            _ => Err(ApiError::method_not_allowed()),
+        },
+        "token" => match parts.method {
+            Method::POST => token::create(&context, &body).await,
             _ => Err(ApiError::method_not_allowed()),
         },
         "binding" | "eviction" => match parts.method {

@@ -5,7 +5,7 @@ use store::{Expect, KeyValue};
 
 use super::body::{self, Decoded};
 use super::respond::{self, Response};
-use super::{Context, apply, list, metadata};
+use super::{Context, admit, apply, list, metadata};
 use crate::object::{self, text};
 use crate::registry::{self, Kind, Problems};
 use crate::schema::{self, Schemas};
@@ -42,6 +42,7 @@ pub(crate) async fn create_value(
     (kind.defaults)(&mut value);
     store_form(kind, &mut value)?;
     (kind.prepare_create)(&mut value);
+    admit::create(context, &mut value).await?;
     metadata::tidy(&mut value);
     metadata::set_managed(&mut value, managed.flatten());
     let generate = text(&value, &["metadata", "generateName"]).to_owned();
@@ -152,6 +153,7 @@ pub(super) async fn modify(
     let kind = context.kind;
     let name = &context.info.name;
     let key = kind.key(&context.info.namespace, name);
+    let growing = admit::growing_classes(context).await?;
     for _ in 0..CONFLICT_ATTEMPTS {
         let (found, _) = context
             .state
@@ -184,6 +186,7 @@ pub(super) async fn modify(
         (kind.defaults)(&mut new);
         store_form(kind, &mut new)?;
         prepare(context, &mut new, &old)?;
+        admit::update(context, &new, &old, &growing)?;
         metadata::tidy(&mut new);
         // The claim is let go when the write does not happen.
         let claim = match is_service(context) && context.info.subresource.is_empty() {

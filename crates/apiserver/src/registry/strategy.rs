@@ -151,6 +151,27 @@ pub fn pod_create(object: &mut Value) {
     }
 }
 
+/// A new volume waits to be looked at, and does not go while a claim has it (upstream's admission plugin
+/// StorageObjectInUseProtection).
+pub fn volume_create(object: &mut Value) {
+    object["status"] = json!({"phase": "Pending"});
+    add_finalizer(object, "kubernetes.io/pv-protection");
+}
+
+/// A new claim waits for a volume, and does not go while a pod uses it.
+pub fn claim_create(object: &mut Value) {
+    object["status"] = json!({"phase": "Pending"});
+    add_finalizer(object, "kubernetes.io/pvc-protection");
+}
+
+fn add_finalizer(object: &mut Value, finalizer: &str) {
+    let mut finalizers = items(object, &["metadata", "finalizers"]).to_vec();
+    if !finalizers.iter().any(|known| known == finalizer) {
+        finalizers.push(finalizer.into());
+    }
+    object["metadata"]["finalizers"] = finalizers.into();
+}
+
 /// The class of service is decided once.
 pub fn pod_update(new: &mut Value, old: &Value) {
     for key in [

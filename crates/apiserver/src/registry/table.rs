@@ -4,6 +4,8 @@ use super::fields::{EVENT, NEW_EVENT, POD, field};
 use super::names::{dns1035_label, dns1123_label, dns1123_subdomain, path_segment};
 use super::{Conversion, Kind, Subresource, columns, convert, defaults, strategy, validate};
 
+mod storage;
+
 /// Every kind; versions of a group in the order of preference.
 pub fn all() -> &'static [Kind] {
     &KINDS
@@ -74,7 +76,7 @@ const REVIEW: Kind = Kind {
     ..BASE
 };
 
-static KINDS: [Kind; 22] = [
+static KINDS: [Kind; 25] = [
     Kind {
         kind: "ConfigMap",
         plural: "configmaps",
@@ -155,6 +157,8 @@ static KINDS: [Kind; 22] = [
         prepare_create: strategy::keep,
         ..BASE
     },
+    storage::CLAIM,
+    storage::VOLUME,
     Kind {
         kind: "Pod",
         plural: "pods",
@@ -215,6 +219,13 @@ static KINDS: [Kind; 22] = [
         singular: "serviceaccount",
         short_names: &["sa"],
         storage: "/registry/serviceaccounts",
+        subresources: &[Subresource {
+            name: "token",
+            kind: "TokenRequest",
+            group: "authentication.k8s.io",
+            version: "v1",
+            verbs: &["create"],
+        }],
         columns: columns::SERVICE_ACCOUNT,
         cells: columns::service_account,
         ..BASE
@@ -343,6 +354,7 @@ static KINDS: [Kind; 22] = [
         }),
         ..BASE
     },
+    storage::CLASS,
     Kind {
         group: "networking.k8s.io",
         kind: "NetworkPolicy",

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use engine::{ContainerSpec, LogConfig, Mount, MountKind, Resources, SandboxNetwork, SandboxSpec};
+use engine::{ContainerSpec, LogConfig, Mount, Resources, SandboxNetwork, SandboxSpec};
 use http::StatusCode;
 use hyper::body::Incoming;
 use image::Image;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::mounts::{self, Borrowed};
 use crate::query::Query;
 use crate::record::{ANNOTATION, Config, HostConfig, OWNER, Record};
 use crate::reply::{Answer, Refusal, json_with};
@@ -73,7 +74,16 @@ pub async fn create(docker: &Docker, query: &Query, incoming: Incoming) -> Answe
         ..Record::default()
     };
     let sandbox = sandbox(docker, &id, &record)?;
-    container(docker, &id, &record)?;
+    container(docker, &id, &record, Vec::new())?;
+    let image_volumes = image.config.volumes.clone();
+    let borrowed = borrowed(docker, &record.host).await?;
+    let plan = mounts::plan(
+        &record.config,
+        &record.host,
+        image_volumes.into_iter(),
+        borrowed,
+    )?;
+    let mut anonymous = Vec::new();
     let (images, snapshot) = (docker.inner.images.clone(), id.clone());
     let rootfs = tokio::task::spawn_blocking(move || images.prepare(&image, &snapshot)).await??;
     let made = async {
@@ -88,9 +98,10 @@ pub async fn create(docker: &Docker, query: &Query, incoming: Incoming) -> Answe
                 names::invent(|name| existing.iter().any(|c| c.record.name == name))
             }
         };
+        let mounts = volumes::attach(docker, plan, &rootfs, &mut anonymous).await?;
         let container = ContainerSpec {
             rootfs,
-            ..container(docker, &id, &record)?
+            ..container(docker, &id, &record, mounts)?
         };
         docker.inner.engine.create_sandbox(sandbox).await?;
         docker.inner.engine.create_container(container).await?;
@@ -100,9 +111,37 @@ pub async fn create(docker: &Docker, query: &Query, incoming: Incoming) -> Answe
         let _ = docker.inner.engine.remove_sandbox(&id).await;
         let images = docker.inner.images.clone();
         let _ = tokio::task::spawn_blocking(move || images.remove_snapshot(&id)).await;
+        let _names = docker.inner.turns.names().await;
+        volumes::drop_anonymous(docker, &anonymous).await;
         return Err(refusal);
     }
     json_with(StatusCode::CREATED, &json!({ "Id": id, "Warnings": [] }))
+}
+
+/// The mounts of the containers that `--volumes-from` names.
+async fn borrowed(docker: &Docker, host: &HostConfig) -> Result<Vec<Borrowed>, Refusal> {
+    let mut borrowed = Vec::new();
+    for text in &host.volumes_from {
+        let (name, read_only) = mounts::borrowed_from(text)?;
+        // not as "not found": clients take that for a missing image
+        let lender = super::find(docker, name)
+            .await
+            .map_err(|refusal| Refusal::bad(refusal.message))?;
+        borrowed.extend(
+            lender
+                .status
+                .spec
+                .mounts
+                .iter()
+                .cloned()
+                .map(|mount| Borrowed {
+                    volume: volumes::name_of(docker, &mount.source),
+                    mount,
+                    read_only,
+                }),
+        );
+    }
+    Ok(borrowed)
 }
 
 async fn free(docker: &Docker, name: &str) -> Result<(), Refusal> {
@@ -244,7 +283,12 @@ pub fn hosts(record: &Record, address: Option<std::net::Ipv4Addr>) -> String {
     text
 }
 
-fn container(docker: &Docker, id: &str, record: &Record) -> Result<ContainerSpec, Refusal> {
+fn container(
+    docker: &Docker,
+    id: &str,
+    record: &Record,
+    mounts: Vec<Mount>,
+) -> Result<ContainerSpec, Refusal> {
     let (config, host) = (&record.config, &record.host);
     let argv: Vec<String> = config
         .entrypoint
@@ -277,7 +321,7 @@ fn container(docker: &Docker, id: &str, record: &Record) -> Result<ContainerSpec
         tty: config.tty,
         stdin: config.open_stdin,
         stdin_once: config.stdin_once,
-        mounts: mounts(docker, host)?,
+        mounts,
         resources: resources(host),
         security: security::of(host)?,
         ulimits: security::ulimits(host),
@@ -312,118 +356,6 @@ fn with_defaults(config: &Config) -> Vec<String> {
         }
     }
     env
-}
-
-fn mounts(docker: &Docker, host: &HostConfig) -> Result<Vec<Mount>, Refusal> {
-    let mut mounts = Vec::new();
-    for text in &host.binds {
-        let (source, target, read_only) = bind_parts(text)?;
-        mounts.push(mount(docker, source, target, read_only)?);
-    }
-    for request in &host.mounts {
-        match request.kind.as_str() {
-            "bind" if !request.source.starts_with('/') => {
-                return Err(Refusal::bad(format!(
-                    "invalid mount config for type \"bind\": the source {:?} must be an absolute path",
-                    request.source
-                )));
-            }
-            "volume" if request.source.is_empty() || request.source.starts_with('/') => {
-                return Err(Refusal::bad(
-                    "a mount of type volume needs the name of a volume as its source",
-                ));
-            }
-            "bind" | "volume" => mounts.push(mount(
-                docker,
-                &request.source,
-                &request.target,
-                request.read_only,
-            )?),
-            "tmpfs" => mounts.push(tmpfs(&request.target, "")),
-            other => {
-                return Err(Refusal::bad(format!(
-                    "mounts of type {other:?} are not supported yet; bind, volume and tmpfs are"
-                )));
-            }
-        }
-    }
-    mounts.extend(
-        host.tmpfs
-            .iter()
-            .map(|(target, options)| tmpfs(target, options)),
-    );
-    Ok(mounts)
-}
-
-/// `SOURCE:TARGET[:OPTIONS]`; the source is an absolute path or the name of a volume.
-fn bind_parts(text: &str) -> Result<(&str, &str, bool), Refusal> {
-    let wrong = || {
-        Refusal::bad(format!(
-            "invalid volume specification: {text:?}: say /SOURCE:/TARGET[:ro] or NAME:/TARGET[:ro]"
-        ))
-    };
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, target, options) = match parts.as_slice() {
-        [source, target] => (*source, *target, ""),
-        [source, target, options] => (*source, *target, *options),
-        _ => return Err(wrong()),
-    };
-    if !target.starts_with('/') {
-        return Err(Refusal::bad(format!(
-            "invalid mount path: {target:?} mount path must be absolute"
-        )));
-    }
-    if !source.starts_with('/') && !names::valid(source) {
-        return Err(wrong());
-    }
-    Ok((
-        source,
-        target,
-        options.split(',').any(|option| option == "ro"),
-    ))
-}
-
-fn mount(docker: &Docker, source: &str, target: &str, read_only: bool) -> Result<Mount, Refusal> {
-    if !target.starts_with('/') {
-        return Err(Refusal::bad(format!(
-            "invalid mount path: {target:?} mount path must be absolute"
-        )));
-    }
-    let source = if source.starts_with('/') {
-        std::path::PathBuf::from(source)
-    } else {
-        volumes::ensure(docker, source, &BTreeMap::new())?
-    };
-    if !source.exists() {
-        std::fs::create_dir_all(&source).map_err(|error| {
-            Refusal::bad(format!(
-                "cannot make the mount source {}: {error}",
-                source.display()
-            ))
-        })?;
-    }
-    Ok(Mount {
-        source,
-        target: target.to_owned(),
-        kind: MountKind::Bind,
-        read_only,
-        options: vec!["rbind".into()],
-    })
-}
-
-fn tmpfs(target: &str, options: &str) -> Mount {
-    let options = options
-        .split(',')
-        .filter(|option| !option.is_empty())
-        .map(str::to_owned)
-        .collect();
-    Mount {
-        source: PathBuf::new(),
-        target: target.to_owned(),
-        kind: MountKind::Tmpfs,
-        read_only: false,
-        options,
-    }
 }
 
 fn resources(host: &HostConfig) -> Resources {
@@ -472,24 +404,6 @@ mod tests {
             ),
             (Some(50_000), Some(100_000), Some(64 << 20))
         );
-    }
-
-    #[test]
-    fn volume_specifications() {
-        for (text, want) in [
-            ("/tmp:/data:ro", Some(("/tmp", "/data", true))),
-            ("name:/data", Some(("name", "/data", false))),
-            ("/tmp:/data:z,rw", Some(("/tmp", "/data", false))),
-            ("/tmp", None),
-            ("/tmp:data", None),
-            ("../up:/data", None),
-            ("a/b:/data", None),
-            (":/data", None),
-            ("a:/b:ro:x", None),
-            ("", None),
-        ] {
-            assert_eq!(bind_parts(text).ok(), want, "{text}");
-        }
     }
 
     #[test]

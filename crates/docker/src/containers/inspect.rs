@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Container, published};
 use crate::reply::{Answer, json_of};
-use crate::{Docker, ports, volumes};
+use crate::{Docker, mounts, ports, volumes};
 
 pub async fn inspect(docker: &Docker, container: &Container) -> Answer {
     let (status, record) = (&container.status, &container.record);
@@ -31,7 +31,7 @@ pub async fn inspect(docker: &Docker, container: &Container) -> Answer {
     } else {
         Vec::new()
     };
-    let mounts: Vec<Value> = status
+    let points: Vec<Value> = status
         .spec
         .mounts
         .iter()
@@ -42,8 +42,9 @@ pub async fn inspect(docker: &Docker, container: &Container) -> Answer {
                     "RW": !mount.read_only, "Mode": "z", "Propagation": "",
                 });
             }
+            let propagation = if mount.kind == engine::MountKind::Tmpfs { "" } else { mounts::propagation(mount) };
             let kind = if mount.kind == engine::MountKind::Tmpfs { "tmpfs" } else { "bind" };
-            json!({ "Type": kind, "Source": mount.source, "Destination": mount.target, "RW": !mount.read_only, "Mode": "", "Propagation": "rprivate" })
+            json!({ "Type": kind, "Source": mount.source, "Destination": mount.target, "RW": !mount.read_only, "Mode": "", "Propagation": propagation })
         })
         .collect();
     let mut config = serde_json::to_value(&record.config).unwrap_or_default();
@@ -67,7 +68,7 @@ pub async fn inspect(docker: &Docker, container: &Container) -> Answer {
         "Image": record.image_id, "ResolvConfPath": "", "HostnamePath": "", "HostsPath": "", "LogPath": status.spec.log.path,
         "RestartCount": record.restarts, "Driver": "overlay2", "Platform": "linux", "MountLabel": "", "ProcessLabel": "",
         "AppArmorProfile": "", "ExecIDs": null, "HostConfig": record.host, "GraphDriver": { "Name": "overlay2", "Data": null },
-        "Mounts": mounts, "Config": config,
+        "Mounts": points, "Config": config,
         "NetworkSettings": {
             "Bridge": "", "SandboxID": container.id(), "Ports": ports::inspected(&record.config, &ports),
             "IPAddress": address, "Gateway": gateway, "MacAddress": mac, "IPPrefixLen": prefix,

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Container, create, find, save};
 use crate::query::Query;
 use crate::reply::{Answer, Refusal, empty, json_of};
-use crate::{Docker, names, ports};
+use crate::{Docker, names, ports, volumes};
 
 const STOP_SECONDS: u32 = 10;
 
@@ -49,6 +49,7 @@ pub async fn start(docker: &Docker, container: &Container) -> Answer {
         });
         if container.record.host.auto_remove {
             remove_now(docker, container.id()).await?;
+            remove_volumes(docker, &container).await;
         } else {
             container.record.error.clone_from(&refusal.message);
             container.record.failed_code = Some(code);
@@ -364,8 +365,20 @@ pub async fn remove(docker: &Docker, container: &Container, query: &Query) -> An
     // one that removes itself may have gone already
     if find(docker, container.id()).await.is_ok() {
         remove_now(docker, container.id()).await?;
+        if query.flag("v") {
+            remove_volumes(docker, container).await;
+        }
     }
     empty(StatusCode::NO_CONTENT)
+}
+
+/// The volumes that nobody named go with the container that they were made for, if no other has them.
+pub async fn remove_volumes(docker: &Docker, container: &Container) {
+    let names = volumes::volumes_of(docker, container);
+    if !names.is_empty() {
+        let _names = docker.inner.turns.names().await;
+        volumes::drop_anonymous(docker, &names).await;
+    }
 }
 
 /// Sandbox, records, snapshot, address and log. The caller has the container's turn.

@@ -81,7 +81,7 @@ pub fn config(inputs: &Inputs) -> Value {
         "cgroupsPath": inputs.cgroup,
         "resources": { "devices": [{ "allow": security.privileged, "access": "rwm" }] },
         "sysctl": security.sysctls,
-        "rootfsPropagation": "private",
+        "rootfsPropagation": propagation(container),
     });
     if !security.privileged {
         linux["maskedPaths"] = json!(masks::unreadable(Path::new(masks::CPUS)));
@@ -118,6 +118,21 @@ pub fn file_targets(config: &Value) -> Vec<&str> {
         .filter_map(|mount| mount["destination"].as_str())
         .filter(|path| !in_another(path))
         .collect()
+}
+
+/// What the container's root has of the host's mounts: nothing, unless one of its mounts shall see what is mounted later.
+fn propagation(container: &ContainerSpec) -> &'static str {
+    let wants = |names: [&str; 2]| {
+        let mut options = container.mounts.iter().flat_map(|mount| &mount.options);
+        options.any(|option| names.contains(&option.as_str()))
+    };
+    if wants(["shared", "rshared"]) {
+        "shared"
+    } else if wants(["slave", "rslave"]) {
+        "slave"
+    } else {
+        "private"
+    }
 }
 
 /// Whether its processes run behind a seccomp filter. It is not in the configuration: libcontainer would compile it each time.

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, Volume,
+    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, ServiceAccountTokenProjection, Volume,
 };
 use kube::Api;
 
 use super::VolumeError;
+use super::contents::user_of;
+use super::token::Tokens;
 use crate::downward::{self, Facts};
 
 const MODE: i32 = 0o644;
@@ -19,6 +21,8 @@ pub struct File {
     pub path: String,
     pub bytes: Vec<u8>,
     pub mode: i32,
+    /// The user that it belongs to, if not root.
+    pub owner: Option<u32>,
 }
 
 /// Where the content comes from.
@@ -30,7 +34,11 @@ pub struct Reader<'a> {
 
 impl Reader<'_> {
     /// Every file of the volume; of two with one path the later wins.
-    pub async fn files(&self, volume: &Volume) -> Result<Vec<File>, VolumeError> {
+    pub async fn files(
+        &self,
+        volume: &Volume,
+        tokens: &mut Tokens,
+    ) -> Result<Vec<File>, VolumeError> {
         let name = &volume.name;
         if let Some(source) = &volume.config_map {
             let mode = source.default_mode.unwrap_or(MODE);
@@ -99,11 +107,8 @@ impl Reader<'_> {
                 .is_some_and(|bundle| bundle.optional == Some(true))
             {
                 Vec::new()
-            } else if source.service_account_token.is_some() {
-                return Err(VolumeError::Unsupported {
-                    volume: name.clone(),
-                    what: "a serviceAccountToken source",
-                });
+            } else if let Some(wanted) = &source.service_account_token {
+                vec![self.token(name, wanted, mode, tokens).await?]
             } else {
                 return Err(VolumeError::Unsupported {
                     volume: name.clone(),
@@ -168,6 +173,33 @@ impl Reader<'_> {
         chosen(volume, "secret", content, items, mode, optional)
     }
 
+    /// A token that its user may read, or everybody when there is no one user; fsGroup opens it to the group.
+    async fn token(
+        &self,
+        volume: &str,
+        wanted: &ServiceAccountTokenProjection,
+        mode: i32,
+        tokens: &mut Tokens,
+    ) -> Result<File, VolumeError> {
+        let token = tokens.get(self.client, self.pod, wanted).await;
+        let token = token.map_err(|source| VolumeError::Api {
+            volume: volume.to_owned(),
+            source: Box::new(source),
+        })?;
+        let owner = user_of(self.pod);
+        let spec = self.pod.spec.as_ref();
+        let grouped = spec
+            .and_then(|spec| spec.security_context.as_ref()?.fs_group)
+            .is_some();
+        let private = owner.is_some() || grouped;
+        Ok(File {
+            path: wanted.path.clone(),
+            bytes: token.into_bytes(),
+            mode: if private { 0o600 } else { mode },
+            owner,
+        })
+    }
+
     fn fields(
         &self,
         volume: &str,
@@ -203,6 +235,7 @@ impl Reader<'_> {
                 path: item.path.clone(),
                 bytes: text.into_bytes(),
                 mode: item.mode.unwrap_or(mode),
+                owner: None,
             });
         }
         Ok(files)
@@ -247,7 +280,12 @@ fn chosen(
     let Some(items) = items.filter(|items| !items.is_empty()) else {
         return Ok(content
             .into_iter()
-            .map(|(path, bytes)| File { path, bytes, mode })
+            .map(|(path, bytes)| File {
+                path,
+                bytes,
+                mode,
+                owner: None,
+            })
             .collect());
     };
     let mut files = Vec::new();
@@ -257,6 +295,7 @@ fn chosen(
                 path: item.path.clone(),
                 bytes: bytes.clone(),
                 mode: item.mode.unwrap_or(mode),
+                owner: None,
             }),
             None if optional => {}
             None => {
@@ -286,6 +325,7 @@ mod tests {
             path: path.into(),
             bytes: bytes.into(),
             mode,
+            owner: None,
         };
         let choose = |items: Option<&[KeyToPath]>, optional| {
             chosen("v", "config", content.clone(), items, MODE, optional)

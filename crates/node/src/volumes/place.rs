@@ -1,74 +1,98 @@
-//! Directories on this machine: made, filled, owned by the pod's group, backed by memory where that is asked for.
+//! Directories on this machine: made, backed by memory where that is asked for, measured, and removed with all that is
+//! mounted in them.
 
-use std::os::unix::fs::PermissionsExt;
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
-use k8s_openapi::api::core::v1::EmptyDirVolumeSource;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use super::VolumeError;
-use super::payload::File;
-use crate::resources;
-
-/// An emptyDir; one on the medium Memory is a tmpfs, mounted again if the machine has restarted.
-pub fn empty_dir(
-    volume: &str,
-    path: &Path,
-    source: &EmptyDirVolumeSource,
-    fs_group: Option<u32>,
-) -> Result<(), VolumeError> {
-    let failed = |source| VolumeError::Io {
-        volume: volume.to_owned(),
-        path: path.to_owned(),
-        source,
-    };
-    fs::create_dir_all(path).map_err(failed)?;
-    if source.medium.as_deref() == Some("Memory") && !is_mounted(path).map_err(failed)? {
-        let size = source
-            .size_limit
-            .as_ref()
-            .and_then(resources::value)
-            .filter(|bytes| *bytes > 0);
-        let options = size.map_or_else(
-            || "mode=0777".to_owned(),
-            |bytes| format!("mode=0777,size={bytes}"),
-        );
-        let options =
-            std::ffi::CString::new(options).map_err(|error| failed(io::Error::other(error)))?;
-        mount(
-            "tmpfs",
-            path,
-            "tmpfs",
-            MountFlags::NOSUID | MountFlags::NODEV,
-            options.as_c_str(),
-        )
-        .map_err(|error| failed(error.into()))?;
+/// An emptyDir: everybody may write in it. `memory`: a tmpfs, of that many bytes if some are named; it is mounted again if
+/// the machine has restarted. `begins`: the pod has not had it yet. Returns whether there is nothing in it.
+///
+/// # Errors
+/// What the kernel says.
+pub fn empty_dir(path: &Path, memory: Option<Option<i64>>, begins: bool) -> io::Result<bool> {
+    let mut new = begins;
+    fs::create_dir_all(path)?;
+    if let Some(bytes) = memory {
+        new |= in_memory(path, bytes)?;
     }
-    let mode = if fs_group.is_some() { 0o2777 } else { 0o777 };
-    if let Some(group) = fs_group {
-        std::os::unix::fs::chown(path, None, Some(group)).map_err(failed)?;
+    if new {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)
+    Ok(new)
 }
 
-/// The mount points beneath `directory`, deepest first.
+/// Mounts a tmpfs at `path` if there is no mount yet; returns whether it did.
+///
+/// # Errors
+/// What the kernel says.
+pub fn in_memory(path: &Path, bytes: Option<i64>) -> io::Result<bool> {
+    fs::create_dir_all(path)?;
+    if is_mounted(path)? {
+        return Ok(false);
+    }
+    let size = bytes.map_or(String::new(), |bytes| format!(",size={bytes}"));
+    let options = CString::new(format!("mode=0755{size}")).map_err(io::Error::other)?;
+    mount(
+        "tmpfs",
+        path,
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        options.as_c_str(),
+    )?;
+    Ok(true)
+}
+
+/// Bytes of disk that a directory takes, hard links counted once, other file systems mounted in it not at all. What vanishes
+/// meanwhile does not count.
+pub fn usage_bytes(directory: &Path) -> u64 {
+    let Ok(top) = fs::symlink_metadata(directory) else {
+        return 0;
+    };
+    let mut linked = HashSet::new();
+    let mut blocks = top.blocks();
+    let mut waiting = vec![directory.to_owned()];
+    while let Some(directory) = waiting.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            // of a link this is the link itself
+            let Ok(data) = entry.metadata() else {
+                continue;
+            };
+            if data.dev() != top.dev() {
+                continue;
+            }
+            if data.is_dir() {
+                waiting.push(entry.path());
+            } else if data.nlink() > 1 && !linked.insert(data.ino()) {
+                continue;
+            }
+            blocks += data.blocks();
+        }
+    }
+    blocks * 512
+}
+
+/// The mount points beneath `directory`, the last mounted first.
 fn mounts_beneath(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let table = fs::read_to_string("/proc/self/mountinfo")?;
     let mut found: Vec<PathBuf> = table
         .lines()
         .filter_map(|line| line.split(' ').nth(4))
         .map(|field| {
-            PathBuf::from(
-                field
-                    .replace("\\040", " ")
-                    .replace("\\011", "\t")
-                    .replace("\\134", "\\"),
-            )
+            let plain = field
+                .replace("\\040", " ")
+                .replace("\\011", "\t")
+                .replace("\\012", "\n")
+                .replace("\\134", "\\");
+            PathBuf::from(plain)
         })
         .filter(|path| path.starts_with(directory))
         .collect();
-    found.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
+    found.reverse();
     Ok(found)
 }
 
@@ -77,109 +101,47 @@ fn is_mounted(path: &Path) -> io::Result<bool> {
     Ok(mounts_beneath(&real)?.contains(&real))
 }
 
-/// Unmounts what is mounted beneath a pod's directory and removes it. It need not exist.
+/// Unmounts what is mounted beneath a directory and removes it. It need not exist.
 ///
 /// # Errors
 /// When something in it is still in use; nothing of a mounted volume is deleted then.
 pub fn release(directory: &Path) -> io::Result<()> {
-    let real = match directory.canonicalize() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        outcome => outcome?,
-    };
-    for path in mounts_beneath(&real)? {
-        unmount(&path, UnmountFlags::DETACH)?;
-    }
-    match fs::remove_dir_all(&real) {
+    unmount_beneath(directory)?;
+    match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }
 
-/// [`release`] for all pods of a node: what `state_dir` of its configuration holds. For the end of an instance.
+/// Unmounts what is mounted beneath a directory, which need not exist. What is in it stays.
 ///
 /// # Errors
-/// As [`release`].
-pub fn release_all(state_dir: &Path) -> io::Result<()> {
-    release(&state_dir.join("pods"))
-}
-
-/// The host's own file or directory, if it is of the wanted kind.
-pub fn host_path(volume: &str, path: &str, kind: &str) -> Result<PathBuf, VolumeError> {
-    let real = PathBuf::from(path);
-    let failed = |source| VolumeError::Io {
-        volume: volume.to_owned(),
-        path: path.into(),
-        source,
+/// What the kernel says.
+fn unmount_beneath(directory: &Path) -> io::Result<()> {
+    let real = match directory.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        outcome => outcome?,
     };
-    let holds = match kind {
-        "" => true,
-        "DirectoryOrCreate" => {
-            if !real.exists() {
-                fs::create_dir_all(&real).map_err(failed)?;
-                fs::set_permissions(&real, fs::Permissions::from_mode(0o755)).map_err(failed)?;
-            }
-            real.is_dir()
-        }
-        "FileOrCreate" => {
-            if !real.exists() {
-                fs::OpenOptions::new()
-                    .append(true)
-                    .create(true)
-                    .open(&real)
-                    .map_err(failed)?;
-            }
-            real.is_file()
-        }
-        "Directory" => real.is_dir(),
-        "File" => real.is_file(),
-        _ => real.exists(),
-    };
-    if holds {
-        Ok(real)
-    } else {
-        Err(VolumeError::HostPath {
-            volume: volume.to_owned(),
-            path: path.to_owned(),
-            wanted: kind.to_owned(),
-        })
-    }
-}
-
-/// Fills a volume. With an fsGroup the files belong to it, and it may read them.
-pub fn write_files(
-    volume: &str,
-    directory: &Path,
-    files: &[File],
-    fs_group: Option<u32>,
-) -> Result<(), VolumeError> {
-    let io = |path: &Path, source| VolumeError::Io {
-        volume: volume.to_owned(),
-        path: path.to_owned(),
-        source,
-    };
-    let make = |path: &Path| -> Result<(), VolumeError> {
-        fs::create_dir_all(path).map_err(|e| io(path, e))?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(|e| io(path, e))
-    };
-    make(directory)?;
-    for file in files {
-        let relative = inside(&file.path).ok_or_else(|| VolumeError::Escapes {
-            volume: volume.to_owned(),
-            path: file.path.clone(),
-        })?;
-        let full = directory.join(relative);
-        if let Some(parent) = full.parent().filter(|parent| *parent != directory) {
-            make(parent)?;
-        }
-        fs::write(&full, &file.bytes).map_err(|e| io(&full, e))?;
-        let mut mode = u32::try_from(file.mode).unwrap_or(0o644) & 0o777;
-        if let Some(group) = fs_group {
-            std::os::unix::fs::chown(&full, None, Some(group)).map_err(|e| io(&full, e))?;
-            mode |= 0o440;
-        }
-        fs::set_permissions(&full, fs::Permissions::from_mode(mode)).map_err(|e| io(&full, e))?;
+    for path in mounts_beneath(&real)? {
+        unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
     }
     Ok(())
+}
+
+/// Unmounts everything in the directories that volumes lie in, when nothing runs any more; with `remove` they go too.
+/// Containers may have mounted something in any of them that reached this machine.
+///
+/// # Errors
+/// As [`release`], with the directory in question.
+pub fn release_all(directories: &[PathBuf], remove: bool) -> Result<(), (PathBuf, io::Error)> {
+    let failed = |path: &PathBuf| {
+        let path = path.clone();
+        move |error| (path, error)
+    };
+    directories.iter().try_for_each(|path| match remove {
+        true => release(path).map_err(failed(path)),
+        false => unmount_beneath(path).map_err(failed(path)),
+    })
 }
 
 /// The path if it stays beneath where it starts.
@@ -212,49 +174,6 @@ mod tests {
         ] {
             assert_eq!(inside(path).is_some(), stays, "{path}");
         }
-        let file = File {
-            path: "../x".into(),
-            bytes: Vec::new(),
-            mode: 0o644,
-        };
-        let directory = directory();
-        assert!(matches!(
-            write_files("v", &directory.path().join("v"), &[file], None),
-            Err(VolumeError::Escapes { .. })
-        ));
-        assert!(!directory.path().join("x").exists());
-    }
-
-    #[test]
-    fn modes_and_groups() {
-        let directory = directory();
-        let file = File {
-            path: "deep/file".into(),
-            bytes: b"v".to_vec(),
-            mode: 0o400,
-        };
-        let mode =
-            |path: &Path| fs::metadata(path).expect("metadata").permissions().mode() & 0o7777;
-        write_files("v", directory.path(), std::slice::from_ref(&file), None).expect("written");
-        let path = directory.path().join("deep/file");
-        assert_eq!(
-            (fs::read(&path).expect("read"), mode(&path)),
-            (b"v".to_vec(), 0o400)
-        );
-        if rustix::process::geteuid().is_root() {
-            use std::os::unix::fs::MetadataExt;
-            write_files("v", directory.path(), &[file], Some(4242)).expect("written again");
-            assert_eq!(
-                (fs::metadata(&path).expect("metadata").gid(), mode(&path)),
-                (4242, 0o440)
-            );
-            let empty = directory.path().join("empty");
-            empty_dir("v", &empty, &EmptyDirVolumeSource::default(), Some(4242)).expect("made");
-            assert_eq!(
-                (fs::metadata(&empty).expect("metadata").gid(), mode(&empty)),
-                (4242, 0o2777)
-            );
-        }
     }
 
     #[test]
@@ -265,37 +184,30 @@ mod tests {
         let directory = directory();
         let pod = directory.path().join("pod");
         let path = pod.join("volumes/fast");
-        let source = EmptyDirVolumeSource {
-            medium: Some("Memory".into()),
-            size_limit: Some(k8s_openapi::apimachinery::pkg::api::resource::Quantity(
-                "1Mi".into(),
-            )),
-            ..EmptyDirVolumeSource::default()
-        };
-        let made = empty_dir("fast", &path, &source, None)
-            .and_then(|()| empty_dir("fast", &path, &source, None));
+        let made = empty_dir(&path, Some(Some(1 << 20)), true)
+            .and_then(|_| empty_dir(&path, Some(Some(1 << 20)), false));
         let mounted = mounts_beneath(&pod).expect("table");
         let space = rustix::fs::statvfs(&path).map(|stat| stat.f_blocks * stat.f_frsize);
+        let mode = fs::metadata(&path).map(|data| data.permissions().mode() & 0o7777);
         release(&pod).expect("released");
-        made.expect("made twice");
+        assert!(!made.expect("made twice"), "it was there already");
         assert_eq!(mounted, [path], "mounted once");
         assert_eq!(space.expect("statvfs"), 1 << 20);
+        assert_eq!(mode.expect("mode"), 0o777);
         assert!(!pod.exists());
         release(&pod).expect("nothing to do");
     }
 
     #[test]
-    fn host_paths_by_kind() {
+    fn what_a_directory_takes() {
         let directory = directory();
-        let at = |name: &str| directory.path().join(name).display().to_string();
-        assert!(host_path("v", &at("none"), "Directory").is_err());
-        assert!(host_path("v", &at("made"), "DirectoryOrCreate").is_ok());
-        assert!(
-            host_path("v", &at("made"), "File")
-                .expect_err("a directory")
-                .to_string()
-                .contains("is not a File")
-        );
-        assert!(host_path("v", &at("file"), "FileOrCreate").is_ok());
+        let before = usage_bytes(directory.path());
+        fs::create_dir(directory.path().join("d")).expect("made");
+        fs::write(directory.path().join("d/a"), vec![1; 1 << 20]).expect("written");
+        fs::hard_link(directory.path().join("d/a"), directory.path().join("b")).expect("linked");
+        std::os::unix::fs::symlink("/", directory.path().join("root")).expect("linked");
+        let grown = usage_bytes(directory.path()) - before;
+        assert!((1 << 20..2 << 20).contains(&grown), "{grown}");
+        assert_eq!(usage_bytes(Path::new("/nowhere")), 0);
     }
 }

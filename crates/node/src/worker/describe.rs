@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Container, Secret};
 use kube::{Api, ResourceExt};
 
 use super::Worker;
+use crate::container;
 use crate::downward::Facts;
 use crate::environment::{self, Sources};
 use crate::volumes;
@@ -37,9 +38,12 @@ impl Worker {
             let message = "no command specified: neither the container nor its image names one";
             return Err(("CreateContainerError", message.to_owned()));
         }
+        if let Some(why) = container::breaks_non_root(&self.pod, container, &image.config.user) {
+            return Err(config_error(why));
+        }
         let volumes = self.volumes.clone().unwrap_or_default();
-        let mut mounts =
-            volumes::mounts(container, &volumes, &environment).map_err(config_error)?;
+        let mut mounts = volumes::mounts(container, &volumes, &environment, &self.directory())
+            .map_err(config_error)?;
         let directory = self.directory().join("containers").join(&container.name);
         let message_file = directory.join(restarts.to_string());
         make_message_file(&directory, &message_file)

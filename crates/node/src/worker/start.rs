@@ -13,7 +13,6 @@ use super::restart::{Ended, Step, after_exit, backoff_s};
 use super::{Worker, restarts};
 use crate::container::{self, label};
 use crate::ending::{self, note};
-use crate::volumes;
 
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -30,16 +29,8 @@ impl Worker {
             );
             return;
         }
-        if self.volumes.is_none() {
-            let facts = self.facts();
-            match volumes::prepare(&self.shared.client, &self.pod, &facts, &self.directory()).await
-            {
-                Ok(paths) => self.volumes = Some(paths),
-                Err(error) => {
-                    self.fail("FailedMount", error.to_string());
-                    return;
-                }
-            }
+        if !self.ensure_volumes().await {
+            return;
         }
         tracing::debug!(
             pod = self.pod.name_any(),
@@ -336,6 +327,8 @@ impl Worker {
         let begun = Instant::now();
         let shared = self.shared.clone();
         let create_error = |message: String| ("CreateContainerError", message);
+        // from here on there is something to remove, whatever fails
+        self.ids.insert(id.to_owned());
         let (images, of, snapshot) = (shared.images.clone(), image.clone(), id.to_owned());
         let preparing = tokio::task::spawn_blocking(move || images.prepare(&of, &snapshot));
         let described = self.describe(container, image, restarts).await;
@@ -363,7 +356,6 @@ impl Worker {
             },
         );
         let notes = spec.annotations.clone();
-        self.ids.insert(id.to_owned());
         if shared.engine.container(id).await.is_none() {
             shared
                 .engine

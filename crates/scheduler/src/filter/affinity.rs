@@ -1,6 +1,8 @@
 //! nodeSelector and required node affinity.
 
-use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod};
+use k8s_openapi::api::core::v1::{
+    Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod,
+};
 
 /// The node has what the pod requires of it.
 pub fn matches(pod: &Pod, node: &Node) -> bool {
@@ -27,13 +29,15 @@ pub fn matches(pod: &Pod, node: &Node) -> bool {
                 .required_during_scheduling_ignored_during_execution
                 .as_ref()
         });
-    selected
-        && required.is_none_or(|required| {
-            required
-                .node_selector_terms
-                .iter()
-                .any(|term| fits(term, node))
-        })
+    selected && required.is_none_or(|required| selects(required, node))
+}
+
+/// One of the selector's terms holds of the node.
+pub fn selects(required: &NodeSelector, node: &Node) -> bool {
+    required
+        .node_selector_terms
+        .iter()
+        .any(|term| fits(term, node))
 }
 
 fn fits(term: &NodeSelectorTerm, node: &Node) -> bool {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{
+    Binding, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod,
+};
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
@@ -12,7 +14,9 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::Outcome;
 use crate::Config;
+use crate::decide::Placement;
 use crate::events::{Recorder, Severity};
+use crate::storage::Choice;
 
 /// More requests at once were slower when measured.
 const REQUESTS_AT_ONCE: usize = 64;
@@ -68,6 +72,32 @@ impl Writer {
             };
             // The loop is gone only when everything ends.
             let _ = outcomes.send(outcome);
+        });
+    }
+
+    /// Tells provisioners the node, and keeps volumes for their claims; the binder does the rest. A failure brings the pod
+    /// back.
+    pub(super) fn choose(&self, uid: String, placed: Placement) {
+        let (permits, outcomes) = (self.permits.clone(), self.outcomes.clone());
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            let _permit = permits.acquire().await;
+            for choice in &placed.choices {
+                match write_choice(&client, choice, &placed.node).await {
+                    Ok(()) => {}
+                    Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                        tracing::debug!(?choice, "a claim or volume changed meanwhile");
+                        let _ = outcomes.send(Outcome::Failed { uid });
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, ?choice, "a claim could not be told its node, trying again");
+                        tokio::time::sleep(RETRY_DELAY).await;
+                        let _ = outcomes.send(Outcome::Failed { uid });
+                        return;
+                    }
+                }
+            }
         });
     }
 
@@ -147,6 +177,53 @@ async fn post_binding(client: Client, pod: &Pod, node: &str) -> Result<(), kube:
     )
     .await
     .map(drop)
+}
+
+async fn write_choice(client: &Client, choice: &Choice, node: &str) -> Result<(), kube::Error> {
+    let parameters = PatchParams::default();
+    let claims = |namespace: &str| -> Api<PersistentVolumeClaim> {
+        Api::namespaced(client.clone(), namespace)
+    };
+    match choice {
+        Choice::Provision { told: true, .. } => Ok(()),
+        Choice::Provision {
+            namespace, claim, ..
+        } => {
+            let change =
+                json!({"metadata": {"annotations": {"volume.kubernetes.io/selected-node": node}}});
+            claims(namespace)
+                .patch(claim, &parameters, &Patch::Merge(&change))
+                .await
+                .map(drop)
+        }
+        Choice::Static {
+            namespace,
+            claim,
+            volume,
+        } => {
+            let of = claims(namespace).get(claim).await?;
+            let volumes: Api<PersistentVolume> = Api::all(client.clone());
+            let now = volumes.get(volume).await?;
+            let owner = now.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+            if owner.is_some_and(|owner| owner.uid.is_some()) {
+                // taken meanwhile, or bound to this claim already: the events tell
+                return Ok(());
+            }
+            let mut change = json!({
+                "metadata": {"resourceVersion": now.metadata.resource_version},
+                "spec": {"claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace, "name": claim,
+                    "uid": of.metadata.uid, "resourceVersion": of.metadata.resource_version}},
+            });
+            if owner.is_none() {
+                change["metadata"]["annotations"] =
+                    json!({"pv.kubernetes.io/bound-by-controller": "yes"});
+            }
+            volumes
+                .patch(volume, &parameters, &Patch::Merge(&change))
+                .await
+                .map(drop)
+        }
+    }
 }
 
 fn identity(pod: &Pod) -> (&str, &str) {

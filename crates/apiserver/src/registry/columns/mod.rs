@@ -4,6 +4,7 @@ mod autoscaler;
 mod cluster;
 mod network;
 mod pods;
+mod storage;
 mod workloads;
 
 use serde_json::Value;
@@ -20,6 +21,7 @@ pub use network::{
     service,
 };
 pub use pods::{POD, pod};
+pub use storage::{CLAIM, CLASS, DEFAULT_CLASS, VOLUME, claim, storage_class, volume};
 pub use workloads::{DEPLOYMENT, REPLICA_SET, deployment, replica_set};
 
 /// One column of a table.

@@ -5,9 +5,11 @@ use serde_json::{Map, Value, json};
 use crate::object::text;
 
 mod pod;
+mod storage;
 
 use pod::host_ports;
 pub use pod::{pod, pod_spec};
+pub use storage::{claim, class, volume};
 
 /// No defaults.
 pub fn nothing(_: &mut Value) {}

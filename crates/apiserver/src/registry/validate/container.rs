@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{Problems, at_least, names, one_of, port_number};
+use super::{Problems, at_least, names, one_of, port_number, volume};
 use crate::object::{at, items, text};
 use crate::quantity::Quantity;
 
@@ -100,6 +100,8 @@ pub(super) fn container(
                 "must not contain '..'",
             );
         }
+        let privileged = container["securityContext"]["privileged"] == true;
+        volume::mount(mount, privileged, &field, problems);
     }
     resources(
         &container["resources"],

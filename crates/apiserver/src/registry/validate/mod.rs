@@ -6,6 +6,8 @@ mod container;
 mod network;
 mod pod;
 mod policy;
+mod storage;
+mod volume;
 mod workload;
 
 use serde_json::Value;
@@ -18,6 +20,7 @@ pub use config::{config_map, config_map_update, event, lease, secret, secret_upd
 pub use network::{endpoint_slice, endpoint_slice_update, service, service_update};
 pub use pod::{pod, pod_update};
 pub use policy::network_policy;
+pub use storage::{claim, claim_update, class, class_update, volume, volume_update};
 pub use workload::{deployment, replica_set, selector_update};
 
 /// The field errors found so far.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{Problems, at_least, container, labels, names, one_of};
+use super::{Problems, at_least, container, labels, names, one_of, volume};
 use crate::object::{at, items, text};
 
 pub fn pod(object: &Value, problems: &mut Problems) {
@@ -14,8 +14,8 @@ pub fn pod(object: &Value, problems: &mut Problems) {
 /// A pod's or a template's spec.
 pub(super) fn spec(spec: &Value, field: &str, problems: &mut Problems) {
     let mut volumes = HashSet::new();
-    for (n, volume) in items(spec, &["volumes"]).iter().enumerate() {
-        let name = text(volume, &["name"]);
+    for (n, one) in items(spec, &["volumes"]).iter().enumerate() {
+        let name = text(one, &["name"]);
         let field = format!("{field}.volumes[{n}]");
         if name.is_empty() {
             problems.required(&format!("{field}.name"), "");
@@ -29,7 +29,7 @@ pub(super) fn spec(spec: &Value, field: &str, problems: &mut Problems) {
         if !volumes.insert(name) {
             problems.duplicate(&format!("{field}.name"), &name.into());
         }
-        let sources = volume.as_object().map_or(0, |v| {
+        let sources = one.as_object().map_or(0, |v| {
             v.iter()
                 .filter(|(k, v)| *k != "name" && !v.is_null())
                 .count()
@@ -37,6 +37,7 @@ pub(super) fn spec(spec: &Value, field: &str, problems: &mut Problems) {
         if sources > 1 {
             problems.forbidden(&field, "may not specify more than 1 volume type");
         }
+        volume::volume(one, &field, problems);
     }
     let containers = items(spec, &["containers"]);
     if containers.is_empty() {

@@ -87,7 +87,10 @@ impl Run {
     fn command(&self) -> Command {
         let mut command = Command::new("timeout");
         command
-            .args(["--kill-after=5", &(self.limit_seconds * patience()).to_string()])
+            .args([
+                "--kill-after=5",
+                &(self.limit_seconds * patience()).to_string(),
+            ])
             .arg(&self.program)
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
