@@ -5,7 +5,7 @@ mod common;
 use common::World;
 use engine::*;
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 #[test]
 fn published_ports_are_bound_at_once_and_given_back() {
@@ -100,4 +100,75 @@ fn published_ports_are_bound_at_once_and_given_back() {
         world.engine.stop_sandbox("plim-s").await.expect("stop");
         TcpListener::bind(("0.0.0.0", taken_port)).expect("given back");
     });
+}
+
+/// The port is the supervising process's: it answers, and is held, while there is no daemon.
+#[test]
+fn published_ports_outlive_the_daemon() {
+    World::run(async |world| {
+        let server = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let free = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = free.local_addr().expect("address").port();
+        drop(free);
+        let addresses: Vec<IpAddr> = loopback_and_global();
+        let published: Vec<PublishedPort> = addresses
+            .iter()
+            .map(|ip| PublishedPort {
+                host_ip: Some(*ip),
+                host_port: port,
+                target: server.local_addr().expect("address"),
+                ..PublishedPort::default()
+            })
+            .collect();
+        let spec = |id: &str| SandboxSpec {
+            id: id.into(),
+            published: published.clone(),
+            ..SandboxSpec::default()
+        };
+        let before = world.sandbox_with(spec("plim-s")).await;
+        let common::Session { engine, config, .. } = world;
+        drop(engine);
+        std::thread::spawn(move || {
+            use std::io::Write;
+            for stream in server.incoming() {
+                let _ = stream.and_then(|mut stream| stream.write_all(b"here"));
+            }
+        });
+        for ip in &addresses {
+            let (ip, mut text) = (*ip, String::new());
+            let text = tokio::task::spawn_blocking(move || {
+                let mut stream = TcpStream::connect((ip, port)).expect("connect");
+                std::io::Read::read_to_string(&mut stream, &mut text).expect("read");
+                text
+            });
+            assert_eq!(text.await.expect("asked"), "here", "{ip}");
+            TcpListener::bind((ip, port)).expect_err("held");
+        }
+
+        let engine = Engine::open(config).await.expect("open again");
+        let again = engine.sandbox("plim-s").await.expect("known");
+        assert_eq!(again.published, before.published);
+        engine.create_sandbox(spec("plim-t")).await.expect("create");
+        let error = engine.start_sandbox("plim-t").await.expect_err("taken");
+        assert!(matches!(error, Error::PortTaken { .. }), "{error}");
+        engine.stop_sandbox("plim-s").await.expect("stop");
+        engine.start_sandbox("plim-t").await.expect("free now");
+    });
+}
+
+/// 127.0.0.1, ::1 and an IPv6 address that other machines would use, as far as this machine has them.
+fn loopback_and_global() -> Vec<IpAddr> {
+    let mut list: Vec<IpAddr> = vec![std::net::Ipv4Addr::LOCALHOST.into()];
+    // Connecting a UDP socket sends nothing and tells the address that would be used.
+    for to in ["::1", "2001:db8::1"] {
+        let asked = UdpSocket::bind("[::]:0").and_then(|socket| {
+            socket.connect((to, 9))?;
+            socket.local_addr()
+        });
+        match asked {
+            Ok(address) => list.push(address.ip()),
+            Err(error) => println!("no way to {to} here: {error}"),
+        }
+    }
+    list
 }

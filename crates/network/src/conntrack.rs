@@ -22,23 +22,27 @@ pub(crate) struct Judge {
     gateway: Ipv4Addr,
     local: BTreeSet<Ipv4Addr>,
     allowed: BTreeSet<Flow>,
+    /// Allowed until now.
+    gone: BTreeSet<Flow>,
 }
 
 impl Judge {
-    /// Judges by what `plan` translates. `local`: the addresses of this machine, on which ports are published; what goes
-    /// to the `gateway` is the DNS server's.
+    /// Judges by what `after` translates, and `before` did if that is known. `local`: the addresses of this machine, on
+    /// which ports are published; what goes to the `gateway` is the DNS server's.
     pub fn new(
         (pods, services): (Ipv4Net, Ipv4Net),
         gateway: Ipv4Addr,
         local: BTreeSet<Ipv4Addr>,
-        plan: &Plan,
+        (before, after): (Option<&Plan>, &Plan),
     ) -> Self {
+        let allowed = flows(after);
         Self {
             pods,
             services,
             gateway,
             local,
-            allowed: flows(plan),
+            gone: &before.map(flows).unwrap_or_default() - &allowed,
+            allowed,
         }
     }
 
@@ -55,10 +59,13 @@ impl Judge {
                     .iter()
                     .any(|(at, to, _)| *to == port && at.is_none_or(|at| at == address));
         }
+        let within = |flows: &BTreeSet<Flow>| {
+            let ways = [Some(address), None].map(|at| (at, port, endpoint));
+            ways.iter().any(|way| flows.contains(way))
+        };
         let ours = self.services.contains(&address) || self.pods.contains(endpoint.ip());
-        ours && *endpoint.ip() != self.gateway
-            && !self.allowed.contains(&(Some(address), port, endpoint))
-            && !self.allowed.contains(&(None, port, endpoint))
+        let astray = ours && *endpoint.ip() != self.gateway || within(&self.gone);
+        astray && !within(&self.allowed)
     }
 }
 
@@ -217,10 +224,11 @@ mod tests {
         nested(kind | 0x8000, &both)
     }
 
-    /// Service 10.112.0.9:53 with 10.64.0.2:5353, node port 30053 of it, and 8053 of all addresses to 10.64.0.4:53.
+    /// Service 10.112.0.9:53 with 10.64.0.2:5353, node port 30053 of it, and 8053 of all addresses to 10.64.0.4:53; until
+    /// now the service had an endpoint outside.
     fn judge() -> Judge {
         let mut plan = Plan::default();
-        let service = Service {
+        let mut service = Service {
             namespace: "n".into(),
             name: "s".into(),
             cluster_ip: Some(Ipv4Addr::new(10, 112, 0, 9)),
@@ -234,7 +242,10 @@ mod tests {
             }],
             ..Service::default()
         };
-        plan.set_services(&[service], Ipv4Addr::UNSPECIFIED);
+        plan.set_services(std::slice::from_ref(&service), Ipv4Addr::UNSPECIFIED);
+        let mut before = Plan::default();
+        service.ports[0].endpoints = vec!["203.0.113.5:53".parse().unwrap()];
+        before.set_services(&[service], Ipv4Addr::UNSPECIFIED);
         let published = Published {
             host_ip: None,
             host_port: 8053,
@@ -245,7 +256,7 @@ mod tests {
         let ranges = ["10.64.0.0/23", "10.112.0.0/20"].map(|range| range.parse().unwrap());
         let local = ["127.0.0.1", "192.0.2.7"].map(|address| address.parse().unwrap());
         let gateway = Ipv4Addr::new(10, 64, 0, 1);
-        Judge::new(ranges.into(), gateway, local.into(), &plan)
+        Judge::new(ranges.into(), gateway, local.into(), (Some(&before), &plan))
     }
 
     #[test]
@@ -292,6 +303,13 @@ mod tests {
                 "endpoint outside the cluster",
                 UDP,
                 "10.112.0.9:53",
+                "203.0.113.5:53",
+                true,
+            ),
+            (
+                "node port to an endpoint outside that has gone",
+                UDP,
+                "192.0.2.7:30053",
                 "203.0.113.5:53",
                 true,
             ),

@@ -382,13 +382,13 @@ impl Network {
         Ok(())
     }
 
-    /// Has the kernel forget UDP flows that do not go where `plan` sends them.
-    async fn forget_flows(&self, before: Option<&Plan>, plan: &Plan) -> Result<(), Error> {
-        if conntrack::concerned(before, plan) {
+    /// Has the kernel forget UDP flows that do not go where `after` sends them.
+    async fn forget_flows(&self, before: Option<&Plan>, after: &Plan) -> Result<(), Error> {
+        if conntrack::concerned(before, after) {
             let config = &self.inner.config;
             let ranges = (config.pod_cidr, config.service_cidr);
             let local = self.inner.links.addresses().await?;
-            let judge = conntrack::Judge::new(ranges, self.gateway(), local, plan);
+            let judge = conntrack::Judge::new(ranges, self.gateway(), local, (before, after));
             conntrack::forget(judge).await;
         }
         Ok(())

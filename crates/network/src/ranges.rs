@@ -1,6 +1,6 @@
 //! Which address ranges a new instance takes: derived from its seed, away from everything that the machine uses.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
@@ -42,14 +42,15 @@ pub fn choose_ranges(instance_seed: u32, taken: &[Ipv4Net]) -> Result<(Ipv4Net, 
 pub async fn taken_ranges() -> Result<Vec<Ipv4Net>, Error> {
     let used = Links::open()?.used().await?;
     let mut taken: Vec<Ipv4Net> = used.iter().map(|used| used.range).collect();
-    taken.extend(
-        dns::resolvers(std::path::Path::new("/etc/resolv.conf"))
-            .into_iter()
-            .filter_map(|resolver| match resolver.ip() {
-                std::net::IpAddr::V4(address) => Some(Ipv4Net::from(address)),
-                std::net::IpAddr::V6(_) => None,
-            }),
-    );
+    let machine = crate::Options::default();
+    for file in [machine.resolv_conf, machine.resolved_conf] {
+        taken.extend(dns::resolvers(&file).into_iter().filter_map(
+            |resolver| match resolver.ip() {
+                IpAddr::V4(address) => Some(Ipv4Net::from(address)),
+                IpAddr::V6(_) => None,
+            },
+        ));
+    }
     Ok(taken)
 }
 

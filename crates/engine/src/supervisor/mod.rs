@@ -6,6 +6,7 @@
 mod client;
 mod connection;
 mod container;
+mod datagram;
 mod ending;
 mod events;
 mod jobs;

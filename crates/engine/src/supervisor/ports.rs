@@ -2,6 +2,7 @@
 //! (connection.rs), UDP by one connected socket per peer (udp.rs).
 
 use super::connection::{Connection, Flow, wanted_flags};
+use super::datagram;
 use super::udp::Peers;
 use crate::spec::{Protocol, PublishedPort};
 use crate::wire::{Failure, FailureKind};
@@ -304,6 +305,8 @@ fn bind_one(address: SocketAddr, protocol: Protocol) -> Result<(OwnedFd, u16), E
     if protocol == Protocol::Tcp {
         // Connections of an earlier run that linger do not matter; a listener does, and is still refused.
         sockopt::set_socket_reuseaddr(&socket, true)?;
+    } else if let Err(error) = datagram::tell_destination(socket.as_fd(), address.is_ipv4()) {
+        return Err(Errno::from_io_error(&error).unwrap_or(Errno::NOTSUP));
     }
     rustix::net::bind(&socket, &address)?;
     if protocol == Protocol::Tcp {

@@ -145,3 +145,104 @@ fn a_taken_port_is_refused_and_nothing_changes() {
     ports.publish(&[]).expect("none");
     TcpListener::bind(("127.0.0.1", first[0].host_port)).expect("free again");
 }
+
+/// A client that only takes answers from where it has asked, on another address than the one that a route back suggests.
+#[test]
+fn udp_answers_come_from_the_address_that_was_asked() {
+    let server = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    let target = server.local_addr().expect("address");
+    let any = |ip: IpAddr| PublishedPort {
+        host_ip: Some(ip),
+        ..port(Protocol::Udp, target)
+    };
+    let mut ports = Ports::default();
+    let mut asked = vec![(
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        "127.0.0.9",
+        "127.0.0.1:0",
+    )];
+    if std::fs::exists("/proc/net/if_inet6").unwrap_or(false) {
+        asked.push((IpAddr::V6(Ipv6Addr::UNSPECIFIED), "::1", "[::1]:0"));
+    }
+    let wanted: Vec<_> = asked.iter().map(|(ip, _, _)| any(*ip)).collect();
+    let published = ports.publish(&wanted).expect("publish");
+    let count = asked.len();
+    let answering = std::thread::spawn(move || {
+        let mut bytes = [0; 64];
+        for _ in 0..count {
+            let (count, from) = server.recv_from(&mut bytes).expect("datagram");
+            server.send_to(&bytes[..count], from).expect("answer");
+        }
+    });
+    let asking: Vec<_> = asked
+        .into_iter()
+        .zip(published)
+        .map(|((_, to, from), published)| {
+            std::thread::spawn(move || {
+                let socket = UdpSocket::bind(from).expect("bind");
+                let to: IpAddr = to.parse().expect("address");
+                socket.connect((to, published.host_port)).expect("connect");
+                socket
+                    .set_read_timeout(Some(Duration::from_secs(20)))
+                    .expect("timeout");
+                socket.send(b"abc").expect("send");
+                let mut bytes = [0; 64];
+                let count = socket.recv(&mut bytes).expect("answer");
+                assert_eq!(&bytes[..count], b"abc");
+            })
+        })
+        .collect();
+    turn(&mut ports, || {
+        answering.is_finished() && asking.iter().all(|thread| thread.is_finished())
+    });
+    for thread in asking {
+        thread.join().expect("asking");
+    }
+    answering.join().expect("answering");
+}
+
+#[test]
+fn each_address_family_is_taken_by_itself() {
+    if !std::fs::exists("/proc/net/if_inet6").unwrap_or(false) {
+        return;
+    }
+    let server = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let target = server.local_addr().expect("address");
+    let at = |ip: &str, host_port| PublishedPort {
+        host_ip: Some(ip.parse().expect("address")),
+        host_port,
+        ..port(Protocol::Tcp, target)
+    };
+    let mut ports = Ports::default();
+    // ::1 alone leaves 127.0.0.1 free, and the other way about.
+    let free = TcpListener::bind("[::1]:0").expect("bind");
+    let six = free.local_addr().expect("address").port();
+    drop(free);
+    ports.publish(&[at("::1", six)]).expect("publish");
+    let four = TcpListener::bind(("127.0.0.1", six)).expect("free");
+    let both = vec![at("::1", six), at("127.0.0.1", six)];
+    let failure = ports.publish(&both).expect_err("taken");
+    assert!(
+        failure
+            .reason
+            .contains(&format!("127.0.0.1:{six}/tcp: address already in use")),
+        "{}",
+        failure.reason
+    );
+    drop(four);
+    assert_eq!(ports.publish(&both).expect("publish").len(), 2);
+    let refused = TcpListener::bind(("::1", six)).expect_err("held");
+    assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
+    // All addresses of both families are one port, held at once.
+    let all = PublishedPort {
+        host_ip: None,
+        host_port: 0,
+        ..port(Protocol::Tcp, target)
+    };
+    let all = ports.publish(&[all]).expect("publish")[0].host_port;
+    for taken in ["127.0.0.1", "::1", "0.0.0.0", "::"] {
+        let taken: IpAddr = taken.parse().expect("address");
+        let refused = TcpListener::bind((taken, all)).expect_err("held");
+        assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
+    }
+}

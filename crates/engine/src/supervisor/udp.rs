@@ -1,5 +1,6 @@
 //! Datagrams of a published UDP port: each peer gets a socket of its own towards the sandbox, so that answers find their way back.
 
+use super::datagram::{self, Own};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,6 +23,8 @@ pub struct Peers {
 
 struct Peer {
     address: SocketAddr,
+    /// Where it has sent to, and so where it expects answers from.
+    own: Option<Own>,
     target: SocketAddr,
     socket: OwnedFd,
     heard: Instant,
@@ -46,18 +49,13 @@ impl Peers {
     /// From outside to the sandbox.
     pub fn inward(&mut self, socket: &OwnedFd, target: SocketAddr, scratch: &mut [u8]) {
         for _ in 0..DATAGRAMS_IN_A_ROW {
-            let Ok((count, _, Some(from))) =
-                rustix::net::recvfrom(socket, &mut *scratch, RecvFlags::empty())
-            else {
+            let Ok((count, from, own)) = datagram::receive(socket.as_fd(), scratch) else {
                 return;
-            };
-            let Ok(from) = SocketAddr::try_from(from) else {
-                continue;
             };
             if target.ip().is_unspecified() {
                 continue;
             }
-            if let Some(peer) = self.peer(from, target) {
+            if let Some(peer) = self.peer(from, own, target) {
                 // Datagrams may be lost; so may this one.
                 let _ = rustix::net::send(&peer.socket, &scratch[..count], SendFlags::NOSIGNAL);
             }
@@ -73,12 +71,8 @@ impl Peers {
             match rustix::net::recv(&peer.socket, &mut *scratch, RecvFlags::empty()) {
                 Ok((count, _)) => {
                     peer.heard = Instant::now();
-                    let _ = rustix::net::sendto(
-                        socket,
-                        &scratch[..count],
-                        SendFlags::NOSIGNAL,
-                        &peer.address,
-                    );
+                    let bytes = &scratch[..count];
+                    let _ = datagram::send(socket.as_fd(), bytes, peer.address, peer.own);
                 }
                 // Also the refusals that reading reports: they are over with it.
                 Err(_) => return,
@@ -86,11 +80,11 @@ impl Peers {
         }
     }
 
-    fn peer(&mut self, address: SocketAddr, target: SocketAddr) -> Option<&Peer> {
+    fn peer(&mut self, address: SocketAddr, own: Option<Own>, target: SocketAddr) -> Option<&Peer> {
         let known = self
             .peers
             .iter()
-            .find(|(_, peer)| peer.address == address && peer.target == target)
+            .find(|(_, peer)| (peer.address, peer.own, peer.target) == (address, own, target))
             .map(|(key, _)| *key);
         let key = match known {
             Some(key) => key,
@@ -117,6 +111,7 @@ impl Peers {
                     self.next_key,
                     Peer {
                         address,
+                        own,
                         target,
                         socket,
                         heard: Instant::now(),

@@ -98,6 +98,38 @@ pub fn an_app_is_run_asked_stopped_and_removed() {
     );
 }
 
+pub fn a_port_of_one_loopback_address_is_of_no_other() {
+    if !std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|table| table.contains(" lo")) {
+        return;
+    }
+    let instance = shared();
+    let _containers = Containers(&instance, "four six");
+    let port = free_port();
+    for (name, address) in [("four", "127.0.0.1"), ("six", "[::1]")] {
+        let program = format!("echo {name} > /tmp/who; exec httpd -f -p 80 -h /tmp");
+        let publish = format!("-p {address}:{port}:80 busybox:static");
+        let run = format!("run -d --name {name} {publish} sh -c '{program}'");
+        instance.docker(&run).ok();
+        // the same port again is refused at once, whoever asks
+        let again = format!("run --rm {publish} true");
+        holds(
+            &instance.docker(&again).fails(125),
+            "address already in use",
+        );
+    }
+    for (name, address) in [("four", "127.0.0.1"), ("six", "[::1]")] {
+        let answer = instance.fetch(&format!("http://{address}:{port}/who"));
+        assert_eq!(answer.trim(), name);
+    }
+    let inspected = instance
+        .docker("inspect -f '{{json .NetworkSettings.Ports}}' six")
+        .ok();
+    holds(&inspected, "\"HostIp\":\"::1\"");
+    instance.docker("rm -f six").ok();
+    TcpListener::bind(("::1", port)).expect("free again, while the other is held");
+    TcpListener::bind(("127.0.0.1", port)).expect_err("held");
+}
+
 pub fn run_hands_through_the_exit_code() {
     let instance = shared();
     for (command, code) in [

@@ -86,6 +86,7 @@ fn main() {
             deleting_a_deployment_removes_or_orphans_its_pods
             unknown_patches_and_edits_survive;
         docker: an_app_is_run_asked_stopped_and_removed
+            a_port_of_one_loopback_address_is_of_no_other
             run_hands_through_the_exit_code
             refusals_come_at_once_and_leave_nothing
             limits_bind
