@@ -234,11 +234,11 @@ pub fn matching(
         match owner(volume) {
             Owner::Claim(uid) if uid == objects::uid(claim) => return Some(volume.clone()),
             Owner::Name(namespace, name)
-                if namespace == objects::namespace(claim) && name == objects::name(claim) =>
+                if namespace == objects::namespace(claim)
+                    && name == objects::name(claim)
+                    && mismatch(claim, volume).is_none() =>
             {
-                if mismatch(claim, volume).is_none() {
-                    return Some(volume.clone());
-                }
+                return Some(volume.clone());
             }
             Owner::Nobody if !reserved_only => {
                 let phase = volume

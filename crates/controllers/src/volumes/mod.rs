@@ -3,7 +3,7 @@
 mod binding;
 mod claims;
 mod class;
-mod volumes;
+mod phases;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;

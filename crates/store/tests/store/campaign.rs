@@ -140,7 +140,7 @@ async fn store_of(seed: u64) -> Vec<&'static str> {
     let options = Options {
         history_changes_max: 5 + random.below(40) as usize,
         // Now and then the file is compacted too.
-        unused_bytes_max: 64 * 1024 << random.below(6),
+        unused_bytes_max: (64 * 1024) << random.below(6),
         ..options()
     };
     let mut disk = Disk::default();
