@@ -317,7 +317,7 @@ fn hostile_requests(instance: &Instance) {
             "/containers/create",
             "{\"Image\":\"busybox:static\",\"Cmd\":[\"true\"],\"HostConfig\":{\"Binds\":[\"../x:/y\"]}}",
             400,
-            "invalid volume",
+            "invalid characters",
         ),
         (
             "POST",

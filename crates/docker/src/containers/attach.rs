@@ -27,13 +27,19 @@ pub async fn attach(
             "attaching takes the connection over: send `Connection: Upgrade` and `Upgrade: tcp`",
         ));
     }
+    let tty = container.record.config.tty;
     if !container.running() {
         let _turn = docker.inner.turns.of(container.id()).await;
-        lifecycle::prepare_sandbox(&docker, &container).await?;
+        let prepared = lifecycle::prepare_sandbox(&docker, &container).await;
+        if prepared.is_err() {
+            // The start that follows says why. A refusal here would hide it: the client tells of an upgrade that failed.
+            return Ok(take_over(&mut request, tty, |connection| async move {
+                drop(connection);
+            }));
+        }
     }
     let stdin = query.flag("stdin") && container.record.config.open_stdin;
     let process = docker.inner.engine.attach(container.id(), stdin).await?;
-    let tty = container.record.config.tty;
     let wants = Wants {
         stdout: query.flag("stdout"),
         stderr: query.flag("stderr"),

@@ -10,6 +10,7 @@ use crate::netfilter::{
 
 const SUBSYSTEM: u16 = 10 << 8;
 const GET_CHAIN: u16 = SUBSYSTEM | 4;
+const GET_SET: u16 = SUBSYSTEM | 10;
 const GET_RULE: u16 = SUBSYSTEM | 7;
 const NFPROTO_UNSPEC: u8 = 0;
 const NFPROTO_INET: u8 = 1;
@@ -21,6 +22,8 @@ const NFTA_CHAIN_HOOK: u16 = 4;
 const NFTA_CHAIN_POLICY: u16 = 5;
 const NFTA_CHAIN_TYPE: u16 = 7;
 const NFTA_HOOK_HOOKNUM: u16 = 1;
+const NFTA_SET_TABLE: u16 = 1;
+const NFTA_SET_NAME: u16 = 2;
 const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_HANDLE: u16 = 3;
@@ -49,6 +52,14 @@ pub(crate) fn chains_of(table: &str) -> io::Result<Vec<String>> {
     Requests::open()?.dump(GET_CHAIN, NFPROTO_IPV4, &[], |message| {
         let ours = text(message.attributes(), NFTA_CHAIN_TABLE)? == table;
         ours.then(|| text(message.attributes(), NFTA_CHAIN_NAME))?
+    })
+}
+
+/// The sets and maps of one table in the kernel, those within rules too.
+pub(crate) fn sets_of(table: &str) -> io::Result<Vec<String>> {
+    Requests::open()?.dump(GET_SET, NFPROTO_IPV4, &[], |message| {
+        let ours = text(message.attributes(), NFTA_SET_TABLE)? == table;
+        ours.then(|| text(message.attributes(), NFTA_SET_NAME))?
     })
 }
 

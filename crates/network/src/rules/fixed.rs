@@ -216,8 +216,12 @@ fn filtering(layout: &Layout, rule: &mut impl FnMut(&str, String)) {
     rule("police", "ct state established,related return".into());
     // Nothing keeps a pod from itself, by whatever way it takes.
     rule("police", "ip saddr . ip daddr @hairpin return".into());
-    rule("police", "ip saddr vmap @policed_egress".into());
-    rule("police", "ip daddr vmap @policed_ingress".into());
+    // Asked twice: the kernel looks an element up as of the moment of the look, and one that is being replaced at that very
+    // moment may be found neither old nor new. The second look comes after that moment.
+    for _ in 0..2 {
+        rule("police", "ip saddr vmap @policed_egress".into());
+        rule("police", "ip daddr vmap @policed_ingress".into());
+    }
     // Containers reach each other through the gateway on purpose: telling them of a shorter way would undo translation.
     rule(
         "output_filter",

@@ -18,7 +18,7 @@ use crate::foreign::{self, Owner};
 use crate::{Error, names};
 use nft::OwnRuns;
 use plan::Plan;
-use text::Layout;
+use text::{Found, Layout};
 
 /// The table of an instance as this process believes it to be.
 pub(crate) struct Rules {
@@ -76,18 +76,15 @@ impl Rules {
         edit(&mut self.wanted);
         match self.applied.take() {
             Some(applied) => {
-                let difference = text::difference(&self.layout, &applied, &self.wanted);
-                if !difference.is_empty()
-                    && let Err(error) = self.run(&difference).await
-                {
+                if let Err(error) = self.follow(&applied).await {
                     tracing::warn!(%error, "a change of rules failed: loading all of them");
-                    self.run(&text::replace(&self.layout, &self.wanted)).await?;
+                    self.load().await?;
                 }
                 self.applied = Some(self.wanted.clone());
                 Ok(Some(applied))
             }
             None => {
-                self.run(&text::replace(&self.layout, &self.wanted)).await?;
+                self.load().await?;
                 self.applied = Some(self.wanted.clone());
                 Ok(None)
             }
@@ -131,11 +128,68 @@ impl Rules {
         fixed || further.any(|chain| !found.contains(&chain))
     }
 
+    /// Makes the kernel's table the wanted one; it is `applied` now.
+    async fn follow(&self, applied: &Plan) -> Result<(), Error> {
+        let ahead = text::ahead(applied, &self.wanted);
+        let mut from = applied;
+        for to in ahead.iter().chain([&self.wanted]) {
+            let difference = text::difference(&self.layout, from, to);
+            if !difference.is_empty() {
+                self.run(&difference).await?;
+            }
+            from = to;
+        }
+        Ok(())
+    }
+
+    /// Makes the kernel's table the wanted one, whatever it is now.
+    async fn load(&self) -> Result<(), Error> {
+        let table = self.layout.table.clone();
+        let found = blocking(move || {
+            Ok(Found {
+                chains: foreign::kernel::chains_of(&table)?,
+                sets: foreign::kernel::sets_of(&table)?,
+            })
+        })
+        .await;
+        let renewed = match found {
+            Ok(found) if !found.chains.is_empty() => self.renew(found).await,
+            // nothing to keep, or no way to see it
+            _ => return self.run(&text::replace(&self.layout, &self.wanted)).await,
+        };
+        match renewed {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                // A table of another version, or one that somebody has altered.
+                tracing::warn!(%error, "replacing the rules that were found");
+                self.run(&text::replace(&self.layout, &self.wanted)).await
+            }
+        }
+    }
+
+    async fn renew(&self, mut found: Found) -> Result<(), Error> {
+        let there = |name: &String| found.chains.contains(name);
+        let mut missing = self.wanted.permits.clone();
+        missing.retain(|name, _| !there(name));
+        let nothing = Plan::default();
+        let permits = Plan {
+            permits: missing,
+            ..Plan::default()
+        };
+        if let Some(ahead) = text::ahead(&nothing, &permits) {
+            self.run(&text::difference(&self.layout, &nothing, &ahead))
+                .await?;
+            found.chains.extend(ahead.permits.into_keys());
+        }
+        self.run(&text::renew(&self.layout, &self.wanted, &found))
+            .await
+    }
+
     /// Puts the whole table in place again.
     pub async fn restore(&mut self) -> Result<(), Error> {
         match &self.applied {
             Some(_) => {
-                self.run(&text::replace(&self.layout, &self.wanted)).await?;
+                self.load().await?;
                 self.applied = Some(self.wanted.clone());
             }
             None => self.run(&text::adopt(&self.layout, &self.wanted)).await?,

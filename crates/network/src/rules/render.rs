@@ -10,6 +10,9 @@ use crate::{AddressSet, PortRange, Transport, addresses, names};
 /// Longest comment that nft takes, less a margin.
 const COMMENT_BYTES_MAX: usize = 120;
 
+/// What the names of sets of clients begin with.
+pub(super) const CLIENTS_PREFIX: &str = "clients-";
+
 /// What a plan's chains are made of.
 #[derive(Debug, Default)]
 pub(super) struct Rendered {
@@ -72,7 +75,7 @@ fn sticky(all: &mut Rendered, name: &str, chain: &Chain, seconds: u32) {
     let (mut known, mut choices) = (Vec::new(), Vec::new());
     for (index, endpoint) in chain.endpoints.iter().enumerate() {
         let hash = names::fnv(format!("{name} {endpoint} {seconds}").as_bytes());
-        let set = format!("clients-{hash:016x}");
+        let set = format!("{CLIENTS_PREFIX}{hash:016x}");
         let own = endpoint_chain(name, endpoint);
         all.chains.insert(
             own.clone(),

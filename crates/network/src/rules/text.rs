@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 
 use super::fixed::{self, CHAINS, MAPS, SETS};
 use super::plan::Plan;
-use super::render::{Rendered, render};
+use super::render::{CLIENTS_PREFIX, Rendered, render};
 
 /// The fixed part of an instance's table.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,10 +54,54 @@ pub(crate) fn adopt(layout: &Layout, plan: &Plan) -> String {
     out
 }
 
+/// The whole table, by changing the one that is there: `found` are its chains and sets. The chains that packets come by stay
+/// where they are. To delete and make them anew is one transaction too, but a packet that is on its way at that moment has
+/// passed the new chain while it was empty, and meets the old one when it has been emptied.
+pub(crate) fn renew(layout: &Layout, plan: &Plan, found: &Found) -> String {
+    let t = &layout.table;
+    let mut out = format!("add table ip {t}\nflush table ip {t}\n");
+    let rendered = render(layout, plan);
+    for (kind, (name, types)) in MAPS
+        .iter()
+        .map(|map| ("map", map))
+        .chain(SETS.iter().map(|set| ("set", set)))
+    {
+        let _ = writeln!(out, "add {kind} ip {t} {name} {{ type {types}; }}");
+        let _ = writeln!(out, "flush {kind} ip {t} {name}");
+    }
+    let fixed: Vec<&str> = fixed_chains().collect();
+    for chain in found
+        .chains
+        .iter()
+        .filter(|chain| !fixed.contains(&chain.as_str()))
+    {
+        let _ = writeln!(out, "delete chain ip {t} {chain}");
+    }
+    // The clients that are remembered stay where their endpoint does.
+    let clients = |set: &&String| {
+        set.starts_with(CLIENTS_PREFIX) && !rendered.clients.contains_key(set.as_str())
+    };
+    for set in found.sets.iter().filter(clients) {
+        let _ = writeln!(out, "delete set ip {t} {set}");
+    }
+    out.push_str(&whole(layout, plan));
+    out
+}
+
+/// What the kernel has of a table.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub chains: Vec<String>,
+    pub sets: Vec<String>,
+}
+
 /// The whole table, in place of whatever is there.
 pub(crate) fn replace(layout: &Layout, plan: &Plan) -> String {
-    let mut out = remove(&layout.table);
-    out.push_str(&adopt(layout, plan));
+    remove(&layout.table) + &whole(layout, plan)
+}
+
+fn whole(layout: &Layout, plan: &Plan) -> String {
+    let mut out = adopt(layout, plan);
     let services = Plan {
         published_any: BTreeMap::new(),
         published_at: BTreeMap::new(),
@@ -72,6 +116,20 @@ pub(crate) fn difference(layout: &Layout, from: &Plan, to: &Plan) -> String {
     let mut out = String::new();
     difference_into(&mut out, layout, from, to);
     out
+}
+
+/// `from` with the permissions of `to` that it lacks, where there are any: what has to be there before anything leads to it. A
+/// packet that is on its way at the moment of a change may follow a new element of a map into a chain that came with it, and
+/// finds that chain as it was before: empty.
+pub(crate) fn ahead(from: &Plan, to: &Plan) -> Option<Plan> {
+    let mut ahead = from.clone();
+    for (name, permits) in &to.permits {
+        ahead
+            .permits
+            .entry(name.clone())
+            .or_insert_with(|| permits.clone());
+    }
+    (ahead.permits.len() > from.permits.len()).then_some(ahead)
 }
 
 /// Removes the table, whether it is there or not.
