@@ -16,6 +16,9 @@ use crate::reply::Refusal;
 const JSON_BYTES_MAX: usize = 4 << 20;
 /// A build context or an image; on disk, never in memory.
 const FILE_BYTES_MAX: u64 = 64 << 30;
+/// How much, and how long, a refused upload is listened to.
+const DRAIN_BYTES_MAX: usize = 64 << 20;
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A JSON document; an empty body is its default.
 pub async fn json<T: DeserializeOwned + Default>(body: Incoming) -> Result<T, Refusal> {
@@ -38,9 +41,33 @@ pub async fn json<T: DeserializeOwned + Default>(body: Incoming) -> Result<T, Re
 
 /// The body in a temporary file beneath the data directory, at its beginning. A client that goes away leaves nothing.
 pub async fn file(docker: &Docker, body: Incoming) -> Result<File, Refusal> {
+    let mut body = body;
+    let kept = keep(docker, &mut body).await;
+    if kept.is_err() {
+        drain(&mut body).await;
+    }
+    kept
+}
+
+/// Takes what a refused client still sends, within bounds: one that finds its connection closed while it writes tells its user of
+/// a broken pipe, not of the refusal.
+async fn drain(body: &mut Incoming) {
+    let all = async {
+        let mut taken = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            taken += frame.data_ref().map_or(0, bytes::Bytes::len);
+            if taken > DRAIN_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN, all).await;
+}
+
+async fn keep(docker: &Docker, body: &mut Incoming) -> Result<File, Refusal> {
     let directory = uploads(docker)?;
     // refused before half of it has been sent, where that can be told
-    let announced = hyper::body::Body::size_hint(&body).lower();
+    let announced = hyper::body::Body::size_hint(body).lower();
     let free = rustix::fs::statvfs(&directory)
         .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     if announced > FILE_BYTES_MAX || announced > free {

@@ -352,6 +352,7 @@ async fn the_file_stays_proportional_to_what_it_holds() {
     let path = directory.path().join("state.redb");
     let options = Options {
         history_bytes_max: 1024 * 1024,
+        unused_bytes_max: 4 * MIB,
         ..Options::default()
     };
     let store = EmbeddedStore::open(&path, options.clone()).unwrap();
