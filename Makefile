@@ -1,6 +1,6 @@
 # The commands that people need. Each one sets up what it needs on a fresh Debian or Ubuntu with a Rust toolchain (see scripts/setup).
 
-.PHONY: demo test test-v2 bench build lint setup
+.PHONY: demo test test-v2 chaos bench build lint setup
 
 demo: setup            ## the main job, live
 	cargo build --release -p plimsoll
@@ -11,6 +11,9 @@ test: setup clients    ## every test; needs root
 
 test-v2: setup clients ## the tests of containers in a virtual machine with cgroup v2; needs root
 	./scripts/test-v2
+
+chaos: setup clients   ## ten minutes of disasters (or PLIMSOLL_CHAOS_SECONDS), in the order of PLIMSOLL_SEED; needs root
+	PLIMSOLL_CHAOS_SECONDS=$${PLIMSOLL_CHAOS_SECONDS:-600} cargo test --workspace --test durability -- chaos --nocapture
 
 bench: setup clients   ## one table of figures beside peers; needs root
 	cargo build --release -p plimsoll

@@ -139,51 +139,55 @@ fn settle(docker: Docker, id: String) {
     });
 }
 
+/// Starts a container again as its policy says; what prevents that, a full disk for instance, is outlived.
 async fn restart(docker: &Docker, container: &Container) {
-    let record = &container.record;
-    let Some(exit) = &container.status.exit else {
-        return;
+    let ran_s = match (&container.status.exit, container.status.started_at) {
+        (Some(exit), Some(at)) => exit.finished_at.as_second().saturating_sub(at.as_second()),
+        _ => 0,
     };
-    if !record
-        .host
-        .restart_policy
-        .applies(exit.code, record.restarts, record.stopped_by_user)
-    {
-        return;
-    }
-    let ran_s = container.status.started_at.map_or(0, |at| {
-        exit.finished_at.as_second().saturating_sub(at.as_second())
-    });
-    let doublings = if ran_s >= RECOVERED_S {
-        0
-    } else {
-        record.restarts.min(10)
-    };
-    tokio::time::sleep(Duration::from_millis(
-        (RESTART_MS << doublings).min(RESTART_MS_MAX),
-    ))
-    .await;
-    let _turn = docker.inner.turns.of(container.id()).await;
-    let Ok(mut now) = containers::find(docker, container.id()).await else {
-        return;
-    };
-    if now.running() || now.record.stopped_by_user {
-        return;
-    }
-    now.record.restarts = now.record.restarts.saturating_add(1);
-    if let Err(refusal) = containers::save(docker, now.id(), &now.record).await {
-        tracing::warn!(
-            id = now.id(),
-            message = refusal.message,
-            "a restart could not be recorded"
-        );
-        return;
-    }
-    if let Err(refusal) = lifecycle::start_now(docker, &now).await {
-        tracing::warn!(
-            id = now.id(),
-            message = refusal.message,
-            "a container could not be started again"
-        );
+    let recovered = ran_s >= RECOVERED_S;
+    let mut failures: u32 = 0;
+    loop {
+        let restarts = if recovered {
+            0
+        } else {
+            container.record.restarts
+        };
+        let doublings = restarts.saturating_add(failures).min(10);
+        let delay_ms = (RESTART_MS << doublings).min(RESTART_MS_MAX);
+        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+        let id = container.id();
+        let _turn = docker.inner.turns.of(id).await;
+        let Ok(mut now) = containers::find(docker, id).await else {
+            return;
+        };
+        let Some(exit) = &now.status.exit else {
+            return;
+        };
+        let record = &now.record;
+        let wanted =
+            record
+                .host
+                .restart_policy
+                .applies(exit.code, record.restarts, record.stopped_by_user);
+        if now.running() || !wanted {
+            return;
+        }
+        now.record.restarts = now.record.restarts.saturating_add(1);
+        let done = match containers::save(docker, id, &now.record).await {
+            Ok(()) => lifecycle::start_now(docker, &now).await,
+            Err(refusal) => Err(refusal),
+        };
+        let Err(refusal) = done else {
+            return;
+        };
+        if failures == 0 {
+            tracing::warn!(
+                id,
+                message = refusal.message,
+                "a container could not be started again; more attempts follow"
+            );
+        }
+        failures = failures.saturating_add(1);
     }
 }

@@ -34,6 +34,7 @@ pub use volumes::release_all as release_volumes;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::Engine;
 use image::Images;
@@ -67,11 +68,6 @@ pub struct Config {
 /// Why the role could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the node {name} could not be registered: {source}")]
-    Register {
-        name: String,
-        source: Box<kube::Error>,
-    },
     #[error("{path} could not be made: {source}", path = path.display())]
     Directory {
         path: PathBuf,
@@ -79,10 +75,13 @@ pub enum Error {
     },
 }
 
+/// Between two attempts to register.
+const REGISTER_AGAIN: Duration = Duration::from_secs(1);
+
 /// Runs until `shutdown`. Pods keep running when it ends.
 ///
 /// # Errors
-/// When the Node object cannot be made; afterwards failures are retried.
+/// When its directories cannot be made. What the API refuses is tried again: its disk may be full for a while.
 pub async fn run(
     config: Config,
     client: kube::Client,
@@ -99,12 +98,9 @@ pub async fn run(
         })?;
     }
     let capacity = registration::Capacity::read(&config.state_dir);
-    let node = registration::register(&client, &config, capacity)
-        .await
-        .map_err(|source| Error::Register {
-            name: config.name.clone(),
-            source: Box::new(source),
-        })?;
+    let Some(node) = registered(&client, &config, capacity, &shutdown).await else {
+        return Ok(());
+    };
     let claims_dir = config.claims_dir.clone();
     let traffic = Arc::new(traffic::Traffic::default());
     let recorder = events::Recorder::start(client.clone(), config.name.clone());
@@ -144,4 +140,32 @@ pub async fn run(
         provision::run(client, node_name, claims_dir, shutdown.clone()),
     );
     Ok(())
+}
+
+/// Registers as often as it takes; `None` at shutdown.
+async fn registered(
+    client: &kube::Client,
+    config: &Config,
+    capacity: registration::Capacity,
+    shutdown: &CancellationToken,
+) -> Option<k8s_openapi::api::core::v1::Node> {
+    let mut told = String::new();
+    loop {
+        let error = match registration::register(client, config, capacity).await {
+            Ok(node) => return Some(node),
+            Err(error) => error.to_string(),
+        };
+        if told != error {
+            tracing::error!(
+                error,
+                node = config.name,
+                "the node could not be registered, and no pod is started; trying again each second"
+            );
+            told = error;
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return None,
+            () = tokio::time::sleep(REGISTER_AGAIN) => {}
+        }
+    }
 }

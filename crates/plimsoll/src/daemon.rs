@@ -250,10 +250,15 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let failed = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        // Half of a daemon would look alive and do nothing.
+        ended = roles.join_next() => Some(match ended {
+            Some(Err(error)) => format!("a role ended: {error}"),
+            _ => "a role ended, see above".to_owned(),
+        }),
+    };
     tracing::info!("stopping; containers keep running");
     notify("STOPPING=1");
     shutdown.cancel();
@@ -263,7 +268,9 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
     .await;
     server.stop();
     let _ = fs::remove_file(&socket);
-    Ok(())
+    failed.map_or(Ok(()), |why| {
+        Err(anyhow::anyhow!("{why}; start the daemon again"))
+    })
 }
 
 /// Where the Kubernetes API listens: this machine alone, its pods, and what the settings add.
@@ -331,14 +338,20 @@ fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
     Ok(rustls_pemfile::certs(&mut pem.as_bytes()).collect::<Result<_, _>>()?)
 }
 
+/// Writes a file that only its owner may read. One that says the same is left alone: a start must not need space on the disk.
 fn write_private(path: &Path, text: &str) -> Result<()> {
+    if std::fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
+        return Ok(());
+    }
     let directory = path.parent().context("a file has a directory")?;
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(())
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Names a Node as kubelets do: the host's name in lower case.

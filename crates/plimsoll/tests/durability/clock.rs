@@ -47,6 +47,28 @@ const LIBRARIES: [&str; 2] = [
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
 ];
 
+/// What makes the daemon's clock the one of this file.
+pub fn environment(clock: &Path) -> [(&'static str, String); 5] {
+    let library = LIBRARIES.iter().find(|path| Path::new(path).exists());
+    let library =
+        library.expect("libfaketime is missing: run scripts/clients, which installs faketime");
+    [
+        ("LD_PRELOAD", (*library).to_owned()),
+        ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
+        ("FAKETIME_NO_CACHE", "1".to_owned()),
+        // a jump is of the wall clock only
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ("FAKETIME_DONT_RESET", "1".to_owned()),
+    ]
+}
+
+/// Sets the clock of this file so many seconds ahead, or back.
+pub fn set(clock: &Path, offset_s: i64) {
+    let new = clock.with_extension("new");
+    fs::write(&new, format!("{offset_s:+}")).expect("written");
+    fs::rename(&new, clock).expect("renamed");
+}
+
 fn pods(machine: &Machine) -> Vec<String> {
     let list = machine.get("pods");
     let mut found: Vec<String> = list["items"]
@@ -67,26 +89,10 @@ fn pods(machine: &Machine) -> Vec<String> {
 
 #[test]
 fn a_jump_of_a_day_ends_nothing_and_stops_nothing() {
-    let library = LIBRARIES.iter().find(|path| Path::new(path).exists());
-    let library =
-        library.expect("libfaketime is missing: run scripts/clients, which installs faketime");
     let machine = Machine::new(300);
     let clock = machine.disk.outside().join("clock");
-    let set = |offset: &str| {
-        fs::write(clock.with_extension("new"), offset).expect("written");
-        fs::rename(clock.with_extension("new"), &clock).expect("renamed");
-    };
-    set("+0");
-    let machine = machine
-        .with_environment(&[
-            ("LD_PRELOAD", (*library).to_owned()),
-            ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
-            ("FAKETIME_NO_CACHE", "1".to_owned()),
-            // a jump is of the wall clock only
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-            ("FAKETIME_DONT_RESET", "1".to_owned()),
-        ])
-        .started();
+    set(&clock, 0);
+    let machine = machine.with_environment(&environment(&clock)).started();
     machine.apply(MANIFEST).ok();
     machine
         .kubectl("rollout status deployment/web --timeout=90s")
@@ -106,8 +112,8 @@ fn a_jump_of_a_day_ends_nothing_and_stops_nothing() {
     assert_eq!(before.len(), 3, "{before:?}");
 
     // ahead by a day, back to now, and to the day before
-    for (round, offset) in ["+86400", "+0", "-86400"].into_iter().enumerate() {
-        set(offset);
+    for (round, offset_s) in [86_400, 0, -86_400].into_iter().enumerate() {
+        set(&clock, offset_s);
         let made = format!("new-{round}");
         eventually("the daemon's clock has jumped", || {
             machine
@@ -123,8 +129,7 @@ fn a_jump_of_a_day_ends_nothing_and_stops_nothing() {
                 .ok();
             let created: jiff::Timestamp = created.parse().expect("a time");
             let ahead_s = created.as_second() - jiff::Timestamp::now().as_second();
-            let wanted: i64 = offset.parse().expect("a number");
-            if (ahead_s - wanted).abs() < 600 {
+            if (ahead_s - offset_s).abs() < 600 {
                 Ok(())
             } else {
                 Err(format!("{ahead_s} s"))

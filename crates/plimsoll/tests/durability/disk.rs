@@ -114,6 +114,10 @@ impl Disk {
     /// Gives it back.
     pub fn free(&self) {
         fs::remove_file(self.filler()).expect("removed");
+        // otherwise a power cut brings it back
+        File::open(self.path())
+            .and_then(|directory| directory.sync_all())
+            .expect("synced");
     }
 
     fn filler(&self) -> PathBuf {

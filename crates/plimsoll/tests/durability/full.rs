@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::machine::Machine;
 use super::run::{Ran, eventually};
 
@@ -51,7 +53,7 @@ fn a_full_disk_stops_nothing_that_runs_and_loses_nothing() {
     let pod = machine
         .kubectl("get pods -l app=talker -o jsonpath={.items[0].metadata.uid}")
         .ok();
-    let daemon = machine.daemon_pid();
+    let mut daemon = machine.daemon_pid();
     let context = machine.disk.outside().join("context");
     fs::create_dir(&context).expect("a directory");
     let dockerfile = "FROM busybox:static\nRUN dd if=/dev/zero of=/big bs=1M count=20\n";
@@ -102,6 +104,15 @@ fn a_full_disk_stops_nothing_that_runs_and_loses_nothing() {
             machine.docker("rm -f doomed").ok();
         }
         assert_eq!(machine.daemon_pid(), daemon, "the same daemon");
+        if round == 2 {
+            // a start needs no space
+            let pid = i32::try_from(daemon).ok().and_then(Pid::from_raw);
+            kill_process(pid.expect("a pid"), Signal::KILL).expect("it runs");
+            machine.plimsoll("up").ok();
+            daemon = machine.daemon_pid();
+            machine.docker("exec holder true").ok();
+            machine.kubectl("get configmap before").ok();
+        }
 
         machine.disk.free();
         eventually("an object can be made again", || {

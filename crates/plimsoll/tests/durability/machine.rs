@@ -146,6 +146,7 @@ impl Machine {
     fn vanish(&self, name: &str) {
         eventually("no process is left", || {
             let left = self.processes(name);
+            thaw(Path::new("/sys/fs/cgroup"), name);
             for pid in &left {
                 if let Some(pid) = Pid::from_raw(*pid) {
                     let _ = kill_process(pid, Signal::KILL);
@@ -260,6 +261,18 @@ fn kubectl() -> PathBuf {
         kubectl.display()
     );
     kubectl
+}
+
+/// Lets go on what a supervising process had frozen when it was killed: frozen processes do not die.
+fn thaw(root: &Path, name: &str) {
+    let mut left = vec![root.join("freezer").join(name), root.join(name)];
+    while let Some(group) = left.pop() {
+        // each kernel has one of them
+        let _ = fs::write(group.join("freezer.state"), "THAWED");
+        let _ = fs::write(group.join("cgroup.freeze"), "0");
+        let inner = fs::read_dir(&group).into_iter().flatten().flatten();
+        left.extend(inner.map(|entry| entry.path()).filter(|path| path.is_dir()));
+    }
 }
 
 fn remove_cgroup(path: &Path) {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod backups;
+mod chaos;
 mod clock;
 mod disk;
 mod full;
