@@ -20,6 +20,7 @@ mod unpack;
 
 pub use build::{BuildError, BuildEvent, BuildRequest};
 pub use dockerfile::ignore::IgnorePatterns;
+pub use dockerfile::parse::check_dockerfile;
 pub use error::Error;
 pub use images::{Images, Kept, Options};
 pub use model::{

@@ -296,13 +296,34 @@ impl Instance {
         }
     }
 
-    /// The daemon's process, if it runs.
+    /// The daemon's process, if it runs, and is not just being killed.
     pub fn daemon_pid(&self) -> Option<u32> {
         let text = fs::read_to_string(self.pid_file()).ok()?;
         let (pid, start) = text.trim().split_once(' ')?;
         let pid = pid.parse().ok()?;
-        (start_time(pid)? == start).then_some(pid)
+        (start_time(pid)? == start && !is_dying(pid)).then_some(pid)
     }
+}
+
+/// Whether a process has been killed, or has begun to exit, and only does not know it yet on every processor.
+fn is_dying(pid: u32) -> bool {
+    const PF_EXITING: u32 = 4;
+    const SIGKILL_MASK: u64 = 1 << 8;
+    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let stat = read("stat");
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let flags = fields.split_whitespace().nth(6);
+    let exits = flags
+        .and_then(|flags| flags.parse::<u32>().ok())
+        .is_none_or(|flags| flags & PF_EXITING != 0);
+    let status = read("status");
+    let pending = status.lines().filter_map(|line| {
+        let mask = line
+            .strip_prefix("SigPnd:")
+            .or_else(|| line.strip_prefix("ShdPnd:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    });
+    exits || pending.fold(0, |all, mask| all | mask) & SIGKILL_MASK != 0
 }
 
 /// When a process started, in the kernel's clock ticks: with the PID it names one process for ever.
@@ -377,6 +398,20 @@ mod tests {
         assert_eq!(instance.gateway(), Ipv4Addr::new(10, 80, 2, 1));
         assert_eq!(instance.dns_ip(), Ipv4Addr::new(10, 112, 16, 10));
         assert_ne!(seed(Path::new("/a")), seed(Path::new("/b")));
+    }
+
+    #[test]
+    fn who_was_killed_counts_as_gone_before_anybody_waits_for_it() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("100")
+            .spawn()
+            .expect("a process");
+        assert!(!is_dying(child.id()) && !is_dying(std::process::id()));
+        child.kill().expect("killed");
+        // at once, whether the signal is pending, the process exits, or has
+        assert!(is_dying(child.id()));
+        child.wait().expect("its end");
+        assert!(is_dying(child.id()), "nobody");
     }
 
     #[test]

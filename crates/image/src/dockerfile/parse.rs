@@ -68,6 +68,14 @@ pub(crate) fn parse(text: &str) -> Result<Dockerfile, BuildError> {
     Ok(file)
 }
 
+/// Reads a Dockerfile without building it; its number of stages.
+///
+/// # Errors
+/// [`BuildError::Syntax`] with line and column, [`BuildError::Request`] for an empty or oversized file.
+pub fn check_dockerfile(text: &str) -> Result<usize, BuildError> {
+    parse(text).map(|file| file.stages.len())
+}
+
 /// Parses one instruction, as ONBUILD keeps it.
 ///
 /// # Errors

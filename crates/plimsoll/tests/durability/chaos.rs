@@ -271,9 +271,22 @@ impl Chaos {
                 ))
             }
         });
-        machine
-            .kubectl("rollout status deployment/web --timeout=90s")
-            .ok();
+        eventually("the deployment knows it", || {
+            let status = &machine.get("deployment web")["status"];
+            let counts = [
+                "replicas",
+                "updatedReplicas",
+                "readyReplicas",
+                "availableReplicas",
+            ];
+            if counts.iter().all(|count| status[count] == replicas) {
+                Ok(())
+            } else {
+                let sets = machine.kubectl("get replicasets -o json").out;
+                let pods = machine.kubectl("get pods -o json").out;
+                Err(format!("{status:#}\n{sets}\n{pods}"))
+            }
+        });
         eventually("the container that always runs", || {
             let state = machine.container("keeper");
             if state == "running/0" {
