@@ -3,7 +3,7 @@
 //! Level-triggered: each round looks at everything again, so a restart of the daemon continues where the last one stopped.
 
 mod describe;
-mod evicted;
+mod failing;
 mod probing;
 mod pull;
 mod report;
@@ -301,30 +301,6 @@ impl Worker {
             .as_ref()
             .and_then(|spec| spec.termination_grace_period_seconds);
         Duration::from_secs(seconds.unwrap_or(30).max(0) as u64)
-    }
-
-    /// A pod that has run longer than its activeDeadlineSeconds fails as a whole.
-    fn check_deadline(&mut self) {
-        let Some(seconds) = self
-            .pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.active_deadline_seconds)
-        else {
-            return;
-        };
-        let (began, age) = self.began;
-        let deadline = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-        let left = deadline.saturating_sub(age).saturating_sub(began.elapsed());
-        if !left.is_zero() {
-            self.retry_at(Instant::now() + left);
-        } else if !self.finished() {
-            let message = "Pod was active on the node longer than the specified deadline";
-            self.shared
-                .recorder
-                .normal(&self.pod, None, "DeadlineExceeded", message);
-            self.failure = Some(("DeadlineExceeded".to_owned(), message.to_owned()));
-        }
     }
 
     /// Every regular container has ended and none may start again: sidecars have nothing left to serve.

@@ -23,6 +23,8 @@ use crate::worker::Shared;
 const EVERY: Duration = Duration::from_secs(1);
 /// While nothing can be done, what is done about it is not tried again at once; as often as the kubelet looks.
 const AGAIN: Duration = Duration::from_secs(10);
+/// While images are pulled or built none can be deleted. So long that may go on before pods have to go instead.
+const BUSY_MAX: Duration = Duration::from_secs(30);
 /// How long an evicted pod's end is waited for before the next one has to go.
 const END_MAX: Duration = Duration::from_secs(30);
 const END_POLL: Duration = Duration::from_millis(100);
@@ -54,6 +56,7 @@ pub async fn run(
         evictions,
         pods,
         shared: shared.clone(),
+        busy_since: None,
     };
     tokio::join!(
         manager.watch(told, shutdown.clone()),
@@ -66,10 +69,12 @@ struct Manager {
     evictions: Evictions,
     pods: Pods,
     shared: Arc<Shared>,
+    /// Since when images could not be collected.
+    busy_since: Option<Instant>,
 }
 
 impl Manager {
-    async fn watch(self, told: watch::Sender<BTreeSet<Pressure>>, shutdown: CancellationToken) {
+    async fn watch(mut self, told: watch::Sender<BTreeSet<Pressure>>, shutdown: CancellationToken) {
         let transition = self.shared.config.pressure.eviction_transition;
         let began = Instant::now();
         let mut memory = Memory::default();
@@ -136,8 +141,13 @@ impl Manager {
     }
 
     /// Reclaims, and evicts the first pod if that is not enough; false if nothing could be done.
-    async fn relieve(&self, signal: Signal, met: &[Threshold], observed: &Observations) -> bool {
-        let (shared, resource) = (&self.shared, signal.resource());
+    async fn relieve(
+        &mut self,
+        signal: Signal,
+        met: &[Threshold],
+        observed: &Observations,
+    ) -> bool {
+        let (shared, resource) = (self.shared.clone(), signal.resource());
         let message = format!("Attempting to reclaim {resource}");
         shared.recorder.node(
             &shared.config.name,
@@ -148,10 +158,10 @@ impl Manager {
         if self.reclaim(signal).await {
             return true;
         }
-        let apart = measure::images_are_apart(shared);
+        let apart = measure::images_are_apart(&shared);
         let active = self.active();
         let disks = signal.condition() == Pressure::Disk;
-        let mut candidates = measure::candidates(shared, &active, disks).await;
+        let mut candidates = measure::candidates(&shared, &active, disks).await;
         rank(&mut candidates, signal, apart);
         let Some(first) = candidates.iter().find(|pod| !pod.is_critical()) else {
             tracing::warn!(
@@ -173,8 +183,8 @@ impl Manager {
         true
     }
 
-    /// Gives back what nobody uses; true if nothing is short any more.
-    async fn reclaim(&self, signal: Signal) -> bool {
+    /// Gives back what nobody uses; true if nothing is short any more, or will be in a moment.
+    async fn reclaim(&mut self, signal: Signal) -> bool {
         let shared = &self.shared;
         if signal.condition() != Pressure::Disk {
             return false;
@@ -183,8 +193,15 @@ impl Manager {
         let of_images = matches!(signal, Signal::ImageFs | Signal::ImageFsInodes);
         if of_images || !measure::images_are_apart(shared) {
             reclaim::reclaim_dead(&shared.engine, &shared.images).await;
-            if let Err(error) = images::collect(shared, u64::MAX).await {
-                tracing::warn!(error, "images could not be collected");
+            match images::collect(shared, u64::MAX).await {
+                Ok(freed) if freed.busy => {
+                    let since = *self.busy_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() < BUSY_MAX {
+                        return true;
+                    }
+                }
+                Ok(_) => self.busy_since = None,
+                Err(error) => tracing::warn!(error, "images could not be collected"),
             }
         }
         !decide::still_short(&self.thresholds, &measure::observe(shared))

@@ -107,6 +107,18 @@ impl Thresholds {
         found.map(|(_, amount)| amount)
     }
 
+    /// Bytes that have to be free on a disk of this size on which everything lies.
+    pub fn disk_bytes(&self, size: u64) -> u64 {
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        let amounts = [Signal::NodeFs, Signal::ImageFs].map(|signal| self.get(signal));
+        let most = amounts
+            .into_iter()
+            .flatten()
+            .map(|amount| amount.of(size))
+            .max();
+        u64::try_from(most.unwrap_or(0)).unwrap_or(0)
+    }
+
     /// All of them with what has to be reclaimed; the pods' own memory is watched like the machine's.
     pub fn with(&self, reclaims: &Reclaims) -> Vec<Threshold> {
         let mut all = Vec::new();
@@ -230,6 +242,8 @@ mod tests {
             Some(200)
         );
         assert_eq!(thresholds.get(Signal::ImageFs), None);
+        assert_eq!(thresholds.disk_bytes(1000), 100);
+        assert_eq!(Thresholds::default().disk_bytes(1000), 150);
         assert_eq!("".parse(), Ok(Thresholds(Vec::new())), "nothing is watched");
         assert_eq!(
             Thresholds::default().to_string(),

@@ -1,8 +1,11 @@
-//! A pod that the node has end, and what is given back when a pod has ended.
+//! Pods that fail as a whole: their time is over, or the node has them end; and what is given back when a pod has ended.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tokio::time::Instant;
 
 use super::Worker;
 use super::volumes::EVICTED;
@@ -11,6 +14,30 @@ use crate::container;
 const DISRUPTION: &str = "DisruptionTarget";
 
 impl Worker {
+    /// A pod that has run longer than its activeDeadlineSeconds fails as a whole.
+    pub(super) fn check_deadline(&mut self) {
+        let Some(seconds) = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.active_deadline_seconds)
+        else {
+            return;
+        };
+        let (began, age) = self.began;
+        let deadline = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let left = deadline.saturating_sub(age).saturating_sub(began.elapsed());
+        if !left.is_zero() {
+            self.retry_at(Instant::now() + left);
+        } else if !self.finished() {
+            let message = "Pod was active on the node longer than the specified deadline";
+            self.shared
+                .recorder
+                .normal(&self.pod, None, "DeadlineExceeded", message);
+            self.failure = Some(("DeadlineExceeded".to_owned(), message.to_owned()));
+        }
+    }
+
     /// Takes up an order to end.
     pub(super) fn check_eviction(&mut self) {
         let Some(message) = self.evicted.lock().take() else {
