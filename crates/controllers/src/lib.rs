@@ -21,6 +21,7 @@ mod own_writes;
 mod replicaset;
 mod shared;
 mod supervise;
+mod taints;
 mod volumes;
 
 use std::pin::Pin;
@@ -126,6 +127,10 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
                 stop,
             ))
         }),
+    );
+    keep(
+        "node-taints",
+        Box::new(|shared, _, stop| Box::pin(taints::run(shared.client, stop))),
     );
     keep(
         "horizontal-pod-autoscaler",

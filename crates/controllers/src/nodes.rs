@@ -1,6 +1,6 @@
 //! The node lifecycle controller: a node whose Lease is stale is of unknown condition, and its pods are not ready.
 //!
-//! Follows `pkg/controller/nodelifecycle`, without taints and eviction.
+//! Follows `pkg/controller/nodelifecycle`, without eviction; its taints are those of `taints`.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

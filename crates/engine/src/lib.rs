@@ -24,7 +24,7 @@ mod sys;
 mod wire;
 
 pub use config::Config;
-pub use engine::Engine;
+pub use engine::{Engine, lower_oom_score};
 pub use error::Error;
 pub use kernel::check_kernel;
 pub use process::{ExecSpec, Output, Process, Resizer};

@@ -2,8 +2,9 @@
 
 mod common;
 
-use common::{World, eventually, unified};
+use common::{World, command, enter, eventually, unified};
 use engine::*;
+use std::path::Path;
 use std::time::Duration;
 
 #[test]
@@ -251,6 +252,86 @@ fn the_oom_score_is_as_wanted_or_as_near_as_can_be() {
             let expected = if free { wanted } else { wanted.max(own) };
             assert_eq!(output.trim(), expected.to_string(), "{id}");
         }
+    });
+}
+
+/// What enters a container is to be killed like what is in it, whatever protects the daemon and the supervising process.
+#[test]
+fn exec_has_the_containers_oom_score() {
+    World::run(async |world| {
+        world.sandbox("plim-s").await;
+        let mut spec = world.spec("plim-s", "plim-c", &["sleep", "1000"]);
+        spec.oom_score_adj = 500;
+        world.start(spec).await;
+        let read = command(&["cat", "/proc/self/oom_score_adj"]);
+        assert_eq!(enter(&world, "plim-c", read).await, (0, "500\n".into()));
+    });
+}
+
+/// All sandboxes together weigh less than the rest of the machine, and may take so much memory and no more.
+#[test]
+fn the_machine_is_shared() {
+    World::run(async |world| {
+        let most = 64 << 20;
+        assert!(world.engine.share_machine(most).await.expect("shared"));
+        let group = |controller: &str| {
+            let root = Path::new("/sys/fs/cgroup");
+            let root = if unified() {
+                root.to_owned()
+            } else {
+                root.join(controller)
+            };
+            root.join(world.config.cgroup_parent.trim_start_matches('/'))
+        };
+        let read = |path: std::path::PathBuf| {
+            let text = std::fs::read_to_string(&path);
+            let text = text.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            text.trim().parse::<u64>().expect("a number")
+        };
+        let weight = |name: &str| {
+            let file = if unified() {
+                "cpu.weight"
+            } else {
+                "cpu.shares"
+            };
+            read(group("cpu").join(name).join(file))
+        };
+        let rest = if unified() { 100 } else { 1024 };
+        assert!(weight("") < rest, "what is beside the instance comes first");
+        assert!(weight("pods") < weight("supervisors"));
+        let file = if unified() {
+            "memory.max"
+        } else {
+            "memory.limit_in_bytes"
+        };
+        assert_eq!(read(group("memory").join("pods").join(file)), most);
+        assert_eq!(
+            world
+                .engine
+                .sandboxes_stats()
+                .expect("counted")
+                .memory_limit_bytes,
+            Some(most)
+        );
+        // no container has a limit of its own, and all together have one
+        let script = "dd if=/dev/zero of=/dev/null bs=200M count=1 && echo fine; echo over";
+        let (_, output) = world.script("plim-greedy", script).await;
+        assert!(!output.contains("fine"), "200 MiB of 64: {output}");
+        assert!(world.engine.share_machine(2 << 30).await.expect("more"));
+        world.sandbox("plim-t").await;
+        let hold = "dd if=/dev/zero of=/dev/shm/x bs=1M count=20 && sleep 1000";
+        let spec = world.spec("plim-t", "plim-holder", &["sh", "-c", hold]);
+        world.start(spec).await;
+        eventually("it has taken its memory", async || {
+            let stats = world.engine.sandboxes_stats().expect("counted");
+            stats.memory_usage_bytes > 20 << 20
+        })
+        .await;
+        assert!(
+            !world.engine.share_machine(1 << 20).await.expect("told"),
+            "less than is taken is not set"
+        );
+        assert_eq!(read(group("memory").join("pods").join(file)), 2 << 30);
     });
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::build::{BuildError, BuildEvent, BuildRequest};
 use crate::error::Error;
-use crate::model::{Auth, ConfigFile, Image, ImageConfig, Platform, Removed, Usage};
+use crate::model::{Auth, ConfigFile, Freed, Image, ImageConfig, Platform, Removed, Usage};
 use crate::progress::ProgressSender;
 use crate::store::Store;
 use crate::store::snapshots::SnapshotInfo;
@@ -124,6 +124,36 @@ impl Images {
         self.store.collect_garbage()
     }
 
+    /// Deletes what can be made or fetched again, until so many bytes are free or nothing is left that may go: first what nothing
+    /// names, images without a name and the build cache, then images that came from a registry, the longest unused first. An image
+    /// goes only if no snapshot uses it, if none of its names was set here (build, load, tag, commit, import: nobody could fetch it
+    /// again), and if it has been here, and unused, for `age_min`.
+    ///
+    /// # Errors
+    /// When the index cannot be written or a directory cannot be deleted; what was deleted before stays so.
+    pub fn free_space(&self, bytes: u64, age_min: Duration) -> Result<Freed, Error> {
+        self.store
+            .free_space(bytes, age_min, jiff::Timestamp::now())
+    }
+
+    /// The image is about to be used: it is not collected in the next moment, and counts as used now.
+    pub fn note_use(&self, image: &Image) {
+        self.store.uses.note(&image.id, jiff::Timestamp::now());
+    }
+
+    /// Writes down when images were used last, if that has changed.
+    ///
+    /// # Errors
+    /// When the file cannot be written; it is tried again the next time.
+    pub fn remember_uses(&self) -> Result<(), Error> {
+        self.store.uses.write()
+    }
+
+    /// Where everything lies.
+    pub fn directory(&self) -> &Path {
+        &self.store.root
+    }
+
     /// While what is returned lives, no blob and no layer is deleted: whoever reads the directory finds all that
     /// the index names. What has become garbage meanwhile is collected afterwards.
     pub fn keep_everything(&self) -> Kept {
@@ -192,6 +222,11 @@ impl Images {
     /// All snapshots, by name.
     pub fn snapshots(&self) -> Vec<SnapshotInfo> {
         self.store.snapshots()
+    }
+
+    /// The directory in which the writable part of a snapshot lies.
+    pub fn snapshot_directory(&self, snapshot_id: &str) -> PathBuf {
+        self.store.snapshots.path(snapshot_id)
     }
 
     /// Bytes in the writable part of a snapshot.

@@ -24,7 +24,8 @@ pub use dockerfile::parse::check_dockerfile;
 pub use error::Error;
 pub use images::{Images, Kept, Options};
 pub use model::{
-    Auth, ConfigFile, Healthcheck, History, Image, ImageConfig, Platform, Removed, RootFs, Usage,
+    Auth, ConfigFile, Freed, Healthcheck, History, Image, ImageConfig, Platform, Removed, RootFs,
+    Usage,
 };
 pub use progress::{ProgressSender, PullEvent, silent};
 pub use reference::Reference;

@@ -337,6 +337,17 @@ pub enum Removed {
     Deleted(String),
 }
 
+/// What making room gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// Bytes of layers and blobs that are gone.
+    pub bytes: u64,
+    /// Ids of images that are gone, and the names that each had.
+    pub images: Vec<(String, Vec<String>)>,
+    /// A pull, a build or a backup was at work, so that nothing (more) could be deleted.
+    pub busy: bool,
+}
+
 /// Disk usage in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {

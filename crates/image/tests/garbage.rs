@@ -3,6 +3,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -206,4 +207,93 @@ async fn a_pull_keeps_what_it_needs_while_others_clean_up() {
     assert_eq!((layers(&home), blobs(&home)), (1, 2));
     home.images.remove(&image.id, true).unwrap();
     assert_eq!((layers(&home), blobs(&home)), (0, 0));
+}
+
+/// An image from a registry of its own, with this in its only file.
+async fn pulled(home: &Home, content: &str) -> image::Image {
+    let content = Content::new(&archive(&[file("a", content)]), "gzip");
+    let server = Server::start(move |request| content.reply(request)).await;
+    let name = server.name("app");
+    home.images.pull(&name, None, None, silent()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn room_is_made_of_what_can_be_had_again_the_longest_unused_first() {
+    if !is_root() {
+        return;
+    }
+    const NOW: Duration = Duration::ZERO;
+    let mut home = Home::new();
+    let local = |name: &'static str, content: &'static str| archive(&[file(name, content)]);
+    let old = pulled(&home, "old").await;
+    let used = pulled(&home, "used").await;
+    let new = pulled(&home, "new").await;
+    let built = import(&home.images, "plim-built", local("b", "1"))
+        .await
+        .unwrap();
+    let named = pulled(&home, "named").await;
+    home.images.tag(&named.id, "plim-mine").unwrap();
+    let replaced = import(&home.images, "plim-x", local("c", "1"))
+        .await
+        .unwrap();
+    let replacing = import(&home.images, "plim-x", local("c", "2"))
+        .await
+        .unwrap();
+    home.images.prepare(&used, "plim-c").unwrap();
+    // of two that were pulled the first was used last, which a restart remembers
+    home.images.prepare(&old, "plim-d").unwrap();
+    home.images.remove_snapshot("plim-d").unwrap();
+    home.images.remember_uses().unwrap();
+    home.reopen();
+
+    let hour = Duration::from_secs(3600);
+    let freed = home.images.free_space(u64::MAX, hour).unwrap();
+    assert_eq!(freed, image::Freed::default(), "everything is too young");
+    let kept = home.images.keep_everything();
+    let freed = home.images.free_space(u64::MAX, NOW).unwrap();
+    assert!(freed.busy && freed.images.is_empty(), "{freed:?}");
+    drop(kept);
+
+    let gone = |freed: image::Freed| -> Vec<String> {
+        assert!(freed.bytes > 0 && !freed.busy);
+        freed.images.into_iter().map(|(id, _)| id).collect()
+    };
+    let freed = home.images.free_space(1, NOW).unwrap();
+    assert_eq!(gone(freed), [replaced.id], "what has no name is enough");
+    let freed = home.images.free_space(1, NOW).unwrap();
+    let names = &freed.images[0].1;
+    assert!(
+        names.contains(&new.tags[0]) && names.contains(&new.digests[0]),
+        "{names:?}"
+    );
+    assert_eq!(gone(freed), [new.id]);
+    let freed = home.images.free_space(u64::MAX, NOW).unwrap();
+    assert_eq!(gone(freed), [old.id]);
+    for image in [&built, &named, &replacing, &used] {
+        assert!(home.images.resolve(&image.id).is_some(), "{:?}", image.tags);
+    }
+    home.images.remove_snapshot("plim-c").unwrap();
+    let freed = home.images.free_space(u64::MAX, NOW).unwrap();
+    assert_eq!(gone(freed), [used.id]);
+    let freed = home.images.free_space(u64::MAX, NOW).unwrap();
+    assert!(freed.images.is_empty(), "what was made here stays");
+    assert_eq!((layers(&home), home.images.list().len()), (3, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_build_cache_goes_before_images_that_were_pulled() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    home.base().await;
+    let image = pulled(&home, "app").await;
+    let failing = "FROM plim-base\nRUN echo x > /x\nRUN false\n";
+    home.build(&[("Dockerfile", failing)]).await.error();
+    assert_eq!(layers(&home), 3, "the base, what was pulled, and a step");
+    let freed = home.images.free_space(1, Duration::ZERO).unwrap();
+    assert!(freed.bytes > 0 && freed.images.is_empty(), "{freed:?}");
+    assert_eq!(layers(&home), 2);
+    let freed = home.images.free_space(1, Duration::ZERO).unwrap();
+    assert_eq!(freed.images[0].0, image.id);
 }

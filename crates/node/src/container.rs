@@ -98,6 +98,8 @@ pub struct Attempt<'a> {
     pub annotations: BTreeMap<String, String>,
     pub logs: PathBuf,
     pub memory_capacity_bytes: u64,
+    /// The daemon's own OOM score.
+    pub oom_score: i32,
 }
 
 /// The engine's description of one attempt at running `container`.
@@ -206,6 +208,7 @@ pub fn spec(pod: &Pod, container: &Container, attempt: Attempt) -> ContainerSpec
             &pod_spec,
             container,
             attempt.memory_capacity_bytes,
+            attempt.oom_score,
         ),
         ..ContainerSpec::default()
     }
@@ -334,6 +337,7 @@ mod tests {
                     annotations: BTreeMap::new(),
                     logs: "/logs".into(),
                     memory_capacity_bytes: 1 << 30,
+                    oom_score: 0,
                 },
             )
         };

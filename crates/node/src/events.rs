@@ -1,4 +1,4 @@
-//! Events about pods and services: made here, counted when they repeat, sent in the background.
+//! Events about pods, services and the node: made here, counted when they repeat, sent in the background.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -80,6 +80,18 @@ impl Recorder {
         self.send(about, "service-controller", kind, reason, message);
     }
 
+    /// `Normal` or `Warning` event about this node.
+    pub fn node(&self, name: &str, kind: &'static str, reason: &str, message: impl Into<String>) {
+        let about = ObjectReference {
+            kind: Some("Node".into()),
+            name: Some(name.to_owned()),
+            // as kubelets have it, and kubectl looks for
+            uid: Some(name.to_owned()),
+            ..ObjectReference::default()
+        };
+        self.send(about, "kubelet", kind, reason, message.into());
+    }
+
     fn note(
         &self,
         pod: &Pod,
@@ -136,7 +148,9 @@ async fn send(
     note: &Note,
     known: &mut HashMap<String, (String, i32)>,
 ) -> Result<(), kube::Error> {
-    let namespace = note.about.namespace.clone().unwrap_or_default();
+    // events about what is in no namespace are kept in this one
+    let namespace = note.about.namespace.clone();
+    let namespace = namespace.unwrap_or_else(|| "default".to_owned());
     let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
     let at = Timestamp::from_second(note.at.as_second()).unwrap_or(note.at);
     let key = format!(

@@ -16,6 +16,7 @@ mod informer;
 mod measure;
 mod pods;
 mod policy;
+pub mod pressure;
 mod probe;
 mod provision;
 mod registration;
@@ -31,6 +32,7 @@ mod worker;
 
 pub use volumes::release_all as release_volumes;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,6 +65,16 @@ pub struct Config {
     pub cluster_domain: String,
     /// Pods that this node takes.
     pub pods_max: u32,
+    /// What happens when memory, disk or process ids run short.
+    pub pressure: pressure::Settings,
+}
+
+impl Config {
+    fn division(&self, capacity: &registration::Capacity) -> pressure::Division {
+        let settings = &self.pressure;
+        let reserved = settings.reserved.as_ref();
+        pressure::divide(capacity, self.pods_max, reserved, &settings.eviction_hard)
+    }
 }
 
 /// Why the role could not start.
@@ -104,6 +116,8 @@ pub async fn run(
     let claims_dir = config.claims_dir.clone();
     let traffic = Arc::new(traffic::Traffic::default());
     let recorder = events::Recorder::start(client.clone(), config.name.clone());
+    let (told, conditions) = tokio::sync::watch::channel(BTreeSet::new());
+    let (evictions, orders) = tokio::sync::mpsc::channel(1);
     let shared = Arc::new(worker::Shared {
         config: config.clone(),
         client: client.clone(),
@@ -115,6 +129,9 @@ pub async fn run(
         starts: Semaphore::new(4),
         memory_capacity_bytes: capacity.memory_bytes,
         cpu_capacity_milli: capacity.cpu_milli,
+        oom_score: measure::own_oom_score(),
+        division: config.division(&capacity),
+        conditions: conditions.clone(),
     });
     let pods = pods::Pods::default();
     let node_name = config.name.clone();
@@ -131,12 +148,20 @@ pub async fn run(
             capacity,
             node,
             images,
+            conditions,
             shutdown.clone()
         ),
         traffic.run(client.clone(), network, node_name.clone(), shutdown.clone()),
         balancer.run(shutdown.clone()),
         server::serve(listener, shared.clone(), pods.clone(), shutdown.clone()),
-        pods::run(client.clone(), shared, pods, shutdown.clone()),
+        pressure::run(
+            shared.clone(),
+            pods.clone(),
+            evictions,
+            told,
+            shutdown.clone()
+        ),
+        pods::run(client.clone(), shared, pods, orders, shutdown.clone()),
         provision::run(client, node_name, claims_dir, shutdown.clone()),
     );
     Ok(())

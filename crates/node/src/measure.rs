@@ -49,13 +49,25 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
 }
 
 fn memory_used_bytes(meminfo: &str) -> Option<u64> {
+    let (total, available) = memory(meminfo)?;
+    Some(total.saturating_sub(available))
+}
+
+/// How much rather than others the kernel kills this process when memory runs out.
+pub fn own_oom_score() -> i32 {
+    let text = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
+}
+
+/// All memory, and what of it can be had without swapping: the kernel's own estimate. In bytes.
+pub fn memory(meminfo: &str) -> Option<(u64, u64)> {
     let field = |name: &str| {
         let line = meminfo
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         line.split_whitespace().next()?.parse::<u64>().ok()
     };
-    Some(field("MemTotal")?.saturating_sub(field("MemAvailable")?) * 1024)
+    Some((field("MemTotal")? * 1024, field("MemAvailable")? * 1024))
 }
 
 /// Samples every running container of a pod.

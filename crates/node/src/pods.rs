@@ -1,6 +1,6 @@
 //! Which pods are bound here: one worker each, nudged when the API or the engine has news.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,14 +14,30 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::container::label;
+use crate::pressure;
 use crate::volumes::{self, ObjectKind};
 use crate::worker::{self, Handle, Shared, Wanted};
 
 /// Pods bound to this node as the API last showed them, by UID; shared with the kubelet's API.
 pub type Pods = Arc<RwLock<HashMap<String, Arc<Pod>>>>;
 
+/// Whether anything of the pod runs or may run.
+pub fn is_active(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
 /// Follows the API and the engine until `shutdown`.
-pub async fn run(client: Client, shared: Arc<Shared>, pods: Pods, shutdown: CancellationToken) {
+pub async fn run(
+    client: Client,
+    shared: Arc<Shared>,
+    pods: Pods,
+    mut evictions: mpsc::Receiver<pressure::Order>,
+    shutdown: CancellationToken,
+) {
     let config =
         watcher::Config::default().fields(&format!("spec.nodeName={}", shared.config.name));
     let maps = crate::informer::changes::<ConfigMap>(client.clone())
@@ -38,6 +54,7 @@ pub async fn run(client: Client, shared: Arc<Shared>, pods: Pods, shutdown: Canc
         workers: HashMap::new(),
         done: done_in,
         listed: None,
+        refused: HashSet::new(),
     };
     loop {
         tokio::select! {
@@ -46,6 +63,7 @@ pub async fn run(client: Client, shared: Arc<Shared>, pods: Pods, shutdown: Canc
             event = news.recv() => dispatch.news(event),
             Some((kind, (namespace, name))) = contents.next() => dispatch.content(kind, &namespace, &name),
             Some(ended) = done.recv() => dispatch.done(&ended),
+            Some(order) = evictions.recv() => dispatch.evict(order),
         }
     }
 }
@@ -56,6 +74,8 @@ struct Dispatch {
     workers: HashMap<String, Handle>,
     done: mpsc::UnboundedSender<worker::Done>,
     listed: Option<HashMap<String, Arc<Pod>>>,
+    /// Pods that are not run here, though the API may not show it yet.
+    refused: HashSet<String>,
 }
 
 impl Dispatch {
@@ -82,7 +102,10 @@ impl Dispatch {
                     self.gone(&uid);
                 }
                 self.remove_strangers(&listed).await;
-                for pod in listed.into_values() {
+                // who runs already has his place before anybody new asks for one
+                let (new, old): (Vec<_>, Vec<_>) =
+                    listed.into_values().partition(|pod| is_new(pod));
+                for pod in old.into_iter().chain(new) {
                     self.present(pod);
                 }
             }
@@ -97,14 +120,47 @@ impl Dispatch {
                 let _ = handle.wanted.send(Wanted::Present(pod));
             }
             None => {
-                let handle = worker::spawn(self.shared.clone(), pod, false, self.done.clone());
+                let refusal = self.refusal(&pod);
+                let handle =
+                    worker::spawn(self.shared.clone(), pod, false, refusal, self.done.clone());
                 self.workers.insert(uid, handle);
             }
         }
     }
 
+    /// Why a pod that is new here is not run; the pod's status says it, and an event.
+    fn refusal(&mut self, pod: &Pod) -> Option<(String, String)> {
+        if !is_new(pod) {
+            return None;
+        }
+        let pods = self.pods.read();
+        let others: Vec<&Pod> = pods
+            .values()
+            .map(|other| &**other)
+            .filter(|other| is_active(other) && other.metadata.uid != pod.metadata.uid)
+            .filter(|other| !self.refused.contains(&other.uid().unwrap_or_default()))
+            .collect();
+        let conditions = self.shared.conditions.borrow();
+        let allocatable = &self.shared.division.allocatable;
+        let refusal = pressure::admit(pod, &others, &conditions, allocatable).err()?;
+        let (reason, message) = (refusal.reason, refusal.message);
+        self.shared
+            .recorder
+            .warning(pod, None, &reason, message.clone());
+        self.refused.insert(pod.uid().unwrap_or_default());
+        Some((reason, format!("Pod was rejected: {message}")))
+    }
+
+    fn evict(&self, order: pressure::Order) {
+        if let Some(handle) = self.workers.get(&order.uid) {
+            *handle.evicted.lock() = Some(order.message);
+            handle.nudge.notify_one();
+        }
+    }
+
     fn gone(&mut self, uid: &str) {
         self.pods.write().remove(uid);
+        self.refused.remove(uid);
         if let Some(handle) = self.workers.get(uid) {
             let _ = handle.wanted.send(Wanted::Gone);
         }
@@ -135,7 +191,13 @@ impl Dispatch {
                 },
                 ..Pod::default()
             };
-            let handle = worker::spawn(self.shared.clone(), Arc::new(pod), true, self.done.clone());
+            let handle = worker::spawn(
+                self.shared.clone(),
+                Arc::new(pod),
+                true,
+                None,
+                self.done.clone(),
+            );
             self.workers.insert(sandbox.id, handle);
         }
     }
@@ -192,10 +254,24 @@ impl Dispatch {
                     },
                     ..Pod::default()
                 };
-                let handle =
-                    worker::spawn(self.shared.clone(), Arc::new(pod), true, self.done.clone());
+                let handle = worker::spawn(
+                    self.shared.clone(),
+                    Arc::new(pod),
+                    true,
+                    None,
+                    self.done.clone(),
+                );
                 self.workers.insert(ended.uid.clone(), handle);
             }
         }
     }
+}
+
+/// Nothing of it has ever been here.
+fn is_new(pod: &Pod) -> bool {
+    let started = pod
+        .status
+        .as_ref()
+        .is_some_and(|status| status.start_time.is_some());
+    !started && is_active(pod) && pod.metadata.deletion_timestamp.is_none()
 }

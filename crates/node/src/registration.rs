@@ -1,6 +1,6 @@
 //! The Node object: made or taken over at start, kept ready, and renewed by a Lease.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,6 +17,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
+use crate::pressure::{Conditions, Pressure, conditions};
 
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 const LEASE_SECONDS: i32 = 40;
@@ -108,7 +109,15 @@ pub async fn register(
             nodes.create(&PostParams::default(), &node).await?
         }
     };
-    report(client, config, capacity, &node, Vec::new()).await
+    report(
+        client,
+        config,
+        capacity,
+        &node,
+        Vec::new(),
+        &BTreeSet::new(),
+    )
+    .await
 }
 
 /// Keeps status and Lease fresh.
@@ -118,22 +127,27 @@ pub async fn keep(
     capacity: Capacity,
     mut node: Node,
     images: image::Images,
+    mut conditions: Conditions,
     shutdown: CancellationToken,
 ) {
     let mut since_report = Duration::ZERO;
     let mut listed = 0;
     let mut tick = tokio::time::interval(RENEW);
+    let mut untold = false;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            _ = tick.tick() => {}
+            Ok(()) = conditions.changed() => untold = true,
+            _ = tick.tick() => {
+                if let Err(error) = renew(&client, &config, &node).await {
+                    tracing::warn!(%error, "the node's lease could not be renewed");
+                }
+                since_report += RENEW;
+            }
         }
-        if let Err(error) = renew(&client, &config, &node).await {
-            tracing::warn!(%error, "the node's lease could not be renewed");
-        }
-        since_report += RENEW;
         let present = images.list();
-        if since_report >= REPORT || present.len() != listed {
+        if untold || since_report >= REPORT || present.len() != listed {
+            let holding = conditions.borrow_and_update().clone();
             let summary = present
                 .iter()
                 .take(50)
@@ -142,9 +156,10 @@ pub async fn keep(
                     size_bytes: i64::try_from(image.size_bytes).ok(),
                 })
                 .collect();
-            match report(&client, &config, capacity, &node, summary).await {
+            match report(&client, &config, capacity, &node, summary, &holding).await {
                 Ok(updated) => {
-                    (node, since_report, listed) = (updated, Duration::ZERO, present.len())
+                    (node, since_report, listed) = (updated, Duration::ZERO, present.len());
+                    untold = false;
                 }
                 Err(error) => tracing::warn!(%error, "the node's status could not be written"),
             }
@@ -158,9 +173,10 @@ async fn report(
     capacity: Capacity,
     node: &Node,
     images: Vec<ContainerImage>,
+    holding: &BTreeSet<Pressure>,
 ) -> Result<Node, kube::Error> {
     let nodes: Api<Node> = Api::all(client.clone());
-    let status = status(config, capacity, node, images, Timestamp::now());
+    let status = status(config, capacity, node, images, holding, Timestamp::now());
     let patch = Patch::Merge(json!({ "status": status }));
     nodes
         .patch_status(&config.name, &PatchParams::default(), &patch)
@@ -172,6 +188,7 @@ fn status(
     capacity: Capacity,
     node: &Node,
     images: Vec<ContainerImage>,
+    holding: &BTreeSet<Pressure>,
     now: Timestamp,
 ) -> NodeStatus {
     let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
@@ -194,18 +211,25 @@ fn status(
                 .or_else(|| Some(now.clone())),
         }
     };
-    let resources: BTreeMap<String, Quantity> = [
-        ("cpu", format!("{}", capacity.cpu_milli / 1000)),
-        ("memory", format!("{}Ki", capacity.memory_bytes / 1024)),
-        (
-            "ephemeral-storage",
-            format!("{}Ki", capacity.disk_bytes / 1024),
-        ),
-        ("pods", config.pods_max.to_string()),
-    ]
-    .into_iter()
-    .map(|(name, amount)| (name.to_owned(), Quantity(amount)))
-    .collect();
+    let resources = |cpu_milli: i64, memory_bytes: i64, disk_bytes: i64| {
+        let cpu = match cpu_milli % 1000 {
+            0 => (cpu_milli / 1000).to_string(),
+            _ => format!("{cpu_milli}m"),
+        };
+        let amounts: BTreeMap<String, Quantity> = [
+            ("cpu", cpu),
+            ("memory", format!("{}Ki", memory_bytes / 1024)),
+            ("ephemeral-storage", format!("{}Ki", disk_bytes / 1024)),
+            ("pods", config.pods_max.to_string()),
+        ]
+        .into_iter()
+        .map(|(name, amount)| (name.to_owned(), Quantity(amount)))
+        .collect();
+        amounts
+    };
+    let whole = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let (memory, disk) = (whole(capacity.memory_bytes), whole(capacity.disk_bytes));
+    let room = config.division(&capacity).allocatable;
     let read = |path: &str| {
         std::fs::read_to_string(path)
             .map(|text| text.trim().to_owned())
@@ -220,34 +244,24 @@ fn status(
             address("InternalIP", config.address.to_string()),
             address("Hostname", config.name.clone()),
         ]),
-        allocatable: Some(resources.clone()),
-        capacity: Some(resources),
-        conditions: Some(vec![
-            condition(
-                "MemoryPressure",
-                false,
-                "KubeletHasSufficientMemory",
-                "kubelet has sufficient memory available",
-            ),
-            condition(
-                "DiskPressure",
-                false,
-                "KubeletHasNoDiskPressure",
-                "kubelet has no disk pressure",
-            ),
-            condition(
-                "PIDPressure",
-                false,
-                "KubeletHasSufficientPID",
-                "kubelet has sufficient PID available",
-            ),
-            condition(
-                "Ready",
-                true,
-                "KubeletReady",
-                "kubelet is posting ready status",
-            ),
-        ]),
+        allocatable: Some(resources(
+            room.cpu_milli,
+            room.memory_bytes,
+            room.disk_bytes,
+        )),
+        capacity: Some(resources(capacity.cpu_milli, memory, disk)),
+        conditions: Some(
+            conditions(holding)
+                .iter()
+                .map(|told| condition(told.kind, told.holds, told.reason, told.message))
+                .chain([condition(
+                    "Ready",
+                    true,
+                    "KubeletReady",
+                    "kubelet is posting ready status",
+                )])
+                .collect(),
+        ),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint {
                 port: i32::from(config.port),

@@ -86,6 +86,30 @@ pub fn request(container: &Container, name: &str) -> Option<i64> {
     amount(resources.requests.as_ref(), name).or_else(|| amount(resources.limits.as_ref(), name))
 }
 
+/// What a pod requests as a whole, in the units of [`request`]: what it needs at the worst moment, be it while it starts or while
+/// it runs. As the scheduler counts it.
+pub fn pod_request(spec: &PodSpec, name: &str) -> i64 {
+    let of = |container: &Container| request(container, name).unwrap_or(0).max(0);
+    let containers = spec.containers.iter().map(of);
+    let (mut sidecars, mut starting) = (0i64, 0i64);
+    for container in spec.init_containers.iter().flatten() {
+        let wanted = sidecars.saturating_add(of(container));
+        starting = starting.max(wanted);
+        if container.restart_policy.as_deref() == Some("Always") {
+            sidecars = wanted;
+        }
+    }
+    let whole = spec
+        .resources
+        .as_ref()
+        .and_then(|resources| amount(resources.requests.as_ref(), name));
+    let running = containers.fold(sidecars, i64::saturating_add);
+    let overhead = amount(spec.overhead.as_ref(), name).unwrap_or(0);
+    whole
+        .unwrap_or_else(|| running.max(starting))
+        .saturating_add(overhead)
+}
+
 /// The limit of a container, in the units of [`request`].
 pub fn limit(container: &Container, name: &str) -> Option<i64> {
     amount(container.resources.as_ref()?.limits.as_ref(), name).filter(|amount| *amount > 0)
@@ -178,9 +202,20 @@ pub fn qos_class(spec: &PodSpec) -> &'static str {
     }
 }
 
-/// The kernel's preference for killing this container when memory runs out: −997 (last) to 1000 (first).
-pub fn oom_score_adj(spec: &PodSpec, container: &Container, memory_capacity_bytes: u64) -> i32 {
-    match qos_class(spec) {
+/// The kernel's preference for killing this container when memory runs out: −997 (last) to 1000 (first). Always above `own`, the
+/// daemon's: where that could not be lowered, what is to be killed last comes right before it.
+pub fn oom_score_adj(
+    spec: &PodSpec,
+    container: &Container,
+    memory_capacity_bytes: u64,
+    own: i32,
+) -> i32 {
+    // as `scheduling.IsNodeCriticalPod`: the priority of system-node-critical
+    let critical = spec
+        .priority
+        .is_some_and(|priority| priority >= 2_000_001_000);
+    let score = match qos_class(spec) {
+        _ if critical => -997,
         "Guaranteed" => -997,
         "BestEffort" => 1000,
         _ => {
@@ -188,7 +223,8 @@ pub fn oom_score_adj(spec: &PodSpec, container: &Container, memory_capacity_byte
             let share = i128::from(requested) * 1000 / i128::from(memory_capacity_bytes.max(1));
             i32::try_from((1000 - share).clamp(3, 999)).unwrap_or(999)
         }
-    }
+    };
+    score.max(own.saturating_add(2).min(1000))
 }
 
 #[cfg(test)]
@@ -233,7 +269,66 @@ mod tests {
         assert_eq!(resources.cpu_quota_us, Some(100_000));
         assert_eq!(resources.memory_limit_bytes, Some(512 << 20));
         assert_eq!(qos_class(&spec), "Burstable");
-        assert_eq!(oom_score_adj(&spec, &spec.containers[0], 4 << 30), 969);
+        assert_eq!(
+            oom_score_adj(&spec, &spec.containers[0], 4 << 30, -999),
+            969
+        );
+    }
+
+    #[test]
+    fn the_daemon_outlives_every_pod() {
+        let of = |spec: &PodSpec, own| oom_score_adj(spec, &spec.containers[0], 4 << 30, own);
+        let guaranteed = spec(
+            json!([{ "name": "a", "resources": { "limits": { "cpu": "1", "memory": "1Gi" } } }]),
+        );
+        let huge = spec(json!([{ "name": "a", "resources": { "requests": { "memory": "8Gi" } } }]));
+        let small =
+            spec(json!([{ "name": "a", "resources": { "requests": { "memory": "1Mi" } } }]));
+        let nothing = spec(json!([{ "name": "a" }]));
+        let critical = PodSpec {
+            priority: Some(2_000_001_000),
+            ..nothing.clone()
+        };
+        for (spec, lowered, not_lowered) in [
+            (&guaranteed, -997, 2),
+            (&critical, -997, 2),
+            (&huge, 3, 3),
+            (&small, 999, 999),
+            (&nothing, 1000, 1000),
+        ] {
+            assert_eq!((of(spec, -999), of(spec, 0)), (lowered, not_lowered));
+            assert_eq!(of(spec, 1000), 1000, "a daemon that somebody raised");
+        }
+    }
+
+    #[test]
+    fn a_pod_asks_for_its_worst_moment() {
+        let container = |name: &str, cpu: &str, sidecar: bool| {
+            let mut container =
+                json!({ "name": name, "resources": { "requests": { "cpu": cpu } } });
+            if sidecar {
+                container["restartPolicy"] = json!("Always");
+            }
+            container
+        };
+        let of = |change: serde_json::Value| {
+            let mut spec = json!({ "containers": [container("a", "100m", false), container("b", "200m", false)] });
+            for (key, value) in change.as_object().expect("an object") {
+                spec[key] = value.clone();
+            }
+            pod_request(&serde_json::from_value(spec).expect("fixture"), "cpu")
+        };
+        let (init, sidecar) = (container("i", "1", false), container("s", "50m", true));
+        assert_eq!(of(json!({})), 300);
+        assert_eq!(of(json!({ "initContainers": [init] })), 1000);
+        assert_eq!(of(json!({ "initContainers": [sidecar] })), 350);
+        assert_eq!(of(json!({ "initContainers": [sidecar, init] })), 1050);
+        assert_eq!(of(json!({ "initContainers": [init, sidecar] })), 1000);
+        assert_eq!(of(json!({ "overhead": { "cpu": "10m" } })), 310);
+        assert_eq!(
+            of(json!({ "resources": { "requests": { "cpu": "2" } } })),
+            2000
+        );
     }
 
     #[test]

@@ -24,7 +24,7 @@ use thiserror::Error;
 pub use bounds::{Bounded, bounded};
 pub use contents::Kind as ObjectKind;
 pub use mounts::mounts;
-pub use place::{release, release_all, usage_bytes};
+pub use place::{release, release_all, usage, usage_bytes};
 pub use token::Tokens;
 
 use crate::downward::Facts;

@@ -3,6 +3,7 @@
 //! Level-triggered: each round looks at everything again, so a restart of the daemon continues where the last one stopped.
 
 mod describe;
+mod failing;
 mod probing;
 mod pull;
 mod report;
@@ -24,6 +25,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use kube::{Client, ResourceExt};
 use network::Network;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +34,7 @@ use crate::container::{self, label};
 use crate::events::Recorder;
 use crate::probe::Verdict;
 use crate::volumes::{Place, Tokens};
-use crate::{Config, ending, traffic::Traffic};
+use crate::{Config, ending, pressure, traffic::Traffic};
 
 /// What all workers of a node share.
 pub struct Shared {
@@ -47,6 +49,10 @@ pub struct Shared {
     pub starts: Semaphore,
     pub memory_capacity_bytes: u64,
     pub cpu_capacity_milli: i64,
+    /// The daemon's own OOM score.
+    pub oom_score: i32,
+    pub division: pressure::Division,
+    pub conditions: pressure::Conditions,
 }
 
 /// What the API last said about the pod.
@@ -71,6 +77,8 @@ pub struct Handle {
     pub nudge: Arc<Notify>,
     /// An object changed that a volume is filled from; nudge after setting it.
     pub stale: Arc<AtomicBool>,
+    /// Why the pod has to go, as its status shall tell; nudge after setting it.
+    pub evicted: Arc<Mutex<Option<String>>>,
 }
 
 /// One container's present attempt, beside what the engine's record holds.
@@ -115,6 +123,7 @@ pub(crate) struct Worker {
     volumes: Option<BTreeMap<String, Place>>,
     tokens: Tokens,
     stale: Arc<AtomicBool>,
+    evicted: Arc<Mutex<Option<String>>>,
     /// The labels and annotations that volumes show.
     shown: volumes::Shown,
     /// How often the volumes could not be had, in a row.
@@ -125,17 +134,23 @@ pub(crate) struct Worker {
     ids: BTreeSet<String>,
     /// Reason and message, when the pod has failed as a whole.
     failure: Option<(String, String)>,
+    /// The node had the pod end: why, for its condition.
+    disruption: Option<String>,
+    /// What only a running pod needs has been removed.
+    given_back: bool,
     written: Option<PodStatus>,
     again_at: Option<Instant>,
 }
 
 /// Starts the task of one pod. It ends when nothing of the pod is left here.
 ///
-/// `gone`: the object is not in the API any more, and `pod` only says what to remove.
+/// `gone`: the object is not in the API any more, and `pod` only says what to remove. `refusal`: reason and message of a pod that is
+/// not run here.
 pub fn spawn(
     shared: Arc<Shared>,
     pod: Arc<Pod>,
     gone: bool,
+    refusal: Option<(String, String)>,
     done: mpsc::UnboundedSender<Done>,
 ) -> Handle {
     let (wanted_in, wanted) = watch::channel(if gone {
@@ -148,8 +163,9 @@ pub fn spawn(
         wanted: wanted_in,
         nudge: nudge.clone(),
         stale: Arc::new(AtomicBool::new(false)),
+        evicted: Arc::default(),
     };
-    let stale = handle.stale.clone();
+    let (stale, evicted) = (handle.stale.clone(), handle.evicted.clone());
     let (verdicts_in, verdicts) = mpsc::channel(64);
     let uid = pod.uid().unwrap_or_default();
     let start_time = pod
@@ -175,11 +191,14 @@ pub fn spawn(
         volumes: None,
         tokens: Tokens::default(),
         stale,
+        evicted,
         shown: volumes::Shown::default(),
         unmounted: 0,
         measure_at: None,
         ids: BTreeSet::new(),
-        failure: None,
+        failure: refusal,
+        disruption: None,
+        given_back: false,
         again_at: None,
     };
     tokio::spawn(async move {
@@ -237,8 +256,10 @@ impl Worker {
             }
             self.check_deadline();
             self.check_sizes().await;
+            self.check_eviction();
             if self.finished() || self.over().await {
                 self.terminate(Some(self.ending_grace())).await;
+                self.give_back().await;
             } else {
                 self.advance().await;
             }
@@ -280,30 +301,6 @@ impl Worker {
             .as_ref()
             .and_then(|spec| spec.termination_grace_period_seconds);
         Duration::from_secs(seconds.unwrap_or(30).max(0) as u64)
-    }
-
-    /// A pod that has run longer than its activeDeadlineSeconds fails as a whole.
-    fn check_deadline(&mut self) {
-        let Some(seconds) = self
-            .pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.active_deadline_seconds)
-        else {
-            return;
-        };
-        let (began, age) = self.began;
-        let deadline = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-        let left = deadline.saturating_sub(age).saturating_sub(began.elapsed());
-        if !left.is_zero() {
-            self.retry_at(Instant::now() + left);
-        } else if !self.finished() {
-            let message = "Pod was active on the node longer than the specified deadline";
-            self.shared
-                .recorder
-                .normal(&self.pod, None, "DeadlineExceeded", message);
-            self.failure = Some(("DeadlineExceeded".to_owned(), message.to_owned()));
-        }
     }
 
     /// Every regular container has ended and none may start again: sidecars have nothing left to serve.

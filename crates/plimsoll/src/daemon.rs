@@ -27,6 +27,8 @@ use crate::settings::Settings;
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Unless the settings say otherwise.
 const PODS_MAX: u32 = 110;
+/// As a kubelet: after everything that it runs.
+const OOM_SCORE: i32 = -999;
 /// How long a start waits for the data directory's lock.
 const LOCK: Duration = Duration::from_secs(3);
 
@@ -34,6 +36,8 @@ const LOCK: Duration = Duration::from_secs(3);
 pub fn run(instance: &Instance, settings: &Settings) -> Result<()> {
     let _lock = lock(instance)?;
     raise_descriptor_limit();
+    // inherited by the supervising processes, whose containers get their own
+    engine::lower_oom_score(OOM_SCORE);
     // one provider for everything that speaks TLS
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -201,6 +205,7 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
         claims_dir: data.join("claims"),
         cluster_domain: "cluster.local".into(),
         pods_max: settings.max_pods.unwrap_or(PODS_MAX),
+        pressure: settings.pressure.resolve()?,
     };
     let node_client = server.in_process_client(masters(&format!("system:node:{node_name}")));
     let (stop, images_of_node, network_of_node) =

@@ -1,5 +1,7 @@
 //! Settings of an instance: flags over environment over file over what the instance was made with.
 
+mod pressure;
+
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -9,6 +11,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
+
+pub use pressure::Pressure;
 
 /// Read when it is there and no other file is named.
 pub const DEFAULT_FILE: &str = "/etc/plimsoll/config.yaml";
@@ -48,6 +52,9 @@ pub struct Settings {
     /// Pods that this node takes at most (default 110)
     #[arg(long, env = "PLIMSOLL_MAX_PODS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub max_pods: Option<u32>,
+    #[command(flatten)]
+    #[serde(default)]
+    pub pressure: Pressure,
     /// What is logged, for example `info` or `debug,hyper=warn` (default: info, less from libraries)
     #[arg(long, env = "PLIMSOLL_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -93,6 +100,7 @@ impl Settings {
         positive("apiPort", settings.api_port.map(u32::from), 65535)?;
         positive("kubeletPort", settings.kubelet_port.map(u32::from), 65535)?;
         positive("maxPods", settings.max_pods, 1000)?;
+        settings.pressure.resolve()?;
         Ok(settings)
     }
 
@@ -110,6 +118,7 @@ impl Settings {
             pod_cidr: self.pod_cidr.or(below.pod_cidr),
             service_cidr: self.service_cidr.or(below.service_cidr),
             max_pods: self.max_pods.or(below.max_pods),
+            pressure: self.pressure.over(below.pressure),
             log: self.log.or(below.log),
         }
     }
@@ -137,6 +146,7 @@ impl Settings {
         );
         flag("max-pods", self.max_pods.map(|count| count.to_string()));
         flag("log", self.log.clone());
+        flags.extend(self.pressure.flags());
         flags
     }
 }
@@ -145,6 +155,7 @@ impl Settings {
 mod tests {
     use super::*;
     use clap::Parser;
+    use jiff::SignedDuration;
 
     #[derive(Parser)]
     struct Line {
@@ -194,7 +205,8 @@ mod tests {
         let used: String = template
             .lines()
             .filter_map(|line| line.strip_prefix("#"))
-            .filter(|line| !line.starts_with(' '))
+            // words follow one blank, what belongs to the key above two
+            .filter(|line| !line.starts_with(' ') || line.starts_with("  "))
             .map(|line| format!("{line}\n"))
             .collect();
         let settings = Settings::parse(&used).expect("valid when it is used");
@@ -227,6 +239,19 @@ mod tests {
             pod_cidr: Some("10.9.0.0/16".parse().expect("range")),
             service_cidr: Some("10.10.0.0/16".parse().expect("range")),
             max_pods: Some(7),
+            pressure: Pressure {
+                eviction_hard: Some(
+                    "memory.available<1Gi,pid.available<5%"
+                        .parse()
+                        .expect("valid"),
+                ),
+                eviction_minimum_reclaim: Some("nodefs.available=1Gi".parse().expect("valid")),
+                eviction_transition: Some(SignedDuration::from_secs(90)),
+                image_gc_high: Some(90),
+                image_gc_low: Some(70),
+                image_gc_age: Some(SignedDuration::from_secs(0)),
+                reserved: Some("cpu=100m,memory=1Gi".parse().expect("valid")),
+            },
             log: Some("debug,hyper=warn".into()),
             data_dir: None,
         };

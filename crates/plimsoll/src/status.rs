@@ -144,6 +144,17 @@ async fn ask_cluster(client: &Client, report: &mut Report) -> Result<()> {
                 why,
             });
         }
+        let pressures = status.conditions.iter().flatten();
+        for condition in pressures.filter(|c| c.type_.ends_with("Pressure") && c.status == "True") {
+            report.troubles.push(Trouble {
+                what: format!("node {}", node.name_any()),
+                why: format!(
+                    "{}: {}; it takes no pods, and evicts those that run until there is enough again (docs/operations.md, \"The node is short\")",
+                    condition.type_,
+                    condition.message.as_deref().unwrap_or("")
+                ),
+            });
+        }
         report.nodes.push(NodeLine {
             name: node.name_any(),
             ready: ready.is_some_and(|c| c.status == "True"),

@@ -159,6 +159,24 @@ impl Cgroups {
         Ok(())
     }
 
+    /// Makes this the most memory that the group and all beneath it take together; swap is not limited. False when more is taken
+    /// already and cannot be freed.
+    pub fn limit_memory(&self, path: &str, bytes: u64) -> Result<bool, Error> {
+        let Some(dir) = self.dir_of("memory", path) else {
+            return Ok(true);
+        };
+        let file = dir.join(if self.unified() {
+            "memory.max"
+        } else {
+            "memory.limit_in_bytes"
+        });
+        match fs::write(&file, bytes.to_string()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(false),
+            Err(error) => Err(Error::io("set the limit", &file, error)),
+        }
+    }
+
     /// Makes these the only devices that processes of the group may use; the group has none beneath it yet.
     pub fn restrict_devices(&self, path: &str, rules: &[devices::Rule]) -> Result<(), Error> {
         if self.unified() {

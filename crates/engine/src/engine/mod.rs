@@ -7,6 +7,7 @@ mod pausing;
 mod purge;
 mod sandboxes;
 mod session;
+mod sharing;
 mod streams;
 mod supervise;
 mod validate;
@@ -23,6 +24,7 @@ use crate::status::{ContainerStatus, Event, ExitStatus, SandboxState, SandboxSta
 use jiff::Timestamp;
 use link::Link;
 use parking_lot::Mutex;
+pub use sharing::lower_oom_score;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

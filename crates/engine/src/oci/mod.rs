@@ -209,7 +209,7 @@ pub fn oom_score_possible(wanted: i32) -> i32 {
     }
 }
 
-fn own_oom_score() -> i32 {
+pub fn own_oom_score() -> i32 {
     std::fs::read_to_string("/proc/self/oom_score_adj")
         .ok()
         .and_then(|text| text.trim().parse().ok())

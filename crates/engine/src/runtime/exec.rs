@@ -63,6 +63,13 @@ pub fn run(task: &Task, request: &str) -> Result<(u32, Option<OwnedFd>), Failure
     let parts = Parts::of(&record, exec, &config, &layout.filters())
         .map_err(|error| fail("cannot prepare", &error))?;
 
+    // As the container's own processes: what started this one is to be spared by the kernel, and this is not.
+    let score = oci::oom_score_possible(record.spec.oom_score_adj);
+    if score != oci::own_oom_score() {
+        fs::write("/proc/self/oom_score_adj", score.to_string())
+            .map_err(|error| fail("cannot set the OOM score", &error))?;
+    }
+
     sys::set_undumpable();
     let namespaces = libc::CLONE_NEWNS
         | libc::CLONE_NEWPID

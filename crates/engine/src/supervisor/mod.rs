@@ -25,7 +25,7 @@ use container::Container;
 use jobs::Job;
 use ports::Ports;
 use removals::Removals;
-pub use setup::{PODS, release, short_socket_path};
+pub use setup::{PODS, SUPERVISORS, release, short_socket_path};
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;

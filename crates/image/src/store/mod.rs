@@ -15,8 +15,10 @@ pub(crate) mod layers;
 pub(crate) mod mounts;
 pub(crate) mod names;
 mod pending;
+mod pressure;
 mod removal;
 pub mod snapshots;
+mod uses;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -37,6 +39,7 @@ use index::{BlobRecord, ImageRecord, Index, LayerRecord, TagRecord};
 use keyed::Keyed;
 use layers::{Layers, tree_size};
 use snapshots::{Record, SnapshotInfo, Snapshots};
+use uses::Uses;
 
 pub(crate) struct Store {
     pub root: PathBuf,
@@ -46,6 +49,7 @@ pub(crate) struct Store {
     pub snapshots: Snapshots,
     /// One at a time per blob or layer digest.
     pub fetching: Keyed,
+    pub uses: Uses,
     state: Mutex<State>,
     // Released by the kernel when dropped, also when killed.
     _lock: File,
@@ -103,7 +107,9 @@ impl Store {
             garbage: false,
             dirty,
         };
+        let uses = Uses::read(&root);
         let store = Store {
+            uses,
             root,
             options,
             blobs,
@@ -223,6 +229,7 @@ impl Store {
             }
         };
         self.settle()?;
+        self.uses.note(&id, jiff::Timestamp::now());
         let mut state = self.state.lock();
         if let Some(missing) = file
             .rootfs
@@ -260,6 +267,7 @@ impl Store {
     pub fn prepare(&self, image: &Image, snapshot_id: &str) -> Result<PathBuf, Error> {
         // Removal of the image meanwhile must wait until the snapshot is recorded.
         let _busy = self.busy();
+        self.uses.note(&image.id, jiff::Timestamp::now());
         let record = Record {
             image: image.id.clone(),
             layers: image.layers().to_vec(),
@@ -275,6 +283,9 @@ impl Store {
     pub fn remove_snapshot(&self, id: &str) -> Result<(), Error> {
         let record = self.snapshots.record(id).ok();
         self.snapshots.remove(id)?;
+        if let Some(record) = record.as_ref().filter(|record| !record.image.is_empty()) {
+            self.uses.note(&record.image, jiff::Timestamp::now());
+        }
         // Layers of an image that was removed under a running container go with the container.
         let orphaned = {
             let state = self.state.lock();

@@ -98,7 +98,7 @@ impl State {
         removed.push(Removed::Untagged(name.to_owned()));
     }
 
-    fn drop_image(&mut self, id: &str, removed: &mut Vec<Removed>) {
+    pub(super) fn drop_image(&mut self, id: &str, removed: &mut Vec<Removed>) {
         for name in self.names_of(id) {
             self.untag(&name, removed);
         }

@@ -54,6 +54,15 @@ impl Home {
         Home { images, dir }
     }
 
+    /// As after a restart.
+    pub fn reopen(&mut self) {
+        let root = self.path("images");
+        // the lock goes with the last handle
+        let elsewhere = Images::open(self.path("elsewhere"), Options::default()).unwrap();
+        drop(std::mem::replace(&mut self.images, elsewhere));
+        self.images = Images::open(root, Options::default()).unwrap();
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

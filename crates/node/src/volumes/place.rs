@@ -50,9 +50,15 @@ pub fn in_memory(path: &Path, bytes: Option<i64>) -> io::Result<bool> {
 /// Bytes of disk that a directory takes, hard links counted once, other file systems mounted in it not at all. What vanishes
 /// meanwhile does not count.
 pub fn usage_bytes(directory: &Path) -> u64 {
+    usage(directory).0
+}
+
+/// As [`usage_bytes`], and the number of inodes.
+pub fn usage(directory: &Path) -> (u64, u64) {
     let Ok(top) = fs::symlink_metadata(directory) else {
-        return 0;
+        return (0, 0);
     };
+    let mut inodes = 1;
     let mut linked = HashSet::new();
     let mut blocks = top.blocks();
     let mut waiting = vec![directory.to_owned()];
@@ -71,9 +77,10 @@ pub fn usage_bytes(directory: &Path) -> u64 {
                 continue;
             }
             blocks += data.blocks();
+            inodes += 1;
         }
     }
-    blocks * 512
+    (blocks * 512, inodes)
 }
 
 /// The mount points beneath `directory`, the last mounted first.
@@ -208,6 +215,11 @@ mod tests {
         std::os::unix::fs::symlink("/", directory.path().join("root")).expect("linked");
         let grown = usage_bytes(directory.path()) - before;
         assert!((1 << 20..2 << 20).contains(&grown), "{grown}");
+        assert_eq!(
+            usage(directory.path()).1,
+            4,
+            "a directory, a file with two names, a link, and the top"
+        );
         assert_eq!(usage_bytes(Path::new("/nowhere")), 0);
     }
 }

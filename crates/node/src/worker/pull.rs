@@ -50,6 +50,7 @@ impl Worker {
         // a tag that was last set on this machine (built, loaded, tagged) is as fresh as it can be
         let usable = present.filter(|image| policy != "Always" || image.local);
         if let Some(image) = usable {
+            self.shared.images.note_use(&image);
             let message = format!("Container image \"{reference}\" already present on machine");
             self.shared
                 .recorder

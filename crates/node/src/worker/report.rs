@@ -62,7 +62,7 @@ impl Worker {
                 (view.ready, view.started) = (false, false);
             }
         }
-        pod_status(&Observed {
+        let mut status = pod_status(&Observed {
             pod: &self.pod,
             init: &init,
             containers: &containers,
@@ -76,7 +76,15 @@ impl Worker {
                 .failure
                 .as_ref()
                 .map(|(reason, message)| (reason.as_str(), message.as_str())),
-        })
+        });
+        self.note_disruption(&mut status);
+        if records.is_empty() && self.finished() {
+            // nothing of it ever ran, or it is forgotten here: what was told stays told
+            let before = self.pod.status.clone().unwrap_or_default();
+            status.container_statuses = before.container_statuses;
+            status.init_container_statuses = before.init_container_statuses;
+        }
+        status
     }
 
     fn view(

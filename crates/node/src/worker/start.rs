@@ -353,6 +353,7 @@ impl Worker {
                 annotations: ending::notes(container, &message_file),
                 logs: container::log_directory(&shared.config.logs_dir, &self.pod),
                 memory_capacity_bytes: shared.memory_capacity_bytes,
+                oom_score: shared.oom_score,
             },
         );
         let notes = spec.annotations.clone();

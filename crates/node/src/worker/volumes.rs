@@ -20,7 +20,7 @@ const MOUNT_RETRY: Duration = Duration::from_secs(2);
 const QUIET_ATTEMPTS: u32 = 2;
 /// A pod that is evicted because it took too much gets no more than this to end (upstream's immediate eviction).
 const EVICTED_GRACE: Duration = Duration::from_secs(1);
-const EVICTED: &str = "Evicted";
+pub(super) const EVICTED: &str = "Evicted";
 
 type Strings = Option<BTreeMap<String, String>>;
 

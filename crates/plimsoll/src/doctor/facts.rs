@@ -70,6 +70,8 @@ pub struct Disk {
     pub kind: String,
     pub free_bytes: u64,
     pub size_bytes: u64,
+    /// With less than this free pods are evicted.
+    pub enough_bytes: u64,
     pub free_inodes: u64,
 }
 
@@ -125,7 +127,7 @@ pub fn gather(data_dir: &Path, settings: &Settings) -> Facts {
             .unwrap_or(u64::MAX),
         memory_total_mib: mib(&meminfo, "MemTotal:"),
         memory_available_mib: mib(&meminfo, "MemAvailable:"),
-        disk: disk(data_dir),
+        disk: disk(data_dir, settings),
         ports: wanted
             .into_iter()
             .filter(|(_, port)| *port != 0)
@@ -176,7 +178,7 @@ fn mib(meminfo: &str, name: &str) -> u64 {
     kib.unwrap_or_default() / 1024
 }
 
-fn disk(data_dir: &Path) -> Option<Disk> {
+fn disk(data_dir: &Path, settings: &Settings) -> Option<Disk> {
     // the directory may not be there yet: its nearest parent decides
     let path = data_dir.ancestors().find(|path| path.exists())?;
     let stat = rustix::fs::statvfs(path).ok()?;
@@ -193,11 +195,14 @@ fn disk(data_dir: &Path) -> Option<Disk> {
         // of two mounts on one place the later is seen
         .max_by_key(|(depth, _)| *depth)
         .and_then(|(_, kind)| kind.map(str::to_owned))?;
+    let size_bytes = stat.f_blocks * stat.f_frsize;
+    let thresholds = settings.pressure.eviction_hard.clone().unwrap_or_default();
     Some(Disk {
         path: path.to_owned(),
         kind,
         free_bytes: stat.f_bavail * stat.f_frsize,
-        size_bytes: stat.f_blocks * stat.f_frsize,
+        size_bytes,
+        enough_bytes: thresholds.disk_bytes(size_bytes),
         free_inodes: stat.f_favail,
     })
 }

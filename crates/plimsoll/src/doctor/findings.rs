@@ -196,6 +196,14 @@ fn disk(disk: &Disk) -> Finding {
             found,
             "free some space: `docker system df` and `docker image prune` help",
         ),
+        _ if disk.free_bytes < disk.enough_bytes => warning(
+            "disk",
+            found,
+            format!(
+                "with less than {} MiB free the node takes no pods, and evicts those that run (DiskPressure): free some space (`docker system df` tells what takes it), or lower nodefs.available and imagefs.available of `evictionHard` in the settings",
+                disk.enough_bytes >> 20
+            ),
+        ),
         // a file system without inodes of its own says 0
         _ if disk.free_inodes > 0 && disk.free_inodes < INODES_MIN => warning(
             "disk",

@@ -26,6 +26,7 @@ fn healthy() -> Facts {
             kind: "ext4".into(),
             free_bytes: 50 << 30,
             size_bytes: 100 << 30,
+            enough_bytes: 15 << 30,
             free_inodes: 1 << 20,
         }),
         ports: vec![("the Kubernetes API", 6443, None)],
@@ -45,7 +46,7 @@ fn a_healthy_server_has_nothing_to_mend() {
 #[test]
 fn each_shortcoming_is_found_alone_and_has_a_remedy() {
     type Break = fn(&mut Facts);
-    let cases: [(&str, State, &str, Break); 17] = [
+    let cases: [(&str, State, &str, Break); 18] = [
         ("rights", State::Failure, "sudo", |f| f.root = false),
         ("kernel", State::Failure, "5.12", |f| {
             f.kernel = "5.4.0-150-generic".into()
@@ -77,6 +78,9 @@ fn each_shortcoming_is_found_alone_and_has_a_remedy() {
         }),
         ("disk", State::Warning, "prune", |f| {
             f.disk.as_mut().expect("disk").free_bytes = 5
+        }),
+        ("disk", State::Warning, "evictionHard", |f| {
+            f.disk.as_mut().expect("disk").free_bytes = 14 << 30
         }),
         ("disk", State::Warning, "inodes", |f| {
             f.disk.as_mut().expect("disk").free_inodes = 5

@@ -36,7 +36,12 @@ fn no_space(what: &str, ran: Ran) {
 
 #[test]
 fn a_full_disk_stops_nothing_that_runs_and_loses_nothing() {
-    let machine = Machine::new(160).started();
+    // a node that watches its disk would evict pods before it is full (see `pressure`)
+    let machine = Machine::new(160).with_environment(&[
+        ("PLIMSOLL_EVICTION_HARD", String::new()),
+        ("PLIMSOLL_IMAGE_GC_HIGH", "100".into()),
+    ]);
+    let machine = machine.started();
     machine.apply(PODS).ok();
     machine
         .kubectl("rollout status deployment/talker --timeout=90s")

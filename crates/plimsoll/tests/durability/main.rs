@@ -12,6 +12,7 @@ mod disk;
 mod full;
 mod hostile;
 mod machine;
+mod pressure;
 mod reboot;
 mod run;
 mod stamps;

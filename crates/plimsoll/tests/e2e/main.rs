@@ -20,6 +20,7 @@ mod policies;
 mod probes;
 mod scheduling;
 mod services;
+mod starving;
 mod supervision;
 mod support;
 mod verbs;
@@ -58,6 +59,8 @@ fn main() {
             a_missing_kernel_feature_is_named;
         supervision: nothing_is_lost_while_the_daemon_is_killed_upgraded_and_downgraded
             a_container_whose_supervising_process_is_killed_follows_its_policy;
+        starving: a_node_takes_so_many_pods_and_no_more
+            the_daemon_answers_and_acts_while_pods_burn_all_processors;
         scheduling: pods_that_do_not_fit_stay_pending_and_say_why;
         failures: a_crashing_container_is_restarted_with_backoff
             a_container_over_its_memory_limit_is_oom_killed

@@ -123,6 +123,21 @@ fn taints_and_cordons_keep_pods_away_unless_tolerated() {
         let verdict = verdict(tolerating(toleration.clone()), &tainted("NoSchedule"));
         assert_eq!(verdict.is_none(), fits, "{toleration}");
     }
+    let short_of = |what: &'static str| {
+        room(
+            |node| {
+                let key = format!("node.kubernetes.io/{what}-pressure");
+                node["spec"]["taints"] = json!([{"key": key, "effect": "NoSchedule"}])
+            },
+            &[],
+        )
+    };
+    let burstable = asking(json!({"memory": "1Mi"}));
+    assert_eq!(verdict(burstable.clone(), &short_of("memory")), None);
+    assert_eq!(verdict(burstable, &short_of("disk")), untolerated);
+    for best_effort in [json!({}), asking(json!({"cpu": "0"}))] {
+        assert_eq!(verdict(best_effort, &short_of("memory")), untolerated);
+    }
     let cordoned = room(|node| node["spec"]["unschedulable"] = json!(true), &[]);
     assert_eq!(
         verdict(json!({}), &cordoned),
