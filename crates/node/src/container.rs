@@ -70,6 +70,9 @@ pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
+/// As long as a UUID is in text.
+const UID_BYTES: usize = 36;
+
 /// The engine's name of one attempt; it allows 80 bytes, so a long name is cut and told apart by a hash.
 pub fn attempt_id(uid: &str, name: &str, restarts: i32) -> String {
     let id = format!("{name}-{restarts}-{uid}");
@@ -82,6 +85,16 @@ pub fn attempt_id(uid: &str, name: &str, restarts: i32) -> String {
     });
     let short: String = name.chars().take(10).collect();
     format!("{short}-{hash:016x}-{restarts}-{uid}")
+}
+
+/// The UID of the pod that an attempt belongs to; `None` for what is no attempt's name.
+pub fn pod_of_attempt(id: &str) -> Option<&str> {
+    let (rest, uid) = id.split_at_checked(id.len().checked_sub(UID_BYTES)?)?;
+    let is_uid = uid.bytes().enumerate().all(|(at, byte)| match at {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    });
+    (is_uid && rest.ends_with('-')).then_some(uid)
 }
 
 /// What is known beside pod and container when one attempt is started.
@@ -283,6 +296,12 @@ mod tests {
     fn names_of_attempts_fit_and_differ() {
         let uid = "01234567-89ab-cdef-0123-456789abcdef";
         assert_eq!(attempt_id(uid, "web", 3), format!("web-3-{uid}"));
+        for name in ["web", &"x".repeat(63)] {
+            assert_eq!(pod_of_attempt(&attempt_id(uid, name, 7)), Some(uid));
+        }
+        for other in [&*"0".repeat(64), "", uid, "é-3", "build-1"] {
+            assert_eq!(pod_of_attempt(other), None, "{other}");
+        }
         let (a, b) = (
             attempt_id(uid, &format!("{}a", "x".repeat(62)), 2_000_000_000),
             attempt_id(uid, &format!("{}b", "x".repeat(62)), 2_000_000_000),

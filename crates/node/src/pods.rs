@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::container::label;
+use crate::container::{self, label};
 use crate::pressure;
 use crate::volumes::{self, ObjectKind};
 use crate::worker::{self, Handle, Shared, Wanted};
@@ -102,6 +102,7 @@ impl Dispatch {
                     self.gone(&uid);
                 }
                 self.remove_strangers(&listed).await;
+                self.remove_orphans(&listed).await;
                 // who runs already has his place before anybody new asks for one
                 let (new, old): (Vec<_>, Vec<_>) =
                     listed.into_values().partition(|pod| is_new(pod));
@@ -200,6 +201,32 @@ impl Dispatch {
             );
             self.workers.insert(sandbox.id, handle);
         }
+    }
+
+    /// Removes files of containers of which a crash left no other trace: they were made for a start that never came.
+    async fn remove_orphans(&self, listed: &HashMap<String, Arc<Pod>>) {
+        let sandboxes = self.shared.engine.sandboxes().await;
+        let known: HashSet<String> = sandboxes
+            .into_iter()
+            .map(|sandbox| sandbox.id)
+            .chain(listed.keys().cloned())
+            .chain(self.workers.keys().cloned())
+            .collect();
+        let images = self.shared.images.clone();
+        let removing = tokio::task::spawn_blocking(move || {
+            for snapshot in images.snapshots() {
+                let Some(uid) = container::pod_of_attempt(&snapshot.id) else {
+                    continue;
+                };
+                if known.contains(uid) {
+                    continue;
+                }
+                if let Err(error) = images.remove_snapshot(&snapshot.id) {
+                    tracing::warn!(%error, id = snapshot.id, "the files of a container that is gone could not be removed");
+                }
+            }
+        });
+        let _ = removing.await;
     }
 
     fn news(&self, event: Result<Event, broadcast::error::RecvError>) {
