@@ -86,7 +86,7 @@ fn peers(addresses: &[Ipv4Addr]) -> Option<AddressSet> {
     let mut set = AddressSet::default();
     addresses
         .iter()
-        .for_each(|address| set.add_address(*address));
+        .for_each(|address| set.add_address((*address).into()));
     Some(set)
 }
 
@@ -105,7 +105,7 @@ fn allow(peers: Option<AddressSet>, ports: &[(Transport, u16, u16)]) -> Allowanc
 
 fn ingress(address: Ipv4Addr, list: Vec<Allowance>) -> PodPolicy {
     PodPolicy {
-        address,
+        address: address.into(),
         ingress: Some(list),
         egress: None,
     }
@@ -113,7 +113,7 @@ fn ingress(address: Ipv4Addr, list: Vec<Allowance>) -> PodPolicy {
 
 fn egress(address: Ipv4Addr, list: Vec<Allowance>) -> PodPolicy {
     PodPolicy {
-        address,
+        address: address.into(),
         ingress: None,
         egress: Some(list),
     }

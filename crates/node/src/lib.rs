@@ -49,6 +49,8 @@ pub struct Config {
     pub name: String,
     /// The node's InternalIP: pods' hostIP, and where the API server finds the kubelet's API.
     pub address: IpAddr,
+    /// Its address of the other family, if it has one.
+    pub further_address: Option<IpAddr>,
     /// Port of the kubelet's API on that address.
     pub port: u16,
     /// Certificates of the kubelet's API; clients must show one signed by the cluster's CA.
@@ -62,6 +64,14 @@ pub struct Config {
     pub cluster_domain: String,
     /// Pods that this node takes.
     pub pods_max: u32,
+}
+
+impl Config {
+    /// All its addresses, the first one first.
+    fn addresses(&self) -> Vec<String> {
+        let all = std::iter::once(self.address).chain(self.further_address);
+        all.map(|address| address.to_string()).collect()
+    }
 }
 
 /// Why the role could not start.

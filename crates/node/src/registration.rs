@@ -216,10 +216,14 @@ fn status(
         address,
     };
     NodeStatus {
-        addresses: Some(vec![
-            address("InternalIP", config.address.to_string()),
-            address("Hostname", config.name.clone()),
-        ]),
+        addresses: Some(
+            config
+                .addresses()
+                .into_iter()
+                .map(|own| address("InternalIP", own))
+                .chain([address("Hostname", config.name.clone())])
+                .collect(),
+        ),
         allocatable: Some(resources.clone()),
         capacity: Some(resources),
         conditions: Some(vec![

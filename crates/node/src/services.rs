@@ -1,9 +1,9 @@
 //! Services and their endpoints, as the network needs them: what kube-proxy works out on other nodes.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::ResourceExt;
@@ -38,17 +38,27 @@ pub fn desired<'a>(
                     ..network::Service::default()
                 });
             }
-            let cluster_ip = match spec.cluster_ip.as_deref() {
-                None | Some("") => return None,
-                Some("None") => None,
-                Some(ip) => Some(ip.parse().ok()?),
-            };
+            let cluster_ips = cluster_ips(spec)?;
+            let slices: Vec<&EndpointSlice> = slices
+                .iter()
+                .filter(|slice| is_wanted(spec, &slice.address_type))
+                .copied()
+                .collect();
+            let slices = &slices[..];
             let publish_unready = spec.publish_not_ready_addresses == Some(true);
             let ports = spec.ports.iter().flatten().filter_map(|port| {
                 let protocol = port.protocol.as_deref().unwrap_or("TCP");
                 let name = port.name.as_deref().unwrap_or("");
-                let of =
-                    |only: Option<&str>| endpoints(slices, (name, protocol), publish_unready, only);
+                let of = |only: Option<&str>| {
+                    let mut all = Vec::new();
+                    for family in FAMILIES {
+                        let of_family = slices.iter().filter(|slice| slice.address_type == family);
+                        let of_family: Vec<&EndpointSlice> = of_family.copied().collect();
+                        let port = (name, protocol);
+                        all.append(&mut endpoints(&of_family, port, publish_unready, only));
+                    }
+                    all
+                };
                 Some(network::ServicePort {
                     name: name.to_owned(),
                     protocol: known_protocol(protocol)?,
@@ -62,7 +72,7 @@ pub fn desired<'a>(
             Some(network::Service {
                 namespace: key.0,
                 name: key.1,
-                cluster_ip,
+                cluster_ips,
                 ports: ports.collect(),
                 hosts: hosts(slices, publish_unready),
                 external_name: None,
@@ -77,6 +87,30 @@ pub fn desired<'a>(
         .collect();
     all.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     all
+}
+
+/// Address types of slices that name endpoints.
+const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
+
+/// The service's addresses; none when it is headless. `None`: it has not been given any yet.
+fn cluster_ips(spec: &ServiceSpec) -> Option<Vec<IpAddr>> {
+    let first = spec.cluster_ip.as_deref()?;
+    if first == "None" {
+        return Some(Vec::new());
+    }
+    let listed = spec.cluster_ips.iter().flatten().map(String::as_str);
+    let mut found: Vec<IpAddr> = std::iter::once(first)
+        .chain(listed.filter(|ip| *ip != first))
+        .filter_map(|ip| ip.parse().ok())
+        .collect();
+    found.truncate(FAMILIES.len());
+    (!found.is_empty()).then_some(found)
+}
+
+/// Whether endpoints of a family count for the service.
+fn is_wanted(spec: &ServiceSpec, family: &str) -> bool {
+    let mut families = spec.ip_families.iter().flatten().peekable();
+    FAMILIES.contains(&family) && (families.peek().is_none() || families.any(|f| f == family))
 }
 
 /// SCTP is not forwarded; the API server refuses such services.
@@ -101,12 +135,12 @@ fn affinity_seconds(spec: &ServiceSpec) -> Option<u32> {
     }))
 }
 
-fn addresses<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<Ipv4Addr> {
+fn addresses<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<IpAddr> {
     texts.filter_map(|text| text.parse().ok()).collect()
 }
 
 /// The addresses that its load balancer was given. In mode `Proxy` something else accepts on them.
-fn balancer_ips(service: &Service) -> Vec<Ipv4Addr> {
+fn balancer_ips(service: &Service) -> Vec<IpAddr> {
     let spec = service.spec.as_ref();
     if spec.and_then(|spec| spec.type_.as_deref()) != Some("LoadBalancer") {
         return Vec::new();
@@ -122,7 +156,7 @@ fn balancer_ips(service: &Service) -> Vec<Ipv4Addr> {
     )
 }
 
-fn source_ranges(spec: &ServiceSpec) -> Vec<Ipv4Net> {
+fn source_ranges(spec: &ServiceSpec) -> Vec<IpNet> {
     let ranges = spec.load_balancer_source_ranges.iter().flatten();
     ranges
         .filter_map(|range| range.trim().parse().ok())
@@ -136,7 +170,7 @@ fn endpoints(
     (port_name, protocol): (&str, &str),
     publish_unready: bool,
     only: Option<&str>,
-) -> Vec<SocketAddrV4> {
+) -> Vec<SocketAddr> {
     let (mut ready, mut serving) = (Vec::new(), Vec::new());
     for slice in slices {
         let port = slice
@@ -158,7 +192,7 @@ fn endpoints(
             let addresses = endpoint
                 .addresses
                 .iter()
-                .filter_map(|a| Some(SocketAddrV4::new(a.parse().ok()?, port)));
+                .filter_map(|a| Some(SocketAddr::new(a.parse().ok()?, port)));
             let conditions = endpoint.conditions.clone().unwrap_or_default();
             if conditions.ready.unwrap_or(true) || publish_unready {
                 ready.extend(addresses);
@@ -236,7 +270,7 @@ mod tests {
             got.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
             ["alone", "web"]
         );
-        assert_eq!(got[0].cluster_ip, None);
+        assert!(got[0].cluster_ips.is_empty());
         let endpoints: Vec<String> = got[1].ports[0]
             .endpoints
             .iter()
@@ -261,7 +295,9 @@ mod tests {
             .iter()
             .map(|slice| {
                 let mut slice = slice.clone();
-                slice["addressType"] = "IPv4".into();
+                if slice["addressType"].is_null() {
+                    slice["addressType"] = "IPv4".into();
+                }
                 slice["metadata"] = json!({ "namespace": "n", "name": "x", "labels": { "kubernetes.io/service-name": "s" } });
                 serde_json::from_value(slice).expect("slice")
             })
@@ -269,7 +305,7 @@ mod tests {
         desired([service].iter(), slices.iter(), "here").remove(0)
     }
 
-    fn shown(endpoints: &[SocketAddrV4]) -> String {
+    fn shown(endpoints: &[SocketAddr]) -> String {
         let all: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
         all.join(" ")
     }
@@ -315,6 +351,34 @@ mod tests {
     }
 
     #[test]
+    fn each_family_has_its_slices() {
+        let slices = json!([
+            { "addressType": "IPv4", "ports": [{ "name": "", "port": 80 }], "endpoints": [
+                { "addresses": ["10.1.0.2"], "conditions": { "ready": false, "serving": true, "terminating": true } } ] },
+            { "addressType": "IPv6", "ports": [{ "name": "", "port": 80 }], "endpoints": [{ "addresses": ["fd00::2"] }] },
+            { "addressType": "FQDN", "ports": [{ "name": "", "port": 80 }], "endpoints": [{ "addresses": ["192.0.2.1"] }] } ]);
+        for (ips, families, addresses, expected) in [
+            // Of each family those that are there, also when only one of them has none that is ready.
+            (
+                json!(["10.9.0.1", "fd01::1"]),
+                json!(["IPv4", "IPv6"]),
+                2,
+                "10.1.0.2:80 [fd00::2]:80",
+            ),
+            (json!(["fd01::1"]), json!(["IPv6"]), 1, "[fd00::2]:80"),
+            (json!(["10.9.0.1"]), json!(["IPv4"]), 1, "10.1.0.2:80"),
+            (json!(["None"]), json!(["IPv6"]), 0, "[fd00::2]:80"),
+        ] {
+            let service = one(
+                json!({ "clusterIP": ips[0], "clusterIPs": ips, "ipFamilies": families, "ports": [{ "port": 80 }] }),
+                slices.clone(),
+            );
+            assert_eq!(service.cluster_ips.len(), addresses, "{ips}");
+            assert_eq!(shown(&service.ports[0].endpoints), expected, "{ips}");
+        }
+    }
+
+    #[test]
     fn settings_of_a_service() {
         let service = one(
             json!({ "clusterIP": "10.9.0.1", "type": "LoadBalancer", "sessionAffinity": "ClientIP",
@@ -322,8 +386,8 @@ mod tests {
             json!([]),
         );
         assert_eq!(service.affinity_seconds, Some(10_800));
-        assert_eq!(service.external_ips, [Ipv4Addr::new(203, 0, 113, 1)]);
-        assert_eq!(service.balancer_ips, [Ipv4Addr::new(192, 0, 2, 9)]);
+        assert_eq!(service.external_ips.len(), 2);
+        assert_eq!(service.balancer_ips, [IpAddr::from([192, 0, 2, 9])]);
         assert_eq!(service.source_ranges.len(), 1);
         let service = one(
             json!({ "clusterIP": "10.9.0.1", "type": "NodePort", "sessionAffinity": "ClientIP",

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -42,6 +42,14 @@ pub struct Instance {
     pub kubelet_port: u16,
     pub pod_cidr: Ipv4Net,
     pub service_cidr: Ipv4Net,
+    /// The same for IPv6; none while the machine had no IPv6 or it was turned off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_cidr6: Option<Ipv6Net>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_cidr6: Option<Ipv6Net>,
+    /// The settings say that there shall be no IPv6.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ipv6_off: bool,
     #[serde(skip)]
     pub data_dir: PathBuf,
 }
@@ -125,17 +133,14 @@ impl Instance {
         let data_dir = fs::canonicalize(data_dir)?;
         let seed = seed(&data_dir);
         let name = Self::name_of(&data_dir);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let mut taken = runtime
-            .block_on(network::taken_ranges())
-            .context("cannot read this machine's routes and addresses")?;
+        let mut taken = taken_ranges()?;
         for (flag, wanted) in [
             ("--pod-cidr", settings.pod_cidr),
             ("--service-cidr", settings.service_cidr),
         ] {
-            let Some(wanted) = wanted else { continue };
+            let Some(wanted) = wanted.map(IpNet::V4) else {
+                continue;
+            };
             if let Some(other) = taken.iter().find(|range| overlap(range, &wanted)) {
                 bail!(
                     "{flag} {wanted} overlaps {other}, which this machine uses already (see `ip route`): choose another range, or none to have one chosen"
@@ -146,7 +151,7 @@ impl Instance {
         }
         let (pod_cidr, service_cidr) = network::choose_ranges(seed, &taken)?;
         let (api_port, kubelet_port) = choose_ports(seed, data_dir == Path::new(DEFAULT_DATA_DIR))?;
-        let instance = Self {
+        let mut instance = Self {
             format: FORMAT,
             version: VERSION.into(),
             name,
@@ -154,10 +159,55 @@ impl Instance {
             kubelet_port: settings.kubelet_port.unwrap_or(kubelet_port),
             pod_cidr: settings.pod_cidr.unwrap_or(pod_cidr).trunc(),
             service_cidr: settings.service_cidr.unwrap_or(service_cidr).trunc(),
+            pod_cidr6: None,
+            service_cidr6: None,
+            ipv6_off: false,
             data_dir,
         };
+        instance.settle_ipv6(settings)?;
         instance.write()?;
         Ok(instance)
+    }
+
+    /// Takes IPv6 ranges if there is to be IPv6 and there are none yet: also of an instance that was made by a version, or on
+    /// a machine, without it.
+    fn settle_ipv6(&mut self, settings: &Settings) -> Result<()> {
+        for (flag, fixed, wanted) in [
+            ("podCidr6", self.pod_cidr6, settings.pod_cidr6),
+            ("serviceCidr6", self.service_cidr6, settings.service_cidr6),
+        ] {
+            if let (Some(fixed), Some(wanted)) = (fixed, wanted)
+                && wanted.trunc() != fixed
+            {
+                bail!(
+                    "the instance in {} was made with {fixed}; {flag} cannot become {wanted}. Leave it away, or begin anew with `plimsoll down --purge`",
+                    self.data_dir.display()
+                );
+            }
+        }
+        self.ipv6_off = settings.ipv6 == Some(false);
+        if self.ipv6_off || self.pod_cidr6.is_some() || !network::has_ipv6() {
+            return Ok(());
+        }
+        let taken = taken_ranges()?;
+        for (flag, wanted) in [
+            ("--pod-cidr6", settings.pod_cidr6),
+            ("--service-cidr6", settings.service_cidr6),
+        ] {
+            let Some(wanted) = wanted.map(IpNet::V6) else {
+                continue;
+            };
+            if let Some(other) = taken.iter().find(|range| overlap(range, &wanted)) {
+                bail!(
+                    "{flag} {wanted} overlaps {other}, which this machine uses already (see `ip -6 route`): choose another range, or none to have one chosen"
+                );
+            }
+        }
+        let ranges = network::choose_ipv6_ranges(seed(&self.data_dir), &taken)?;
+        self.pod_cidr6 = Some(settings.pod_cidr6.unwrap_or(ranges.pod_cidr).trunc());
+        let services = settings.service_cidr6.unwrap_or(ranges.service_cidr);
+        self.service_cidr6 = Some(services.trunc());
+        Ok(())
     }
 
     /// This instance with other ports, written down if they differ.
@@ -178,6 +228,11 @@ impl Instance {
                 );
             }
         }
+        let ipv6_before = (self.pod_cidr6, self.ipv6_off);
+        // What runs has been started with what there was.
+        if self.daemon_pid().is_none() {
+            self.settle_ipv6(settings)?;
+        }
         let before = (self.api_port, self.kubelet_port);
         self.api_port = settings.api_port.unwrap_or(self.api_port);
         self.kubelet_port = settings.kubelet_port.unwrap_or(self.kubelet_port);
@@ -189,6 +244,8 @@ impl Instance {
                     before.1
                 );
             }
+            self.write()?;
+        } else if ipv6_before != (self.pod_cidr6, self.ipv6_off) {
             self.write()?;
         }
         Ok(self)
@@ -265,6 +322,21 @@ impl Instance {
             .unwrap_or(self.pod_cidr.network())
     }
 
+    /// The bridge's own IPv6 address, if there is IPv6 now.
+    pub fn gateway6(&self) -> Option<Ipv6Addr> {
+        let ranges = self.ipv6_ranges()?;
+        Some(Ipv6Addr::from(u128::from(ranges.pod_cidr.network()) + 1))
+    }
+
+    /// The IPv6 ranges, while the machine has IPv6 and nobody has turned it off.
+    pub fn ipv6_ranges(&self) -> Option<network::Ipv6Ranges> {
+        let ranges = network::Ipv6Ranges {
+            pod_cidr: self.pod_cidr6?,
+            service_cidr: self.service_cidr6?,
+        };
+        (!self.ipv6_off && network::has_ipv6()).then_some(ranges)
+    }
+
     /// Service address of the cluster's DNS: the tenth of the range.
     pub fn dns_ip(&self) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.service_cidr.network()) + 10)
@@ -280,6 +352,7 @@ impl Instance {
             bridge: self.name.clone(),
             pod_cidr: self.pod_cidr,
             service_cidr: self.service_cidr,
+            ipv6: self.ipv6_ranges(),
             cluster_domain: "cluster.local".into(),
             dns_ip: self.dns_ip(),
             state_dir: self.data_dir.join("network"),
@@ -353,7 +426,16 @@ pub fn data_dir(given: Option<PathBuf>, settings: &Settings) -> PathBuf {
         .unwrap_or_else(|| DEFAULT_DATA_DIR.into())
 }
 
-fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
+fn taken_ranges() -> Result<Vec<IpNet>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime
+        .block_on(network::taken_ranges())
+        .context("cannot read this machine's routes and addresses")
+}
+
+fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
 }
 
@@ -371,6 +453,9 @@ mod tests {
             kubelet_port: 2,
             pod_cidr: "10.80.2.0/23".parse().expect("range"),
             service_cidr: "10.112.16.0/20".parse().expect("range"),
+            pod_cidr6: None,
+            service_cidr6: None,
+            ipv6_off: false,
             data_dir: "/a".into(),
         };
         assert!(instance.name.len() <= 15, "a bridge's name");
@@ -463,6 +548,43 @@ mod tests {
                 .expect_err("damaged")
                 .to_string()
                 .contains("damaged")
+        );
+    }
+
+    #[test]
+    fn ipv6_is_taken_turned_off_and_found_again() {
+        let directory = tempfile::Builder::new()
+            .prefix("plimsoll-instance-")
+            .tempdir()
+            .expect("directory");
+        let of = |settings: &Settings| Instance::find_or_make(directory.path(), settings);
+        let off = Settings {
+            ipv6: Some(false),
+            ..Settings::default()
+        };
+        let made = of(&off).expect("made");
+        assert_eq!((made.pod_cidr6, made.network().ipv6), (None, None));
+        if !network::has_ipv6() {
+            return;
+        }
+        let on = of(&Settings::default()).expect("turned on");
+        let ranges = on.network().ipv6.expect("ranges");
+        assert!(ranges.pod_cidr.to_string().starts_with("fd"), "{ranges:?}");
+        assert_eq!(
+            on.gateway6().map(|ip| ranges.pod_cidr.contains(&ip)),
+            Some(true)
+        );
+        assert_eq!(of(&off).expect("off again").network().ipv6, None);
+        let again = of(&Settings::default()).expect("on again");
+        assert_eq!(again.network().ipv6, Some(ranges));
+        let other = Settings {
+            pod_cidr6: Some("fd00:1::/64".parse().expect("range")),
+            ..Settings::default()
+        };
+        let refused = of(&other).expect_err("fixed").to_string();
+        assert!(
+            refused.contains("podCidr6 cannot become fd00:1::/64"),
+            "{refused}"
         );
     }
 
