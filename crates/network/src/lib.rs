@@ -12,6 +12,7 @@ mod bridge;
 mod conntrack;
 mod dns;
 mod error;
+mod families;
 mod family;
 mod files;
 mod foreign;

@@ -13,11 +13,10 @@ use crate::leases::{self, Leases};
 use crate::link::Links;
 use crate::rules::nft::OwnRuns;
 use crate::rules::plan::Plans;
-use crate::rules::text::Layout;
 use crate::rules::{self, Rules};
 use crate::{
-    Attachment, Config, Error, Family, PodPolicy, Protocol, Published, Service, attach, bridge,
-    conntrack, dns, files, loopback, names, netfilter, netns, system,
+    Attachment, Config, Error, PodPolicy, Protocol, Published, Service, attach, bridge, conntrack,
+    dns, families, files, loopback, names, netfilter, netns, system,
 };
 
 /// Longest id of an attachment.
@@ -135,7 +134,7 @@ impl Network {
 
         let mut plans = Plans::default();
         plans.set_published(leases.iter().flat_map(|(_, lease)| &lease.published));
-        let layouts = layouts(&config, server.port());
+        let layouts = families::layouts(&config, server.port());
         let api = options.gateway_ports.iter();
         let owner = Owner {
             instance: config.instance.clone(),
@@ -365,7 +364,7 @@ impl Network {
 
     /// The bridge's addresses, IPv4 first.
     pub fn gateways(&self) -> Vec<IpAddr> {
-        gateways(&self.inner.config)
+        families::gateways(&self.inner.config)
     }
 
     /// The configuration that it was opened with.
@@ -427,32 +426,6 @@ impl Network {
         }
         Ok(())
     }
-}
-
-fn gateways(config: &Config) -> Vec<IpAddr> {
-    let ipv6 = config
-        .ipv6
-        .map(|ranges| IpAddr::V6(leases::ipv6_gateway(ranges.pod_cidr)));
-    let ipv4 = IpAddr::V4(leases::gateway(config.pod_cidr));
-    std::iter::once(ipv4).chain(ipv6).collect()
-}
-
-/// The tables of an instance, one of each family that it has.
-fn layouts(config: &Config, dns_port: u16) -> Vec<Layout> {
-    let ranges = config.pod_cidrs().into_iter().zip(config.service_cidrs());
-    ranges
-        .zip(gateways(config))
-        .map(|((pod_cidr, service_cidr), gateway)| Layout {
-            family: Family::of(gateway),
-            table: names::table(&config.instance),
-            bridge: config.bridge.clone(),
-            pod_cidr,
-            service_cidr,
-            gateway,
-            // The cluster's DNS is asked by IPv4, which every pod has.
-            dns: gateway.is_ipv4().then_some((config.dns_ip, dns_port)),
-        })
-        .collect()
 }
 
 async fn blocking<T: Send + 'static>(

@@ -108,10 +108,13 @@ fn jump_in(element: &[u8]) -> Option<(IpAddr, String)> {
     }
 }
 
-/// Whether the old iptables, whose rules are seen by its own programs alone, filters in this namespace.
+/// Whether the old iptables or ip6tables, whose rules are seen by its own programs alone, filters in this namespace.
 pub(crate) fn has_legacy_filter() -> bool {
-    std::fs::read_to_string("/proc/thread-self/net/ip_tables_names")
-        .is_ok_and(|names| names.lines().any(|name| name == "filter"))
+    let has = |file: &str| {
+        std::fs::read_to_string(format!("/proc/thread-self/net/{file}"))
+            .is_ok_and(|names| names.lines().any(|name| name == "filter"))
+    };
+    has("ip_tables_names") || has("ip6_tables_names")
 }
 
 /// Everything that filters, except in the table `own`.

@@ -3,6 +3,7 @@
 
 #![allow(dead_code)]
 
+pub mod dual;
 pub mod firewalls;
 
 use std::fs::File;
