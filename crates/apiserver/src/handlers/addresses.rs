@@ -1,27 +1,23 @@
 //! Cluster addresses and node ports of Services: handed out once, taken back when the Service goes.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use parking_lot::Mutex;
 use rand::Rng as _;
 use serde_json::{Value, json};
 
 use crate::object::{self, text};
-use crate::registry::{Kind, Problems};
+use crate::registry::{Kind, Problems, validate};
 use crate::server::State;
 use crate::status::ApiError;
 use crate::{Config, Error};
 
 mod families;
+mod range;
 
-/// Upstream keeps the low part of the range for addresses that people choose; dynamic ones come from above it.
-const STATIC_BAND_MAX: u128 = 256;
-
-/// Addresses of a range, in bits: more are not looked through.
-const RANGE_BITS: std::ops::RangeInclusive<u8> = 4..=24;
+use range::Range;
 
 /// What is in use. Rebuilt from the stored Services at start, so it needs no record of its own; one server
 /// hands out addresses for a store.
@@ -30,85 +26,6 @@ pub(crate) struct Addresses {
     ranges: Vec<Range>,
     ports: (u16, u16),
     taken: Arc<Mutex<Taken>>,
-}
-
-/// Addresses of one family.
-struct Range {
-    net: IpNet,
-    base: u128,
-    /// Addresses in the range, the first and the last included, which are not handed out.
-    size: u128,
-}
-
-impl Range {
-    /// Checks one range of the configuration.
-    fn new(value: &str, ipv6: bool) -> Result<Self, Error> {
-        let fail = |reason: String| Error::ServiceCidr {
-            value: value.to_owned(),
-            reason,
-        };
-        let net: IpNet = value
-            .parse()
-            .map_err(|_| fail("it is no range of addresses, such as 10.96.0.0/16".into()))?;
-        if net.addr().is_ipv6() != ipv6 {
-            let wanted = if ipv6 { "IPv6" } else { "IPv4" };
-            return Err(fail(format!("the address is not {wanted}")));
-        }
-        let (length, bits) = (net.prefix_len(), net.max_prefix_len());
-        if !RANGE_BITS.contains(&(bits - length)) {
-            return Err(fail(format!(
-                "the prefix length must be between {} and {}",
-                bits - RANGE_BITS.end(),
-                bits - RANGE_BITS.start()
-            )));
-        }
-        Ok(Self {
-            net: net.trunc(),
-            base: number(net.network()),
-            size: 1 << (bits - length),
-        })
-    }
-
-    fn family(&self) -> &'static str {
-        if self.net.addr().is_ipv6() {
-            families::IPV6
-        } else {
-            families::IPV4
-        }
-    }
-
-    fn at(&self, offset: u128) -> IpAddr {
-        let number = self.base + offset;
-        match self.net {
-            // The base is that of a range of IPv4, and the offset within it.
-            IpNet::V4(_) => Ipv4Addr::from_bits(number as u32).into(),
-            IpNet::V6(_) => Ipv6Addr::from_bits(number).into(),
-        }
-    }
-
-    fn may_have(&self, address: IpAddr) -> bool {
-        let offset = number(address).wrapping_sub(self.base);
-        self.net.contains(&address) && offset != 0 && offset != self.size - 1
-    }
-
-    fn free(&self, taken: &Taken) -> Option<IpAddr> {
-        let band = (self.size / 16).clamp(1, STATIC_BAND_MAX);
-        let usable = |from: u128, to: u128| {
-            let count = to.checked_sub(from).filter(|c| *c > 0)?;
-            let start = rand::rng().random_range(0..count);
-            (0..count)
-                .map(|n| self.at(from + (start + n) % count))
-                .find(|a| !taken.addresses.contains(a))
-        };
-        usable(band + 1, self.size - 1).or_else(|| usable(2, band + 1))
-    }
-}
-
-fn number(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => address.to_bits().into(),
-        IpAddr::V6(address) => address.to_bits(),
-    }
 }
 
 #[derive(Default)]
@@ -184,6 +101,12 @@ impl Addresses {
         service: &mut Value,
         old: Option<&Value>,
     ) -> Result<(), ApiError> {
+        // What makes no sense by itself would be told of in other words.
+        let mut problems = Problems::default();
+        validate::service_families(service, &mut problems);
+        if !problems.is_empty() {
+            return Err(refused(service, problems));
+        }
         let offered: Vec<&str> = self.ranges.iter().map(Range::family).collect();
         families::settle(service, old, &offered).map_err(|problems| refused(service, problems))
     }
@@ -277,7 +200,7 @@ impl Addresses {
                     }
                 }
                 (None, Some(range)) => {
-                    let Some(free) = range.free(taken) else {
+                    let Some(free) = range.free(&taken.addresses) else {
                         return Err(invalid(
                             "spec.clusterIPs",
                             &json!([""]),

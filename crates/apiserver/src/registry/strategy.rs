@@ -78,8 +78,8 @@ pub fn service_update(new: &mut Value, old: &Value) {
     if text(new, &["spec", "type"]) == "ExternalName" {
         if let Some(spec) = new["spec"].as_object_mut()
             && old["spec"]["type"] != "ExternalName"
-            && spec.get("clusterIP") == old["spec"].get("clusterIP")
         {
+            // What was changed with the type is a mistake to be told.
             for key in [
                 "clusterIP",
                 "clusterIPs",
@@ -87,7 +87,9 @@ pub fn service_update(new: &mut Value, old: &Value) {
                 "ipFamilyPolicy",
                 "internalTrafficPolicy",
             ] {
-                spec.remove(key);
+                if spec.get(key) == old["spec"].get(key) {
+                    spec.remove(key);
+                }
             }
         }
         return;

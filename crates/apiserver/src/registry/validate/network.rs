@@ -17,8 +17,13 @@ const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 const ENDPOINTS_MAX: usize = 1000;
 const PORTS_MAX: usize = 20_000;
 
-pub fn service(object: &Value, problems: &mut Problems) {
+/// What a Service says of its address families, as far as it makes sense by itself.
+pub fn service_families(object: &Value, problems: &mut Problems) {
     families::fields(object, problems);
+}
+
+pub fn service(object: &Value, problems: &mut Problems) {
+    service_families(object, problems);
     let spec = &object["spec"];
     one_of(spec, "type", TYPES, "spec", problems);
     one_of(
