@@ -109,7 +109,9 @@ pub async fn run(
         })?;
     }
     let capacity = registration::Capacity::read(&config.state_dir);
-    let node = registration::register(&client, &config, capacity)
+    let ranges = network.config().pod_cidrs();
+    let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+    let node = registration::register(&client, &config, capacity, &ranges)
         .await
         .map_err(|source| Error::Register {
             name: config.name.clone(),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +13,8 @@ use sha2::{Digest, Sha256};
 use crate::backup::UNFINISHED;
 use crate::ports;
 use crate::settings::Settings;
+
+mod ipv6;
 
 /// Used when neither flag nor environment names a directory.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/plimsoll";
@@ -169,47 +171,6 @@ impl Instance {
         Ok(instance)
     }
 
-    /// Takes IPv6 ranges if there is to be IPv6 and there are none yet: also of an instance that was made by a version, or on
-    /// a machine, without it.
-    fn settle_ipv6(&mut self, settings: &Settings) -> Result<()> {
-        for (flag, fixed, wanted) in [
-            ("podCidr6", self.pod_cidr6, settings.pod_cidr6),
-            ("serviceCidr6", self.service_cidr6, settings.service_cidr6),
-        ] {
-            if let (Some(fixed), Some(wanted)) = (fixed, wanted)
-                && wanted.trunc() != fixed
-            {
-                bail!(
-                    "the instance in {} was made with {fixed}; {flag} cannot become {wanted}. Leave it away, or begin anew with `plimsoll down --purge`",
-                    self.data_dir.display()
-                );
-            }
-        }
-        self.ipv6_off = settings.ipv6 == Some(false);
-        if self.ipv6_off || self.pod_cidr6.is_some() || !network::has_ipv6() {
-            return Ok(());
-        }
-        let taken = taken_ranges()?;
-        for (flag, wanted) in [
-            ("--pod-cidr6", settings.pod_cidr6),
-            ("--service-cidr6", settings.service_cidr6),
-        ] {
-            let Some(wanted) = wanted.map(IpNet::V6) else {
-                continue;
-            };
-            if let Some(other) = taken.iter().find(|range| overlap(range, &wanted)) {
-                bail!(
-                    "{flag} {wanted} overlaps {other}, which this machine uses already (see `ip -6 route`): choose another range, or none to have one chosen"
-                );
-            }
-        }
-        let ranges = network::choose_ipv6_ranges(seed(&self.data_dir), &taken)?;
-        self.pod_cidr6 = Some(settings.pod_cidr6.unwrap_or(ranges.pod_cidr).trunc());
-        let services = settings.service_cidr6.unwrap_or(ranges.service_cidr);
-        self.service_cidr6 = Some(services.trunc());
-        Ok(())
-    }
-
     /// This instance with other ports, written down if they differ.
     fn changed(mut self, settings: &Settings) -> Result<Self> {
         for (what, flag, fixed, wanted) in [
@@ -320,21 +281,6 @@ impl Instance {
             .hosts()
             .next()
             .unwrap_or(self.pod_cidr.network())
-    }
-
-    /// The bridge's own IPv6 address, if there is IPv6 now.
-    pub fn gateway6(&self) -> Option<Ipv6Addr> {
-        let ranges = self.ipv6_ranges()?;
-        Some(Ipv6Addr::from(u128::from(ranges.pod_cidr.network()) + 1))
-    }
-
-    /// The IPv6 ranges, while the machine has IPv6 and nobody has turned it off.
-    pub fn ipv6_ranges(&self) -> Option<network::Ipv6Ranges> {
-        let ranges = network::Ipv6Ranges {
-            pod_cidr: self.pod_cidr6?,
-            service_cidr: self.service_cidr6?,
-        };
-        (!self.ipv6_off && network::has_ipv6()).then_some(ranges)
     }
 
     /// Service address of the cluster's DNS: the tenth of the range.
@@ -548,43 +494,6 @@ mod tests {
                 .expect_err("damaged")
                 .to_string()
                 .contains("damaged")
-        );
-    }
-
-    #[test]
-    fn ipv6_is_taken_turned_off_and_found_again() {
-        let directory = tempfile::Builder::new()
-            .prefix("plimsoll-instance-")
-            .tempdir()
-            .expect("directory");
-        let of = |settings: &Settings| Instance::find_or_make(directory.path(), settings);
-        let off = Settings {
-            ipv6: Some(false),
-            ..Settings::default()
-        };
-        let made = of(&off).expect("made");
-        assert_eq!((made.pod_cidr6, made.network().ipv6), (None, None));
-        if !network::has_ipv6() {
-            return;
-        }
-        let on = of(&Settings::default()).expect("turned on");
-        let ranges = on.network().ipv6.expect("ranges");
-        assert!(ranges.pod_cidr.to_string().starts_with("fd"), "{ranges:?}");
-        assert_eq!(
-            on.gateway6().map(|ip| ranges.pod_cidr.contains(&ip)),
-            Some(true)
-        );
-        assert_eq!(of(&off).expect("off again").network().ipv6, None);
-        let again = of(&Settings::default()).expect("on again");
-        assert_eq!(again.network().ipv6, Some(ranges));
-        let other = Settings {
-            pod_cidr6: Some("fd00:1::/64".parse().expect("range")),
-            ..Settings::default()
-        };
-        let refused = of(&other).expect_err("fixed").to_string();
-        assert!(
-            refused.contains("podCidr6 cannot become fd00:1::/64"),
-            "{refused}"
         );
     }
 

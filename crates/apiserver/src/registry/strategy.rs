@@ -100,15 +100,17 @@ pub fn service_update(new: &mut Value, old: &Value) {
     if !said(new).is_empty() && said(new) != said(old) && listed(new) == listed(old) {
         new["spec"]["clusterIPs"] = json!([said(new)]);
     }
-    if said(new).is_empty() && (listed(new).is_empty() || listed(new) == listed(old)) {
-        if let Some(kept) = at(old, &["spec", "clusterIP"]) {
-            new["spec"]["clusterIP"] = kept.clone();
-        }
+    if said(new).is_empty()
+        && (listed(new).is_empty() || listed(new) == listed(old))
+        && let Some(kept) = at(old, &["spec", "clusterIP"])
+    {
+        new["spec"]["clusterIP"] = kept.clone();
     }
-    if listed(new).is_empty() && said(new) == said(old) {
-        if let Some(kept) = at(old, &["spec", "clusterIPs"]) {
-            new["spec"]["clusterIPs"] = kept.clone();
-        }
+    if listed(new).is_empty()
+        && said(new) == said(old)
+        && let Some(kept) = at(old, &["spec", "clusterIPs"])
+    {
+        new["spec"]["clusterIPs"] = kept.clone();
     }
     one_address_is_the_first(new);
     headless(new);

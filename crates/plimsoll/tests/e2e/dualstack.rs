@@ -107,6 +107,16 @@ spec: {ipFamilies: [IPv6], selector: {app: web}, ports: [{port: 80, targetPort: 
     );
     assert_eq!(nodes.split(' ').count(), 2, "{nodes}");
 
+    let ranges = space.field("node", ".items[0].spec.podCIDRs[*]");
+    assert_eq!(ranges.split(' ').count(), 2, "{ranges}");
+    assert!(
+        ranges
+            .split(' ')
+            .nth(1)
+            .is_some_and(|range| range.starts_with("fd")),
+        "{ranges}"
+    );
+
     // By every address and name, from a pod and from the machine.
     let node_port = space.field("service/web", ".spec.ports[0].nodePort");
     let six = space.field("service/six", ".spec.clusterIP");
