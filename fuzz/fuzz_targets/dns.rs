@@ -12,6 +12,10 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| Config {
     bridge: "plim-000000".into(),
     pod_cidr: "10.64.0.0/24".parse().expect("a range"),
     service_cidr: "10.112.0.0/24".parse().expect("a range"),
+    ipv6: Some(network::Ipv6Ranges {
+        pod_cidr: "fd00:1::/64".parse().expect("a range"),
+        service_cidr: "fd00:2::/112".parse().expect("a range"),
+    }),
     cluster_domain: "cluster.local".into(),
     dns_ip: Ipv4Addr::new(10, 112, 0, 10),
     state_dir: "/nonexistent".into(),
@@ -28,7 +32,7 @@ static SERVICES: LazyLock<Vec<Service>> = LazyLock::new(|| {
     };
     vec![
         Service {
-            cluster_ip: Some(Ipv4Addr::new(10, 112, 0, 20)),
+            cluster_ips: vec![Ipv4Addr::new(10, 112, 0, 20).into(), "fd00:2::20".parse().expect("an address")],
             ports: vec![ServicePort::new("http", Protocol::Tcp, 80, &ends[..2])],
             ..named("web")
         },
@@ -38,7 +42,7 @@ static SERVICES: LazyLock<Vec<Service>> = LazyLock::new(|| {
                 .iter()
                 .map(|end| ServiceHost {
                     hostname: Some(format!("h{}", end.ip().octets()[3])),
-                    address: *end.ip(),
+                    address: (*end.ip()).into(),
                 })
                 .collect(),
             ..named("many")

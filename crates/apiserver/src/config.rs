@@ -12,6 +12,8 @@ pub struct Config {
     /// IPv4 range from which `clusterIP`s come, for example `10.96.0.0/16`. Its first address is the
     /// service `default/kubernetes`.
     pub service_cidr: String,
+    /// The same for IPv6, for example `fd00:1::/112`; `None`: services have IPv4 alone.
+    pub service_cidr6: Option<String>,
     /// Range of node ports, inclusive.
     pub node_ports: (u16, u16),
     /// DNS domain of the cluster, for example `cluster.local`.
@@ -70,6 +72,7 @@ impl Config {
         Self {
             data_dir: data_dir.into(),
             service_cidr: "10.96.0.0/16".into(),
+            service_cidr6: None,
             node_ports: (30000, 32767),
             cluster_domain: "cluster.local".into(),
             max_body_bytes: 3 * 1024 * 1024,

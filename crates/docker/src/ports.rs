@@ -1,6 +1,6 @@
 //! Published ports: from `80/tcp` and bindings to what engine and network do.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use engine::{Protocol, PublishedPort};
 use serde_json::{Map, Value, json};
@@ -100,24 +100,22 @@ pub fn aimed(ports: &[PublishedPort], address: Ipv4Addr) -> Vec<PublishedPort> {
         .collect()
 }
 
-/// For the network's translation rules.
-pub fn translated(ports: &[PublishedPort]) -> Vec<network::Published> {
+/// For the network's translation rules, by each address of the container.
+pub fn translated(ports: &[PublishedPort], addresses: &[IpAddr]) -> Vec<network::Published> {
     ports
         .iter()
-        .filter_map(|port| {
-            let SocketAddr::V4(target) = port.target else {
-                return None;
-            };
+        .flat_map(|port| addresses.iter().map(move |address| (port, *address)))
+        .map(|(port, address)| {
             let protocol = match port.protocol {
                 Protocol::Tcp => network::Protocol::Tcp,
                 Protocol::Udp => network::Protocol::Udp,
             };
-            Some(network::Published {
+            network::Published {
                 host_ip: port.host_ip,
                 host_port: port.host_port,
-                target: SocketAddrV4::new(*target.ip(), target.port()),
+                target: SocketAddr::new(address, port.target.port()),
                 protocol,
-            })
+            }
         })
         .collect()
 }

@@ -160,13 +160,19 @@ fn all_networks(docker: &Docker) -> Vec<Value> {
     let network = |name: &str, driver: &str, ipam: Value| {
         json!({
             "Name": name, "Id": format!("{}-{name}", config.instance), "Created": "0001-01-01T00:00:00Z", "Scope": "local", "Driver": driver,
-            "EnableIPv6": false, "Internal": false, "Attachable": false, "Ingress": false, "ConfigOnly": false, "Containers": {}, "Options": {}, "Labels": {},
+            "EnableIPv6": driver == "bridge" && config.ipv6.is_some(), "Internal": false, "Attachable": false, "Ingress": false, "ConfigOnly": false, "Containers": {}, "Options": {}, "Labels": {},
             "IPAM": { "Driver": "default", "Options": null, "Config": ipam },
         })
     };
-    let subnet = json!([{ "Subnet": config.pod_cidr.to_string(), "Gateway": docker.inner.network.gateway().to_string() }]);
+    let ranges = config
+        .pod_cidrs()
+        .into_iter()
+        .zip(docker.inner.network.gateways());
+    let subnets: Vec<Value> = ranges
+        .map(|(range, gateway)| json!({ "Subnet": range.to_string(), "Gateway": gateway.to_string() }))
+        .collect();
     vec![
-        network("bridge", "bridge", subnet),
+        network("bridge", "bridge", json!(subnets)),
         network("host", "host", json!([])),
         network("none", "null", json!([])),
     ]

@@ -70,6 +70,7 @@ async fn bench(directory: &std::path::Path, pods: &[Namespace]) -> Result<(), Fa
         bridge: "plim-be0c40".into(),
         pod_cidr: "10.64.0.0/23".parse()?,
         service_cidr: "10.112.0.0/20".parse()?,
+        ipv6: None,
         cluster_domain: "cluster.local".into(),
         dns_ip: Ipv4Addr::new(10, 112, 0, 10),
         state_dir: directory.join("network"),
@@ -131,7 +132,7 @@ fn services(count: usize) -> Vec<Service> {
             Service {
                 namespace: "default".into(),
                 name: format!("service-{n}"),
-                cluster_ip: Some(Ipv4Addr::new(10, 112, high, low)),
+                cluster_ips: vec![Ipv4Addr::new(10, 112, high, low).into()],
                 ports: vec![ServicePort::new(
                     "http",
                     Protocol::Tcp,

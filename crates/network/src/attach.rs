@@ -1,9 +1,10 @@
 //! The interface of one attachment, on both of its sides.
 
 use std::fs::File;
+use std::net::IpAddr;
 use std::path::Path;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::link::Links;
 use crate::{Attachment, Config, Error, names, netns, system};
@@ -34,7 +35,12 @@ pub(crate) async fn connect(
             .add_veth(host, INSIDE, wanted_mac, mtu, namespace)
             .await?;
     }
-    netns::within(namespace, path, || system::disable_ipv6(INSIDE)).await??;
+    let set_ipv6 = match attachment.ipv6 {
+        Some(_) => system::enable_routed_ipv6,
+        None => system::disable_ipv6,
+    };
+    netns::within(namespace, path, move || set_ipv6(INSIDE)).await??;
+    // A port of the bridge has no business of its own.
     system::disable_ipv6(host)?;
     let bridge = links.get(&config.bridge).await?;
     let outer = links.get(host).await?;
@@ -46,11 +52,32 @@ pub(crate) async fn connect(
     // No route to the pod range itself: neighbours are reached through the gateway, so that translation of service
     // addresses sees both directions whether or not bridged frames pass netfilter (br_netfilter) on this machine.
     inside
-        .add_address(&eth0, attachment.address, attachment.prefix_len, false)
+        .add_address(
+            &eth0,
+            attachment.address.into(),
+            attachment.prefix_len,
+            false,
+        )
         .await?;
     inside.set_up(&eth0).await?;
+    let gateway = IpAddr::V4(attachment.gateway);
     inside
-        .add_link_route(&eth0, Ipv4Net::from(attachment.gateway), None)
+        .add_link_route(&eth0, IpNet::from(gateway), None)
         .await?;
-    inside.add_default_route(&eth0, attachment.gateway).await
+    inside.add_default_route(&eth0, gateway).await?;
+    let Some(ipv6) = attachment.ipv6 else {
+        return Ok(());
+    };
+    inside
+        .add_address(&eth0, ipv6.address.into(), ipv6.prefix_len, false)
+        .await?;
+    let gateway = IpAddr::V6(ipv6.gateway);
+    // Without an address of the link it could ask only while it has something to send.
+    inside
+        .add_neighbour(&eth0, gateway, crate::bridge::mac(config))
+        .await?;
+    inside
+        .add_link_route(&eth0, IpNet::from(gateway), None)
+        .await?;
+    inside.add_default_route(&eth0, gateway).await
 }

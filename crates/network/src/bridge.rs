@@ -1,7 +1,11 @@
 //! The bridge of an instance and the interfaces on it, as a whole: made, cleaned up, removed.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
 use crate::leases::{self, Leases};
-use crate::link::Links;
+use crate::link::{Link, Links};
 use crate::ranges::{Clash, clash};
 use crate::{Config, Error, names, system};
 
@@ -21,16 +25,40 @@ pub(crate) async fn open(links: &Links, config: &Config, mtu: u32) -> Result<(),
         });
     }
     let gateway = leases::gateway(config.pod_cidr);
-    system::disable_ipv6(&config.bridge)?;
+    prepare_ipv6(links, config, &bridge).await?;
     links.set_up(&bridge).await?;
     links
-        .add_address(&bridge, gateway, config.pod_cidr.prefix_len(), true)
+        .add_address(&bridge, gateway.into(), config.pod_cidr.prefix_len(), true)
         .await?;
     // Packets to service addresses are translated on the way; what is not must not wander off to the default route,
     // and a machine without one must be able to connect at all.
     links
-        .add_link_route(&bridge, config.service_cidr, Some(gateway))
+        .add_link_route(&bridge, config.service_cidr.into(), Some(gateway.into()))
+        .await?;
+    let Some(ranges) = config.ipv6 else {
+        return Ok(());
+    };
+    let gateway = IpAddr::V6(leases::ipv6_gateway(ranges.pod_cidr));
+    links
+        .add_address(&bridge, gateway, ranges.pod_cidr.prefix_len(), true)
+        .await?;
+    links
+        .add_link_route(&bridge, ranges.service_cidr.into(), Some(gateway))
         .await
+}
+
+async fn prepare_ipv6(links: &Links, config: &Config, bridge: &Link) -> Result<(), Error> {
+    let Some(ranges) = config.ipv6 else {
+        return system::disable_ipv6(&config.bridge);
+    };
+    let gateway = leases::ipv6_gateway(ranges.pod_cidr);
+    let there = links.global_ipv6(bridge).await?;
+    if there.iter().any(|address| *address != gateway) {
+        tracing::info!("the instance has moved to another range of IPv6 addresses");
+        // Takes addresses and routes of the old one away.
+        system::disable_ipv6(&config.bridge)?;
+    }
+    system::enable_ipv6(&config.bridge)
 }
 
 /// Refuses ranges that another interface of this machine has taken since they were chosen, and says so where it is not
@@ -43,14 +71,17 @@ pub(crate) async fn check_ranges(links: &Links, config: &Config) -> Result<(), E
         let link = all.iter().find(|link| Some(link.index) == index);
         link.map_or("no interface", |link| link.name.as_str())
     };
-    let ranges = [("pod", config.pod_cidr), ("service", config.service_cidr)];
+    let of =
+        |what: &'static str, ranges: Vec<IpNet>| ranges.into_iter().map(move |range| (what, range));
+    let pods = of("pod", config.pod_cidrs());
+    let ranges: Vec<_> = pods.chain(of("service", config.service_cidrs())).collect();
     for used in links.used().await? {
         if used.interface.is_some() && used.interface == bridge {
             continue;
         }
-        for (what, range) in ranges {
+        for (what, range) in &ranges {
             let other = format!("{} on {}", used.range, name_of(used.interface));
-            match clash(&range, &used) {
+            match clash(range, &used) {
                 None => {}
                 Some(Clash::Takes) => {
                     return Err(Error::RangeTaken {
@@ -112,6 +143,7 @@ fn is_ours(config: &Config, mac: &[u8]) -> bool {
     mac.get(..2) == any.get(..2)
 }
 
-fn mac(config: &Config) -> [u8; 6] {
+/// The bridge's hardware address.
+pub(crate) fn mac(config: &Config) -> [u8; 6] {
     names::mac(&config.instance, leases::gateway(config.pod_cidr))
 }

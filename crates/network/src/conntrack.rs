@@ -3,24 +3,24 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
-use crate::Protocol;
 use crate::netfilter::{Attributes, Requests, attribute, padded};
-use crate::rules::plan::Plan;
+use crate::rules::plan::{Plan, Plans};
+use crate::{Family, Protocol};
 
 /// A translation: what the client sends to (`None`: any address of this machine), and the endpoint it came to.
-type Flow = (Option<Ipv4Addr>, u16, SocketAddrV4);
+type Flow = (Option<IpAddr>, u16, SocketAddr);
 
 /// What UDP flows are judged by.
 #[derive(Clone, Debug)]
 pub(crate) struct Judge {
-    pods: Ipv4Net,
-    services: Ipv4Net,
-    gateway: Ipv4Addr,
-    local: BTreeSet<Ipv4Addr>,
+    pods: Vec<IpNet>,
+    services: Vec<IpNet>,
+    gateways: Vec<IpAddr>,
+    local: BTreeSet<IpAddr>,
     allowed: BTreeSet<Flow>,
     /// Allowed until now.
     gone: BTreeSet<Flow>,
@@ -28,18 +28,18 @@ pub(crate) struct Judge {
 
 impl Judge {
     /// Judges by what `after` translates, and `before` did if that is known. `local`: the addresses of this machine, on
-    /// which ports are published; what goes to the `gateway` is the DNS server's.
+    /// which ports are published; what goes to a gateway is the DNS server's.
     pub fn new(
-        (pods, services): (Ipv4Net, Ipv4Net),
-        gateway: Ipv4Addr,
-        local: BTreeSet<Ipv4Addr>,
-        (before, after): (Option<&Plan>, &Plan),
+        (pods, services): (Vec<IpNet>, Vec<IpNet>),
+        gateways: Vec<IpAddr>,
+        local: BTreeSet<IpAddr>,
+        (before, after): (Option<&Plans>, &Plans),
     ) -> Self {
         let allowed = flows(after);
         Self {
             pods,
             services,
-            gateway,
+            gateways,
             local,
             gone: &before.map(flows).unwrap_or_default() - &allowed,
             allowed,
@@ -50,8 +50,8 @@ impl Judge {
     /// before its port was published, to this machine itself.
     fn condemns(&self, original: &Tuple, reply: &Tuple) -> bool {
         let (address, port) = (original.destination, original.destination_port);
-        let endpoint = SocketAddrV4::new(reply.source, reply.source_port);
-        if (address, port) == (*endpoint.ip(), endpoint.port()) {
+        let endpoint = SocketAddr::new(reply.source, reply.source_port);
+        if (address, port) == (endpoint.ip(), endpoint.port()) {
             return self.local.contains(&address)
                 && !address.is_loopback()
                 && self
@@ -63,14 +63,16 @@ impl Judge {
             let ways = [Some(address), None].map(|at| (at, port, endpoint));
             ways.iter().any(|way| flows.contains(way))
         };
-        let ours = self.services.contains(&address) || self.pods.contains(endpoint.ip());
-        let astray = ours && *endpoint.ip() != self.gateway || within(&self.gone);
+        let in_any =
+            |ranges: &[IpNet], address| ranges.iter().any(|range| range.contains(&address));
+        let ours = in_any(&self.services, address) || in_any(&self.pods, endpoint.ip());
+        let astray = ours && !self.gateways.contains(&endpoint.ip()) || within(&self.gone);
         astray && !within(&self.allowed)
     }
 }
 
 /// Whether a change from one plan to another can leave flows that go astray.
-pub(crate) fn concerned(before: Option<&Plan>, after: &Plan) -> bool {
+pub(crate) fn concerned(before: Option<&Plans>, after: &Plans) -> bool {
     before.is_none_or(|before| flows(before) != flows(after))
 }
 
@@ -86,8 +88,12 @@ pub(crate) async fn forget(judge: Judge) {
     }
 }
 
-fn flows(plan: &Plan) -> BTreeSet<Flow> {
-    let of_chain = |address: Option<Ipv4Addr>, port: u16, chain: &String| -> Vec<Flow> {
+fn flows(plans: &Plans) -> BTreeSet<Flow> {
+    plans.iter().flat_map(flows_of).collect()
+}
+
+fn flows_of(plan: &Plan) -> BTreeSet<Flow> {
+    let of_chain = |address: Option<IpAddr>, port: u16, chain: &String| -> Vec<Flow> {
         let endpoints = plan.endpoints_behind(chain).into_iter();
         endpoints
             .map(|endpoint| (address, port, endpoint))
@@ -117,7 +123,6 @@ fn flows(plan: &Plan) -> BTreeSet<Flow> {
     flows
 }
 
-const FAMILY: u8 = libc::AF_INET as u8;
 const CT_GET: u16 = 0x0101;
 const CT_DELETE: u16 = 0x0102;
 const CTA_TUPLE_ORIG: u16 = 1;
@@ -127,20 +132,35 @@ const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_IP_V4_SRC: u16 = 1;
 const CTA_IP_V4_DST: u16 = 2;
+const CTA_IP_V6_SRC: u16 = 3;
+const CTA_IP_V6_DST: u16 = 4;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
 
 fn forget_blocking(judge: &Judge) -> io::Result<usize> {
     let requests = Requests::open()?;
-    let doomed = requests.dump(CT_GET, FAMILY, &[], |entry| {
-        selector_of(entry.attributes(), judge)
-    })?;
-    for selector in &doomed {
-        // That an entry has expired meanwhile is no error of ours.
-        requests.tell(CT_DELETE, FAMILY, selector)?;
+    let mut count = 0;
+    for family in Family::ALL {
+        if !judge
+            .pods
+            .iter()
+            .any(|range| Family::of_range(range) == family)
+        {
+            continue;
+        }
+        // AF_INET and AF_INET6 are the same numbers as netfilter's.
+        let number = family.number();
+        let doomed = requests.dump(CT_GET, number, &[], |entry| {
+            selector_of(entry.attributes(), judge)
+        })?;
+        for selector in &doomed {
+            // That an entry has expired meanwhile is no error of ours.
+            requests.tell(CT_DELETE, number, selector)?;
+        }
+        count += doomed.len();
     }
-    Ok(doomed.len())
+    Ok(count)
 }
 
 /// The attributes that name an entry, if it is condemned.
@@ -159,8 +179,8 @@ fn selector_of(attributes: &[u8], judge: &Judge) -> Option<Vec<u8>> {
 }
 
 struct Tuple {
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
+    source: IpAddr,
+    destination: IpAddr,
     protocol: u8,
     source_port: u16,
     destination_port: u16,
@@ -170,9 +190,11 @@ impl Tuple {
     fn read(tuple: &[u8]) -> Option<Self> {
         let ip = attribute(tuple, CTA_TUPLE_IP)?;
         let protocol = attribute(tuple, CTA_TUPLE_PROTO)?;
-        let address = |kind| -> Option<Ipv4Addr> {
-            let octets: [u8; 4] = attribute(ip, kind)?.try_into().ok()?;
-            Some(octets.into())
+        let address = |v4, v6| -> Option<IpAddr> {
+            match attribute(ip, v4) {
+                Some(octets) => Some(<[u8; 4]>::try_from(octets).ok()?.into()),
+                None => Some(<[u8; 16]>::try_from(attribute(ip, v6)?).ok()?.into()),
+            }
         };
         let port = |kind| -> Option<u16> {
             Some(u16::from_be_bytes(
@@ -180,8 +202,8 @@ impl Tuple {
             ))
         };
         Some(Self {
-            source: address(CTA_IP_V4_SRC)?,
-            destination: address(CTA_IP_V4_DST)?,
+            source: address(CTA_IP_V4_SRC, CTA_IP_V6_SRC)?,
+            destination: address(CTA_IP_V4_DST, CTA_IP_V6_DST)?,
             protocol: *attribute(protocol, CTA_PROTO_NUM)?.first()?,
             source_port: port(CTA_PROTO_SRC_PORT)?,
             destination_port: port(CTA_PROTO_DST_PORT)?,
@@ -190,209 +212,5 @@ impl Tuple {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Published, Service, ServicePort};
-    use proptest::prelude::*;
-
-    fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = ((value.len() + 4) as u16).to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(value);
-        padded(&bytes).collect()
-    }
-
-    fn tuple(kind: u16, protocol: u8, source: &str, destination: &str) -> Vec<u8> {
-        let source: SocketAddrV4 = source.parse().unwrap();
-        let destination: SocketAddrV4 = destination.parse().unwrap();
-        let ip = [
-            nested(CTA_IP_V4_SRC, &source.ip().octets()),
-            nested(CTA_IP_V4_DST, &destination.ip().octets()),
-        ]
-        .concat();
-        let protocol = [
-            nested(CTA_PROTO_NUM, &[protocol]),
-            nested(CTA_PROTO_SRC_PORT, &source.port().to_be_bytes()),
-            nested(CTA_PROTO_DST_PORT, &destination.port().to_be_bytes()),
-        ]
-        .concat();
-        let both = [
-            nested(CTA_TUPLE_IP, &ip),
-            nested(CTA_TUPLE_PROTO, &protocol),
-        ]
-        .concat();
-        nested(kind | 0x8000, &both)
-    }
-
-    /// Service 10.112.0.9:53 with 10.64.0.2:5353, node port 30053 of it, and 8053 of all addresses to 10.64.0.4:53; until
-    /// now the service had an endpoint outside.
-    fn judge() -> Judge {
-        let mut plan = Plan::default();
-        let mut service = Service {
-            namespace: "n".into(),
-            name: "s".into(),
-            cluster_ip: Some(Ipv4Addr::new(10, 112, 0, 9)),
-            ports: vec![ServicePort {
-                name: String::new(),
-                protocol: Protocol::Udp,
-                port: 53,
-                node_port: Some(30053),
-                endpoints: vec!["10.64.0.2:5353".parse().unwrap()],
-                local_endpoints: Vec::new(),
-            }],
-            ..Service::default()
-        };
-        plan.set_services(std::slice::from_ref(&service), Ipv4Addr::UNSPECIFIED);
-        let mut before = Plan::default();
-        service.ports[0].endpoints = vec!["203.0.113.5:53".parse().unwrap()];
-        before.set_services(&[service], Ipv4Addr::UNSPECIFIED);
-        let published = Published {
-            host_ip: None,
-            host_port: 8053,
-            target: "10.64.0.4:53".parse().unwrap(),
-            protocol: Protocol::Udp,
-        };
-        plan.set_published([&published].into_iter());
-        let ranges = ["10.64.0.0/23", "10.112.0.0/20"].map(|range| range.parse().unwrap());
-        let local = ["127.0.0.1", "192.0.2.7"].map(|address| address.parse().unwrap());
-        let gateway = Ipv4Addr::new(10, 64, 0, 1);
-        Judge::new(ranges.into(), gateway, local.into(), (Some(&before), &plan))
-    }
-
-    #[test]
-    fn flows_that_go_astray_are_selected_and_no_others() {
-        const UDP: u8 = 17;
-        const TCP: u8 = 6;
-        let cases = [
-            (
-                "to its endpoint",
-                UDP,
-                "10.112.0.9:53",
-                "10.64.0.2:5353",
-                false,
-            ),
-            (
-                "to one that has gone",
-                UDP,
-                "10.112.0.9:53",
-                "10.64.0.3:5353",
-                true,
-            ),
-            (
-                "the same, TCP",
-                TCP,
-                "10.112.0.9:53",
-                "10.64.0.3:5353",
-                false,
-            ),
-            (
-                "of a service that has gone",
-                UDP,
-                "10.112.0.8:53",
-                "10.64.0.2:5353",
-                true,
-            ),
-            (
-                "of a port that has gone",
-                UDP,
-                "10.112.0.9:54",
-                "10.64.0.2:5353",
-                true,
-            ),
-            (
-                "endpoint outside the cluster",
-                UDP,
-                "10.112.0.9:53",
-                "203.0.113.5:53",
-                true,
-            ),
-            (
-                "node port to an endpoint outside that has gone",
-                UDP,
-                "192.0.2.7:30053",
-                "203.0.113.5:53",
-                true,
-            ),
-            ("our DNS", UDP, "10.112.0.10:53", "10.64.0.1:53", false),
-            ("node port", UDP, "192.0.2.7:30053", "10.64.0.2:5353", false),
-            (
-                "node port, endpoint gone",
-                UDP,
-                "192.0.2.7:30053",
-                "10.64.0.3:5353",
-                true,
-            ),
-            ("published", UDP, "192.0.2.7:8053", "10.64.0.4:53", false),
-            (
-                "published, container gone",
-                UDP,
-                "192.0.2.7:8053",
-                "10.64.0.5:53",
-                true,
-            ),
-            (
-                "published no more",
-                UDP,
-                "192.0.2.7:8054",
-                "10.64.0.4:53",
-                true,
-            ),
-            (
-                "begun before it was published",
-                UDP,
-                "192.0.2.7:8053",
-                "192.0.2.7:8053",
-                true,
-            ),
-            (
-                "this machine's own",
-                UDP,
-                "192.0.2.7:123",
-                "192.0.2.7:123",
-                false,
-            ),
-            (
-                "loopback, the supervisor's",
-                UDP,
-                "127.0.0.1:8053",
-                "127.0.0.1:8053",
-                false,
-            ),
-            (
-                "through us to elsewhere",
-                UDP,
-                "203.0.113.9:8053",
-                "203.0.113.9:8053",
-                false,
-            ),
-            (
-                "between pods",
-                UDP,
-                "10.64.0.2:5353",
-                "10.64.0.2:5353",
-                false,
-            ),
-            (
-                "somebody else's translation",
-                UDP,
-                "192.0.2.7:9999",
-                "172.17.0.2:53",
-                false,
-            ),
-        ];
-        for (name, protocol, to, endpoint, expected) in cases {
-            let client = "10.64.0.3:999";
-            let original = tuple(CTA_TUPLE_ORIG, protocol, client, to);
-            let reply = tuple(CTA_TUPLE_REPLY, protocol, endpoint, client);
-            let selected = selector_of(&[original.clone(), reply].concat(), &judge());
-            assert_eq!(selected, expected.then_some(original), "{name}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = selector_of(&bytes, &judge());
-        }
-    }
-}
+#[path = "conntrack_tests.rs"]
+mod tests;

@@ -94,7 +94,7 @@ pub enum Error {
     #[error(
         "the {what} range {range} of this instance is taken: this machine also has a route to {other}. Remove that (`ip route`, `ip address`, or stop the VPN or bridge that made it) and start again, or move the instance: {}",
         match *what {
-            "pod" => "`plimsoll down`, write a free range as pod_cidr into instance.json in its data directory, `plimsoll up`",
+            "pod" => "`plimsoll down`, write a free range as pod_cidr (of IPv6: pod_cidr6) into instance.json in its data directory, `plimsoll up`",
             _ => "its services have addresses of this range, so make a new one with another data directory",
         }
     )]

@@ -143,8 +143,8 @@ async fn look(inner: &Inner, news: News, routine: bool) -> bool {
         }
     }
     rules.admit().await;
-    if routine && let Err(error) = system::keep_forwarding() {
-        tracing::warn!(%error, "IPv4 forwarding was turned off and cannot be turned on again");
+    if routine && let Err(error) = system::keep_forwarding(inner.ipv6()) {
+        tracing::warn!(%error, "forwarding was turned off and cannot be turned on again");
     }
     ill
 }

@@ -12,6 +12,8 @@ mod bridge;
 mod conntrack;
 mod dns;
 mod error;
+mod families;
+mod family;
 mod files;
 mod foreign;
 mod heal;
@@ -31,7 +33,12 @@ mod types;
 pub use addresses::AddressSet;
 pub use dns::dns_reply;
 pub use error::Error;
+pub use family::Family;
 pub use network::{Network, Options};
 pub use policy::{Allowance, PodPolicy, PortRange, Transport};
-pub use ranges::{choose_ranges, taken_ranges};
-pub use types::{Attachment, Config, Protocol, Published, Service, ServiceHost, ServicePort};
+pub use ranges::{choose_ipv6_ranges, choose_ranges, taken_ranges};
+pub use system::has_ipv6;
+pub use types::{
+    Attachment, Config, Ipv6Attachment, Ipv6Ranges, Protocol, Published, Service, ServiceHost,
+    ServicePort,
+};

@@ -1,16 +1,14 @@
 //! Links, addresses and routes through rtnetlink, in one network namespace.
 
-use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures::TryStreamExt;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage};
-use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope,
-};
+use rtnetlink::packet_route::neighbour::NeighbourState;
+use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope};
 use rtnetlink::{
     Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
     RouteMessageBuilder,
@@ -18,33 +16,15 @@ use rtnetlink::{
 
 use crate::Error;
 
-/// Shorter prefixes are a default route in parts.
-const PREFIX_LEN_MIN: u8 = 8;
+mod routes;
 
-/// The table of this machine's own addresses, and the one that routes are in unless something else is said.
-const TABLE_LOCAL: u32 = 255;
-pub(crate) const TABLE_MAIN: u32 = 254;
-
-/// A range that a route leads to.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Used {
-    pub range: Ipv4Net,
-    /// Index of the interface, if it is one.
-    pub interface: Option<u32>,
-    /// Number of the routing table.
-    pub table: u32,
-}
-
-impl Used {
-    /// Whether the most specific route wins: true of the two tables that every machine has.
-    pub fn in_usual_table(&self) -> bool {
-        matches!(self.table, TABLE_LOCAL | TABLE_MAIN)
-    }
-}
+#[cfg(test)]
+pub(crate) use routes::TABLE_MAIN;
+pub(crate) use routes::Used;
 
 /// A netlink socket, and with it one network namespace.
 pub(crate) struct Links {
-    handle: Handle,
+    pub(super) handle: Handle,
     connection: tokio::task::JoinHandle<()>,
 }
 
@@ -146,7 +126,8 @@ impl Links {
             .map_err(|error| Error::link(format!("cannot make the interface {host}"), error))
     }
 
-    /// Puts a link on a bridge, sets it up, and lets frames go back through the port they came from.
+    /// Puts a link on a bridge, sets it up, and lets frames go back through the port they came from. What others on the
+    /// bridge send to everybody or to many does not come here: nobody's rules would see it. What this machine sends does.
     pub async fn join_bridge(&self, link: &Link, bridge: u32) -> Result<(), Error> {
         let failed = |error| {
             Error::link(
@@ -165,7 +146,11 @@ impl Links {
             .execute()
             .await
             .map_err(failed)?;
-        let port = LinkBridgePort::new(link.index).hairpin(true).build();
+        let port = LinkBridgePort::new(link.index)
+            .hairpin(true)
+            .bcast_flood(false)
+            .mcast_flood(false)
+            .build();
         self.handle
             .link()
             .set_port(port)
@@ -204,19 +189,18 @@ impl Links {
     pub async fn add_address(
         &self,
         link: &Link,
-        address: Ipv4Addr,
+        address: IpAddr,
         prefix_len: u8,
         connected: bool,
     ) -> Result<(), Error> {
-        let mut request = self
-            .handle
-            .address()
-            .add(link.index, IpAddr::V4(address), prefix_len);
-        if !connected {
-            request
-                .message_mut()
-                .attributes
-                .push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
+        let mut request = self.handle.address().add(link.index, address, prefix_len);
+        let mut flags = AddressFlags::empty();
+        flags.set(AddressFlags::Noprefixroute, !connected);
+        // Nobody else has it: it can be used at once.
+        flags.set(AddressFlags::Nodad, address.is_ipv6());
+        if !flags.is_empty() {
+            let attributes = &mut request.message_mut().attributes;
+            attributes.push(AddressAttribute::Flags(flags));
         }
         ignore(request.execute().await, libc::EEXIST).map_err(|error| {
             Error::link(
@@ -230,29 +214,48 @@ impl Links {
     pub async fn add_link_route(
         &self,
         link: &Link,
-        range: Ipv4Net,
-        source: Option<Ipv4Addr>,
+        range: IpNet,
+        source: Option<IpAddr>,
     ) -> Result<(), Error> {
-        let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(range.network(), range.prefix_len())
-            .output_interface(link.index)
-            .scope(RouteScope::Link)
-            .protocol(RouteProtocol::Static);
-        if let Some(source) = source {
-            route = route.pref_source(source);
-        }
-        self.add_route(route.build(), || {
-            format!("cannot route {range} to {}", link.name)
-        })
-        .await
+        let route = match range {
+            IpNet::V4(range) => {
+                let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
+                    .destination_prefix(range.network(), range.prefix_len())
+                    .output_interface(link.index)
+                    .scope(RouteScope::Link)
+                    .protocol(RouteProtocol::Static);
+                if let Some(IpAddr::V4(source)) = source {
+                    route = route.pref_source(source);
+                }
+                route.build()
+            }
+            IpNet::V6(range) => {
+                let mut route = RouteMessageBuilder::<Ipv6Addr>::new()
+                    .destination_prefix(range.network(), range.prefix_len())
+                    .output_interface(link.index)
+                    .protocol(RouteProtocol::Static);
+                if let Some(IpAddr::V6(source)) = source {
+                    route = route.pref_source(source);
+                }
+                route.build()
+            }
+        };
+        self.add_route(route, || format!("cannot route {range} to {}", link.name))
+            .await
     }
 
     /// Adds or replaces the default route.
-    pub async fn add_default_route(&self, link: &Link, gateway: Ipv4Addr) -> Result<(), Error> {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .gateway(gateway)
-            .output_interface(link.index)
-            .build();
+    pub async fn add_default_route(&self, link: &Link, gateway: IpAddr) -> Result<(), Error> {
+        let route = match gateway {
+            IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .gateway(gateway)
+                .output_interface(link.index)
+                .build(),
+            IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .gateway(gateway)
+                .output_interface(link.index)
+                .build(),
+        };
         self.add_route(route, || {
             format!("cannot set the default route by {gateway}")
         })
@@ -273,77 +276,49 @@ impl Links {
             .map_err(|error| Error::link(what(), error))
     }
 
-    /// MTU of the link with the default route; 1500 at most, and without one.
-    pub async fn uplink_mtu(&self) -> Result<u32, Error> {
-        const ETHERNET_MTU: u32 = 1500;
-        let default = self
-            .routes()
-            .await?
-            .into_iter()
-            .find(|route| route.header.destination_prefix_length == 0);
-        let index = default.and_then(|route| {
-            route
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
-                    RouteAttribute::Oif(index) => Some(*index),
-                    _ => None,
-                })
-        });
-        let Some(index) = index else {
-            return Ok(ETHERNET_MTU);
-        };
-        let links = self.all().await?;
-        let uplink = links.iter().find(|link| link.index == index);
-        Ok(uplink.map_or(ETHERNET_MTU, |link| link.mtu.clamp(576, ETHERNET_MTU)))
+    /// Tells a link once and for all where a neighbour is.
+    pub async fn add_neighbour(
+        &self,
+        link: &Link,
+        address: IpAddr,
+        mac: [u8; 6],
+    ) -> Result<(), Error> {
+        self.handle
+            .neighbours()
+            .add(link.index, address)
+            .link_layer_address(&mac)
+            .state(NeighbourState::Permanent)
+            .replace()
+            .execute()
+            .await
+            .map_err(|error| {
+                Error::link(
+                    format!("cannot tell {} where {address} is", link.name),
+                    error,
+                )
+            })
     }
 
-    /// Addresses of this namespace.
-    pub async fn addresses(&self) -> Result<BTreeSet<Ipv4Addr>, Error> {
-        let local = self.used().await?;
-        let single = local.iter().filter(|used| used.range.prefix_len() == 32);
-        Ok(single
-            .filter(|used| used.table == TABLE_LOCAL)
-            .map(|used| used.range.addr())
-            .collect())
-    }
-
-    /// The ranges that routes of this namespace use, in all tables; addresses are in the local one. Default routes, also
-    /// such as VPNs halve them, are left out.
-    pub async fn used(&self) -> Result<Vec<Used>, Error> {
-        let mut ranges = Vec::new();
-        for route in self.routes().await? {
-            let mut table = u32::from(route.header.table);
-            let (mut to, mut interface) = (None, None);
-            for attribute in &route.attributes {
+    /// The addresses of a link that others than its neighbours can use.
+    pub async fn global_ipv6(&self, link: &Link) -> Result<Vec<Ipv6Addr>, Error> {
+        let listed = self.handle.address().get();
+        let mut listed = listed.set_link_index_filter(link.index).execute();
+        let mut found = Vec::new();
+        while let Some(message) = listed.try_next().await.map_err(|error| {
+            Error::link(format!("cannot list addresses of {}", link.name), error)
+        })? {
+            for attribute in &message.attributes {
                 match attribute {
-                    RouteAttribute::Destination(RouteAddress::Inet(ip)) => to = Some(*ip),
-                    RouteAttribute::Oif(index) => interface = Some(*index),
-                    RouteAttribute::Table(number) => table = *number,
+                    AddressAttribute::Address(IpAddr::V6(address))
+                        if !address.is_unicast_link_local() =>
+                    {
+                        found.push(*address)
+                    }
                     _ => {}
                 }
             }
-            let prefix_len = route.header.destination_prefix_length;
-            let range = to.and_then(|ip| Ipv4Net::new(ip, prefix_len).ok());
-            if let Some(range) = range.filter(|_| prefix_len >= PREFIX_LEN_MIN) {
-                ranges.push(Used {
-                    range: range.trunc(),
-                    interface,
-                    table,
-                });
-            }
         }
-        Ok(ranges)
-    }
-
-    async fn routes(&self) -> Result<Vec<RouteMessage>, Error> {
-        self.handle
-            .route()
-            .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
-            .execute()
-            .try_collect()
-            .await
-            .map_err(|error| Error::link("cannot list routes", error))
+        Ok(found)
     }
 }
 

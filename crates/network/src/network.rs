@@ -1,6 +1,6 @@
 //! [`Network`]: the handle through which everything is done.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,12 +12,11 @@ use crate::heal::Healer;
 use crate::leases::{self, Leases};
 use crate::link::Links;
 use crate::rules::nft::OwnRuns;
-use crate::rules::plan::Plan;
-use crate::rules::text::Layout;
+use crate::rules::plan::Plans;
 use crate::rules::{self, Rules};
 use crate::{
     Attachment, Config, Error, PodPolicy, Protocol, Published, Service, attach, bridge, conntrack,
-    dns, files, loopback, names, netfilter, netns, system,
+    dns, families, files, loopback, names, netfilter, netns, system,
 };
 
 /// Longest id of an attachment.
@@ -79,6 +78,13 @@ pub(crate) struct Inner {
     pub purged: AtomicBool,
 }
 
+impl Inner {
+    /// Whether the instance has IPv6.
+    pub fn ipv6(&self) -> bool {
+        self.config.ipv6.is_some()
+    }
+}
+
 /// What was applied last; `None` before the first time and after a failure.
 #[derive(Default)]
 struct Traffic {
@@ -98,7 +104,7 @@ impl Network {
         config.check()?;
         files::make_directory(&config.state_dir)?;
         let mut leases: Leases = files::read_json(&lease_file(&config))?.unwrap_or_default();
-        leases.keep_within(config.pod_cidr);
+        leases.keep_within(config.pod_cidr, config.ipv6.map(|ranges| ranges.pod_cidr));
         let gateway = leases::gateway(config.pod_cidr);
 
         let links = Links::open()?;
@@ -107,12 +113,13 @@ impl Network {
         bridge::open(&links, &config, mtu).await?;
         loopback::open(&config.bridge);
         bridge::remove_orphans(&links, &config, &leases).await?;
-        system::require_forwarding(&options.shared_dir, &config.bridge)?;
+        system::require_forwarding(&options.shared_dir, &config.bridge, config.ipv6.is_some())?;
 
         let zone = dns::SharedZone::new(dns::Zone::unknown(
             &config.cluster_domain,
             config.dns_ip,
-            &[config.pod_cidr, config.service_cidr],
+            config.pod_cidrs(),
+            config.service_cidrs(),
         ));
         let server = dns::Server::start(
             gateway,
@@ -125,34 +132,27 @@ impl Network {
         )
         .await?;
 
-        let mut plan = Plan::default();
-        plan.set_published(leases.iter().flat_map(|(_, lease)| &lease.published));
-        let layout = Layout {
-            table: names::table(&config.instance),
-            bridge: config.bridge.clone(),
-            pod_cidr: config.pod_cidr,
-            service_cidr: config.service_cidr,
-            gateway,
-            dns_ip: config.dns_ip,
-            dns_port: server.port(),
-        };
+        let mut plans = Plans::default();
+        plans.set_published(leases.iter().flat_map(|(_, lease)| &lease.published));
+        let layouts = families::layouts(&config, server.port());
         let api = options.gateway_ports.iter();
         let owner = Owner {
             instance: config.instance.clone(),
             bridge: config.bridge.clone(),
             gateway,
+            ipv6: config.ipv6.is_some(),
             ports: [Protocol::Tcp, Protocol::Udp]
                 .map(|protocol| (protocol, server.port()))
                 .into_iter()
                 .chain(api.map(|port| (Protocol::Tcp, *port)))
                 .collect(),
         };
-        let (runs, table) = (OwnRuns::default(), layout.table.clone());
+        let (runs, table) = (OwnRuns::default(), names::table(&config.instance));
         // Before the first rule, so that nothing that happens to them is missed.
         let ear = netfilter::listen().map_err(|error| {
             Error::link("cannot listen for changes of the packet filter", error)
         })?;
-        let rules = Rules::open(layout, owner, plan, runs.clone()).await?;
+        let rules = Rules::open(layouts, owner, plans, runs.clone()).await?;
 
         let inner = Arc::new(Inner {
             config,
@@ -186,11 +186,12 @@ impl Network {
         }
         let namespace = netns::open(netns)?;
         let config = &self.inner.config;
-        let (attachment, new) =
-            self.inner
-                .leases
-                .lock()
-                .lease(&config.instance, config.pod_cidr, id)?;
+        let ranges = (config.pod_cidr, config.ipv6.map(|ranges| ranges.pod_cidr));
+        let (attachment, new) = self
+            .inner
+            .leases
+            .lock()
+            .lease(&config.instance, ranges, id)?;
         if new {
             self.save().await?;
         }
@@ -263,25 +264,37 @@ impl Network {
         if services.is_none() && policies.is_none() {
             return Ok(());
         }
+        // Beside the packet filter, which is another process's work.
+        let zone = services.clone().map(|services| {
+            let config = config.clone();
+            tokio::task::spawn_blocking(move || {
+                dns::Zone::new(
+                    &config.cluster_domain,
+                    config.dns_ip,
+                    &services,
+                    config.pod_cidrs(),
+                    config.service_cidrs(),
+                )
+            })
+        });
         let before = rules
-            .change(|plan| {
+            .change(|plans| {
                 if let Some(services) = &services {
                     last.services = None;
-                    plan.set_services(services, config.dns_ip);
+                    plans.set_services(services, config.dns_ip.into());
                 }
                 if let Some(policies) = &policies {
                     last.policies = None;
-                    plan.set_policies(policies);
+                    plans.set_policies(policies);
                 }
             })
             .await?;
-        if let Some(services) = services {
-            self.inner.zone.set(dns::Zone::new(
-                &config.cluster_domain,
-                config.dns_ip,
-                &services,
-                &[config.pod_cidr, config.service_cidr],
-            ));
+        if let Some(services) = services
+            && let Some(zone) = zone
+        {
+            let zone = zone.await;
+            let cut = |error| Error::Config(format!("names were not made: {error}"));
+            self.inner.zone.set(zone.map_err(cut)?);
             last.services = Some(services);
         }
         last.policies = policies.or_else(|| last.policies.take());
@@ -316,7 +329,7 @@ impl Network {
         };
         self.save().await?;
         let before = rules
-            .change_published(|plan| plan.set_published(all.iter()))
+            .change_published(|plans| plans.set_published(all.iter()))
             .await?;
         self.forget_flows(before.as_ref(), rules.wanted()).await
     }
@@ -347,6 +360,11 @@ impl Network {
     /// The bridge's address.
     pub fn gateway(&self) -> Ipv4Addr {
         leases::gateway(self.inner.config.pod_cidr)
+    }
+
+    /// The bridge's addresses, IPv4 first.
+    pub fn gateways(&self) -> Vec<IpAddr> {
+        families::gateways(&self.inner.config)
     }
 
     /// The configuration that it was opened with.
@@ -383,12 +401,12 @@ impl Network {
     }
 
     /// Has the kernel forget UDP flows that do not go where `after` sends them.
-    async fn forget_flows(&self, before: Option<&Plan>, after: &Plan) -> Result<(), Error> {
+    async fn forget_flows(&self, before: Option<&Plans>, after: &Plans) -> Result<(), Error> {
         if conntrack::concerned(before, after) {
             let config = &self.inner.config;
-            let ranges = (config.pod_cidr, config.service_cidr);
+            let ranges = (config.pod_cidrs(), config.service_cidrs());
             let local = self.inner.links.addresses().await?;
-            let judge = conntrack::Judge::new(ranges, self.gateway(), local, (before, after));
+            let judge = conntrack::Judge::new(ranges, self.gateways(), local, (before, after));
             conntrack::forget(judge).await;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Network policies as rules need them: for each pod that some policy selects, what may reach it and what it may reach.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::AddressSet;
 
@@ -10,8 +10,8 @@ use crate::AddressSet;
 /// count as traffic to a pod with the server's addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodPolicy {
-    /// The pod's address.
-    pub address: Ipv4Addr,
+    /// The pod's address; a pod with several is listed with each.
+    pub address: IpAddr,
     /// What may connect to it; `None`: everything. An empty list: nothing.
     pub ingress: Option<Vec<Allowance>>,
     /// What it may connect to; `None`: everything. An empty list: nothing.

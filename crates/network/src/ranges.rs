@@ -1,11 +1,11 @@
 //! Which address ranges a new instance takes: derived from its seed, away from everything that the machine uses.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::link::{Links, Used};
-use crate::{Error, dns};
+use crate::{Error, Ipv6Ranges, dns, names};
 
 /// Where pod ranges come from, in order of preference; and the length of one.
 const POD_POOLS: [(Ipv4Addr, u8); 3] = [
@@ -26,7 +26,7 @@ const SERVICE_PREFIX_LEN: u8 = 20;
 
 /// Chooses `(pod_cidr, service_cidr)` for a new instance: a /23 for pods (room for 110 and their successors) and a
 /// /20 for services. Deterministic in its arguments; overlaps nothing in `taken`.
-pub fn choose_ranges(instance_seed: u32, taken: &[Ipv4Net]) -> Result<(Ipv4Net, Ipv4Net), Error> {
+pub fn choose_ranges(instance_seed: u32, taken: &[IpNet]) -> Result<(Ipv4Net, Ipv4Net), Error> {
     let pods = choose(instance_seed, taken, &POD_POOLS, POD_PREFIX_LEN, "pods")?;
     let services = choose(
         instance_seed,
@@ -38,18 +38,41 @@ pub fn choose_ranges(instance_seed: u32, taken: &[Ipv4Net]) -> Result<(Ipv4Net, 
     Ok((pods, services))
 }
 
-/// The ranges that this machine uses: its addresses, its routes (without the default route) and its DNS resolvers.
-pub async fn taken_ranges() -> Result<Vec<Ipv4Net>, Error> {
+/// Chooses the IPv6 ranges of a new instance: two nets of a unique local /48 (RFC 4193) whose 40 bits derive from the
+/// seed, a /64 for pods and a /112 for services. Deterministic in its arguments; overlaps nothing in `taken`.
+pub fn choose_ipv6_ranges(instance_seed: u32, taken: &[IpNet]) -> Result<Ipv6Ranges, Error> {
+    for salt in 0..SITES_MAX {
+        let hash = names::fnv(format!("{instance_seed} {salt}").as_bytes()) & 0xff_ffff_ffff;
+        let site = (0xfd << 120) | (u128::from(hash) << 80);
+        let net = |number: u128, prefix_len: u8| {
+            Ipv6Net::new_assert(Ipv6Addr::from(site | (number << 64)), prefix_len)
+        };
+        let ranges = Ipv6Ranges {
+            pod_cidr: net(1, 64),
+            service_cidr: net(2, 112),
+        };
+        let ours = [ranges.pod_cidr, ranges.service_cidr].map(IpNet::V6);
+        let free = |ours: &IpNet| !taken.iter().any(|range| overlap(range, ours));
+        if ours.iter().all(free) {
+            return Ok(ranges);
+        }
+    }
+    Err(Error::NoRange(
+        "this machine's routes cover all unique local addresses (see `ip -6 route`): give IPv6 ranges with --pod-cidr6 and --service-cidr6, or go without by --ipv6 false".into(),
+    ))
+}
+
+/// Sites that are tried; more than one only where somebody has routes to the first.
+const SITES_MAX: u32 = 64;
+
+/// The ranges that this machine uses: its addresses, its routes (without default routes) and its DNS resolvers.
+pub async fn taken_ranges() -> Result<Vec<IpNet>, Error> {
     let used = Links::open()?.used().await?;
-    let mut taken: Vec<Ipv4Net> = used.iter().map(|used| used.range).collect();
+    let mut taken: Vec<IpNet> = used.iter().map(|used| used.range).collect();
     let machine = crate::Options::default();
     for file in [machine.resolv_conf, machine.resolved_conf] {
-        taken.extend(dns::resolvers(&file).into_iter().filter_map(
-            |resolver| match resolver.ip() {
-                IpAddr::V4(address) => Some(Ipv4Net::from(address)),
-                IpAddr::V6(_) => None,
-            },
-        ));
+        let resolvers = dns::resolvers(&file);
+        taken.extend(resolvers.iter().map(|resolver| IpNet::from(resolver.ip())));
     }
     Ok(taken)
 }
@@ -66,7 +89,7 @@ pub(crate) enum Clash {
 }
 
 /// Whether and how a route that is not ours gets in the way of `range`.
-pub(crate) fn clash(range: &Ipv4Net, other: &Used) -> Option<Clash> {
+pub(crate) fn clash(range: &IpNet, other: &Used) -> Option<Clash> {
     if !overlap(range, &other.range) {
         None
     } else if !other.in_usual_table() {
@@ -80,7 +103,7 @@ pub(crate) fn clash(range: &Ipv4Net, other: &Used) -> Option<Clash> {
 
 fn choose(
     seed: u32,
-    taken: &[Ipv4Net],
+    taken: &[IpNet],
     pools: &[(Ipv4Addr, u8)],
     prefix_len: u8,
     what: &str,
@@ -94,7 +117,7 @@ fn choose(
             let offset = ((first + step) % count) << (32 - prefix_len);
             let candidate =
                 Ipv4Net::new_assert(Ipv4Addr::from(u32::from(*start) + offset), prefix_len);
-            if !taken.iter().any(|range| overlap(range, &candidate)) {
+            if !taken.iter().any(|range| overlap(range, &candidate.into())) {
                 return Ok(candidate);
             }
         }
@@ -104,7 +127,7 @@ fn choose(
     )))
 }
 
-fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
+fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
 }
 
@@ -113,7 +136,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn nets(list: &[&str]) -> Vec<Ipv4Net> {
+    fn nets(list: &[&str]) -> Vec<IpNet> {
         list.iter().map(|net| net.parse().unwrap()).collect()
     }
 
@@ -123,7 +146,7 @@ mod tests {
         assert_eq!((pods, services), choose_ranges(7, &[]).unwrap());
         assert_ne!(choose_ranges(8, &[]).unwrap().0, pods);
         assert_eq!((pods.prefix_len(), services.prefix_len()), (23, 20));
-        assert!(!overlap(&pods, &services));
+        assert!(!overlap(&pods.into(), &services.into()));
     }
 
     #[test]
@@ -133,6 +156,28 @@ mod tests {
         assert!(services.to_string().starts_with("172."), "{services}");
         let error = choose_ranges(7, &nets(&["0.0.0.0/0"])).unwrap_err();
         assert!(error.to_string().contains("--pod-cidr"), "{error}");
+    }
+
+    #[test]
+    fn unique_local_ranges_derive_from_the_seed_and_give_way() {
+        let ranges = choose_ipv6_ranges(7, &[]).unwrap();
+        assert_eq!(
+            ranges,
+            choose_ipv6_ranges(7, &nets(&["10.0.0.0/8"])).unwrap()
+        );
+        assert_ne!(ranges, choose_ipv6_ranges(8, &[]).unwrap());
+        assert_eq!(ranges.pod_cidr.network().octets()[0], 0xfd);
+        assert_eq!(
+            (
+                ranges.pod_cidr.prefix_len(),
+                ranges.service_cidr.prefix_len()
+            ),
+            (64, 112)
+        );
+        let other = choose_ipv6_ranges(7, &[ranges.service_cidr.into()]).unwrap();
+        assert_ne!(ranges.pod_cidr, other.pod_cidr, "both move together");
+        let error = choose_ipv6_ranges(7, &nets(&["fc00::/7"])).unwrap_err();
+        assert!(error.to_string().contains("--ipv6 false"), "{error}");
     }
 
     #[test]
@@ -161,13 +206,13 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_taken_is_taken_again(seed: u32, taken in prop::collection::vec((any::<u16>(), 12..30u8), 0..30)) {
-            let taken: Vec<Ipv4Net> = taken
+            let taken: Vec<IpNet> = taken
                 .into_iter()
-                .map(|(low, len)| Ipv4Net::new_assert(Ipv4Addr::from(0x0a40_0000 + (u32::from(low) << 6)), len))
+                .map(|(low, len)| IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::from(0x0a40_0000 + (u32::from(low) << 6)), len)))
                 .collect();
             if let Ok((pods, services)) = choose_ranges(seed, &taken) {
                 for range in &taken {
-                    prop_assert!(!overlap(range, &pods) && !overlap(range, &services));
+                    prop_assert!(!overlap(range, &pods.into()) && !overlap(range, &services.into()));
                 }
             }
         }

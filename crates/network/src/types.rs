@@ -1,9 +1,9 @@
 //! The plain data that callers hand in and get back.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, names};
@@ -19,6 +19,8 @@ pub struct Config {
     pub pod_cidr: Ipv4Net,
     /// Service addresses; never assigned to any interface.
     pub service_cidr: Ipv4Net,
+    /// The same for IPv6; `None`: pods and services have IPv4 alone.
+    pub ipv6: Option<Ipv6Ranges>,
     /// `cluster.local`, without a trailing dot.
     pub cluster_domain: String,
     /// Service address of the DNS server, within `service_cidr`.
@@ -27,7 +29,33 @@ pub struct Config {
     pub state_dir: PathBuf,
 }
 
+/// The IPv6 half of an instance's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv6Ranges {
+    /// Addresses of pods and containers, of a /112 or wider. The first is the bridge's own; a pod has the one whose last
+    /// bits are those of its IPv4 address.
+    pub pod_cidr: Ipv6Net,
+    /// Service addresses; never assigned to any interface.
+    pub service_cidr: Ipv6Net,
+}
+
 impl Config {
+    /// Ranges of pods, IPv4 first.
+    pub fn pod_cidrs(&self) -> Vec<IpNet> {
+        let ipv6 = self.ipv6.map(|ranges| IpNet::V6(ranges.pod_cidr));
+        std::iter::once(IpNet::V4(self.pod_cidr))
+            .chain(ipv6)
+            .collect()
+    }
+
+    /// Ranges of services, IPv4 first.
+    pub fn service_cidrs(&self) -> Vec<IpNet> {
+        let ipv6 = self.ipv6.map(|ranges| IpNet::V6(ranges.service_cidr));
+        std::iter::once(IpNet::V4(self.service_cidr))
+            .chain(ipv6)
+            .collect()
+    }
+
     /// Refuses what cannot work on any machine.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let config = self;
@@ -72,9 +100,34 @@ impl Config {
                 config.pod_cidr, config.service_cidr
             ));
         }
+        let Some(Ipv6Ranges {
+            pod_cidr,
+            service_cidr,
+        }) = config.ipv6
+        else {
+            return Ok(());
+        };
+        let pod_bits = 128 - pod_cidr.prefix_len();
+        if pod_cidr.prefix_len() > POD_PREFIX_LEN_MAX
+            || pod_bits < 32 - config.pod_cidr.prefix_len()
+        {
+            return wrong(format!(
+                "the IPv6 pod range {pod_cidr} is too small: it needs a /{POD_PREFIX_LEN_MAX} or wider, and room for as many addresses as {}",
+                config.pod_cidr
+            ));
+        }
+        if pod_cidr.contains(&service_cidr.network()) || service_cidr.contains(&pod_cidr.network())
+        {
+            return wrong(format!(
+                "the IPv6 pod range {pod_cidr} and the IPv6 service range {service_cidr} overlap"
+            ));
+        }
         Ok(())
     }
 }
+
+/// The smallest IPv6 range for pods.
+const POD_PREFIX_LEN_MAX: u8 = 112;
 
 /// The interface that a namespace was given. The same `id` gets the same answer until it is detached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +142,30 @@ pub struct Attachment {
     pub mac: String,
     /// Name of the other end, on the bridge.
     pub host_interface: String,
+    /// Its IPv6 side; `None` where the instance has no IPv6, or had none when it was attached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6Attachment>,
+}
+
+/// The IPv6 side of an [`Attachment`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ipv6Attachment {
+    /// Address of `eth0` in the namespace.
+    pub address: Ipv6Addr,
+    /// Prefix length of the pod range.
+    pub prefix_len: u8,
+    /// Default gateway: the bridge.
+    pub gateway: Ipv6Addr,
+}
+
+impl Attachment {
+    /// Its addresses, IPv4 first.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let ipv6 = self.ipv6.map(|ipv6| IpAddr::V6(ipv6.address));
+        std::iter::once(IpAddr::V4(self.address))
+            .chain(ipv6)
+            .collect()
+    }
 }
 
 /// Transport protocol of a port.
@@ -123,8 +200,8 @@ pub struct Service {
     pub namespace: String,
     /// Name of the Service object.
     pub name: String,
-    /// The service address; `None` for a headless service.
-    pub cluster_ip: Option<Ipv4Addr>,
+    /// The service addresses, at most one of each family; none for a headless service.
+    pub cluster_ips: Vec<IpAddr>,
     /// Ports, each with the endpoints that are ready for it.
     pub ports: Vec<ServicePort>,
     /// Addresses behind a headless service, as DNS shall answer them. Empty: those of `ports`.
@@ -138,11 +215,11 @@ pub struct Service {
     /// `externalTrafficPolicy: Local`: what comes from other machines goes to endpoints of this machine only.
     pub external_local: bool,
     /// `spec.externalIPs`: further addresses on which the service's ports are accepted.
-    pub external_ips: Vec<Ipv4Addr>,
+    pub external_ips: Vec<IpAddr>,
     /// Addresses of its load balancer (`status.loadBalancer.ingress`), likewise.
-    pub balancer_ips: Vec<Ipv4Addr>,
+    pub balancer_ips: Vec<IpAddr>,
     /// `spec.loadBalancerSourceRanges`: who may use `balancer_ips`; empty: everybody.
-    pub source_ranges: Vec<Ipv4Net>,
+    pub source_ranges: Vec<IpNet>,
 }
 
 /// One port of a service.
@@ -156,23 +233,29 @@ pub struct ServicePort {
     pub port: u16,
     /// Port on the machine's own addresses, for services of type NodePort.
     pub node_port: Option<u16>,
-    /// Where connections go. None: they are refused.
-    pub endpoints: Vec<SocketAddrV4>,
+    /// Where connections go, each to endpoints of its own family. None: they are refused.
+    pub endpoints: Vec<SocketAddr>,
     /// Those on this machine. Where a policy is `Local` and there is none, while `endpoints` has some, packets are
     /// dropped.
-    pub local_endpoints: Vec<SocketAddrV4>,
+    pub local_endpoints: Vec<SocketAddr>,
 }
 
 impl ServicePort {
     /// A port all of whose endpoints are on this machine.
-    pub fn new(name: &str, protocol: Protocol, port: u16, endpoints: &[SocketAddrV4]) -> Self {
+    pub fn new<E: Copy + Into<SocketAddr>>(
+        name: &str,
+        protocol: Protocol,
+        port: u16,
+        endpoints: &[E],
+    ) -> Self {
+        let endpoints: Vec<SocketAddr> = endpoints.iter().map(|end| (*end).into()).collect();
         Self {
             name: name.to_owned(),
             protocol,
             port,
             node_port: None,
-            endpoints: endpoints.to_vec(),
-            local_endpoints: endpoints.to_vec(),
+            local_endpoints: endpoints.clone(),
+            endpoints,
         }
     }
 }
@@ -183,19 +266,20 @@ pub struct ServiceHost {
     /// `hostname` of the pod (`subdomain` matches), giving it a name of its own.
     pub hostname: Option<String>,
     /// The pod's address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
 }
 
-/// A port of this machine that leads into a container. Loopback and IPv6 addresses are not translated here: the
-/// supervising process listens on them.
+/// A port of this machine that leads into a container. Loopback is not translated here: the supervising process listens
+/// on it, as it does for the family that `target` is not of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
-    /// The address to accept on; `None` or 0.0.0.0: all of this machine's IPv4 addresses.
+    /// The address to accept on; `None`: all of this machine's addresses of the target's family; 0.0.0.0 and [::]: all of
+    /// that family.
     pub host_ip: Option<IpAddr>,
     /// The port to accept on.
     pub host_port: u16,
     /// Where it leads.
-    pub target: SocketAddrV4,
+    pub target: SocketAddr,
     /// Transport protocol.
     pub protocol: Protocol,
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use common::{Machine, Namespace, OUTSIDE_ADDRESS, open, service};
+use common::{Machine, NOWHERE, Namespace, OUTSIDE_ADDRESS, open, service};
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -132,7 +132,7 @@ where
     machine.run(move || async move {
         let network = open(config, options).await;
         network.attach(&path, "pod").await.expect("attached");
-        let mut services = vec![service("web", Ipv4Addr::new(10, 112, 1, 20), 80, &[])];
+        let mut services = vec![service("web", Ipv4Addr::new(10, 112, 1, 20), 80, NOWHERE)];
         services.push(Service {
             namespace: "default".into(),
             name: "outer".into(),

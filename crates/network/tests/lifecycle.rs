@@ -23,7 +23,7 @@ fn attachments_rules_and_ports_survive_the_process() {
         let published = Published {
             host_ip: None,
             host_port: 8000,
-            target,
+            target: target.into(),
             protocol: Protocol::Tcp,
         };
         network
@@ -191,7 +191,7 @@ fn purge_leaves_nothing_of_ours_and_all_of_others() {
             let ip = config.dns_ip.to_bits() + 1;
             let network = open(config, options.clone()).await;
             network.attach(path, "pod").await.expect("attached");
-            let services = vec![service("web", ip.into(), 80, &[target])];
+            let services = vec![service("web", Ipv4Addr::from(ip), 80, &[target])];
             network.set_services(services).await.expect("applied");
         }
     });

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::{Duration, Instant};
 
-use common::{HOST_ADDRESS, Machine, Namespace, OUTSIDE_ADDRESS, open, service};
+use common::{HOST_ADDRESS, Machine, Namespace, OUTSIDE_ADDRESS, open, service, single};
 use network::{Error, Network, Protocol, Published};
 
 const SERVICE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 112, 1, 20), 80);
@@ -54,7 +54,7 @@ fn every_way_works_with_every_setting() {
                 let published = Published {
                     host_ip: None,
                     host_port: 8000,
-                    target: ends[0],
+                    target: ends[0].into(),
                     protocol: Protocol::Tcp,
                 };
                 network
@@ -159,10 +159,13 @@ fn what_was_recorded_is_given_back_after_a_crash() {
     assert_eq!(now.trim(), "1");
 }
 
+/// Where the instance has no IPv6 nothing of ours has: nobody would see what goes by it.
 #[test]
-fn no_ipv6_leaks_past_the_rules_and_no_container_poses_as_a_router() {
+fn without_ipv6_there_is_none_that_leaks_past_the_rules() {
     let (machine, pod) = (Machine::new(), Namespace::new());
-    let (config, options, path) = (machine.config(1), machine.options(), pod.path());
+    let (config, options) = (single(machine.config(1)), machine.options());
+    let path = pod.path();
+    let before = machine.ipv6_settings();
     let attachment = machine.run(move || async move {
         let network = open(config, options).await;
         network.attach(&path, "pod").await.expect("attached")
@@ -177,6 +180,12 @@ fn no_ipv6_leaks_past_the_rules_and_no_container_poses_as_a_router() {
         assert_eq!(addresses, "", "{interface}");
     }
     assert_eq!(pod.text(&["ip", "-6", "route", "show", "default"]), "");
+    assert_eq!(
+        machine.ipv6_settings(),
+        before,
+        "nor is the machine's touched"
+    );
+    assert_eq!(host.text(&["nft", "list", "tables", "ip6"]), "");
     // Loopback is the container's own.
     assert!(
         pod.text(&["ip", "-6", "addr", "show", "dev", "lo"])

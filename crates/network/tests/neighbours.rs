@@ -105,7 +105,7 @@ async fn prepared(
     let published = Published {
         host_ip: None,
         host_port: PUBLISHED,
-        target,
+        target: target.into(),
         protocol: Protocol::Tcp,
     };
     network

@@ -86,7 +86,7 @@ fn peers(addresses: &[Ipv4Addr]) -> Option<AddressSet> {
     let mut set = AddressSet::default();
     addresses
         .iter()
-        .for_each(|address| set.add_address(*address));
+        .for_each(|address| set.add_address((*address).into()));
     Some(set)
 }
 
@@ -105,7 +105,7 @@ fn allow(peers: Option<AddressSet>, ports: &[(Transport, u16, u16)]) -> Allowanc
 
 fn ingress(address: Ipv4Addr, list: Vec<Allowance>) -> PodPolicy {
     PodPolicy {
-        address,
+        address: address.into(),
         ingress: Some(list),
         egress: None,
     }
@@ -113,7 +113,7 @@ fn ingress(address: Ipv4Addr, list: Vec<Allowance>) -> PodPolicy {
 
 fn egress(address: Ipv4Addr, list: Vec<Allowance>) -> PodPolicy {
     PodPolicy {
-        address,
+        address: address.into(),
         ingress: None,
         egress: Some(list),
     }
@@ -300,9 +300,8 @@ fn connections_that_are_there_go_on() {
     assert!(!asked(&b.within(socket)), "a new one is not");
 }
 
-/// A pod under a policy in every version of the rules, while those change as fast as they can: not one packet arrives. When
-/// a new process takes over it empties and fills the kernel's maps in one transaction, and the kernel was seen to let a
-/// single packet through then (one run in some eighty, on busy processors): that one is not held against it, a second is.
+/// A pod under a policy in every version of the rules, while those change as fast as they can, and while a new process takes
+/// over: not one packet arrives.
 #[test]
 fn there_is_no_moment_without_protection() {
     let cluster = Cluster::new();
@@ -337,17 +336,14 @@ fn there_is_no_moment_without_protection() {
     // The chains that packets come by stay the same ones: nothing is deleted and made anew around a packet.
     let table = || cluster.machine.host.text(&["nft", "-a", "list", "tables"]);
     let before = table();
-    let forgiven = Arc::new(AtomicU64::new(0));
     for round in 0..4 {
         // A new process each time: it adopts the table, then brings what it found up to date.
         let services = services(a_at);
-        let (seen, taken_over) = (arrived.clone(), forgiven.clone());
         cluster.with(move |network| async move {
             let first = network
                 .set_traffic(Some(services.clone()), Some(closed(None)))
                 .await;
             first.expect("applied");
-            taken_over.store(seen.load(Ordering::SeqCst), Ordering::SeqCst);
             for step in 0..6 {
                 let policies = closed((step % 2 == 0).then_some(c_at));
                 network.set_policies(policies).await.expect("applied");
@@ -359,16 +355,14 @@ fn there_is_no_moment_without_protection() {
                 network.set_services(with).await.expect("applied");
             }
         });
-        let forgiven = forgiven.load(Ordering::SeqCst);
-        assert_eq!(arrived.load(Ordering::SeqCst), forgiven, "round {round}");
-        assert!(forgiven <= 1, "round {round}");
+        assert_eq!(arrived.load(Ordering::SeqCst), 0, "round {round}");
         assert_eq!(table(), before, "round {round}");
     }
     assert!(sent.load(Ordering::SeqCst) > 100);
     // The same packets arrive when they may.
     cluster.police(vec![]);
     let deadline = std::time::Instant::now() + Duration::from_secs(30);
-    while arrived.load(Ordering::SeqCst) <= 1 {
+    while arrived.load(Ordering::SeqCst) == 0 {
         assert!(
             std::time::Instant::now() < deadline,
             "nothing arrives at all"

@@ -178,7 +178,7 @@ fn published_and_node_ports_lead_into_pods_from_outside_and_within() {
         let publish = |host_ip: Option<&str>, host_port| Published {
             host_ip: host_ip.map(|ip| ip.parse().unwrap()),
             host_port,
-            target: a_end,
+            target: a_end.into(),
             protocol: Protocol::Tcp,
         };
         let ports = vec![
@@ -259,7 +259,7 @@ fn udp_services_follow_their_endpoints_too() {
     let udp = move |endpoint: SocketAddrV4| Service {
         namespace: "default".into(),
         name: "udp".into(),
-        cluster_ip: Some(*SERVICE.ip()),
+        cluster_ips: vec![(*SERVICE.ip()).into()],
         ports: vec![ServicePort::new("", Protocol::Udp, 5000, &[endpoint])],
         ..Service::default()
     };

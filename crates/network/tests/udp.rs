@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
 use common::{HOST_ADDRESS, Machine, Namespace, open};
@@ -37,17 +37,18 @@ impl Client {
 }
 
 fn udp_service(endpoints: &[SocketAddrV4]) -> Service {
+    let ends: Vec<SocketAddr> = endpoints.iter().map(|end| (*end).into()).collect();
     Service {
         namespace: "default".into(),
         name: "udp".into(),
-        cluster_ip: Some(*SERVICE.ip()),
+        cluster_ips: vec![(*SERVICE.ip()).into()],
         ports: vec![ServicePort {
             name: String::new(),
             protocol: Protocol::Udp,
             port: SERVICE.port(),
             node_port: None,
-            endpoints: endpoints.to_vec(),
-            local_endpoints: endpoints.to_vec(),
+            endpoints: ends.clone(),
+            local_endpoints: ends,
         }],
         ..Service::default()
     }
@@ -57,7 +58,7 @@ fn published(target: SocketAddrV4) -> Published {
     Published {
         host_ip: None,
         host_port: PUBLISHED.port(),
-        target,
+        target: target.into(),
         protocol: Protocol::Udp,
     }
 }

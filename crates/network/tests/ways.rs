@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
-use common::{HOST_ADDRESS, Machine, Namespace, OUTSIDE_ADDRESS, open, service};
+use common::{HOST_ADDRESS, Machine, NOWHERE, Namespace, OUTSIDE_ADDRESS, open, service};
 use network::{Attachment, Network, Protocol, Service, ServicePort};
 
 const SERVICE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 112, 1, 20), 80);
@@ -150,7 +150,7 @@ fn node_ports_answer_on_every_address_of_the_machine() {
     let cluster = Cluster::new(2);
     let mut web = service("web", *SERVICE.ip(), 80, &[cluster.end(0)]);
     web.ports[0].node_port = Some(30080);
-    let mut dns = service("dns", Ipv4Addr::new(10, 112, 1, 21), 53, &[]);
+    let mut dns = service("dns", Ipv4Addr::new(10, 112, 1, 21), 53, NOWHERE);
     let end = SocketAddrV4::new(cluster.at[0].address, 5353);
     cluster.pods[0].serve_udp(5353, "udp");
     let mut udp = ServicePort::new("dns", Protocol::Udp, 53, &[end]);
@@ -254,7 +254,7 @@ fn local_policies_use_local_endpoints_and_others_are_reached_through_this_machin
     let balanced =
         |local: &[SocketAddrV4], all: &[SocketAddrV4], internal: bool, external: bool| {
             let mut web = service("web", *SERVICE.ip(), 80, all);
-            web.ports[0].local_endpoints = local.to_vec();
+            web.ports[0].local_endpoints = local.iter().map(|end| (*end).into()).collect();
             web.ports[0].node_port = Some(30080);
             web.internal_local = internal;
             web.external_local = external;
@@ -306,8 +306,8 @@ fn external_addresses_and_load_balancers() {
     let external = Ipv4Addr::new(203, 0, 113, 50);
     outside.text(&["ip", "route", "add", "203.0.113.50", "via", "198.51.100.1"]);
     let web = |ranges: &[&str]| Service {
-        external_ips: vec![external],
-        balancer_ips: vec![HOST_ADDRESS],
+        external_ips: vec![external.into()],
+        balancer_ips: vec![HOST_ADDRESS.into()],
         source_ranges: ranges.iter().map(|range| range.parse().unwrap()).collect(),
         ..service("web", *SERVICE.ip(), 80, &[cluster.end(0)])
     };

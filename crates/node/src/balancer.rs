@@ -6,7 +6,7 @@
 mod held;
 
 use std::collections::{HashMap, HashSet};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,8 +40,8 @@ pub struct Balancer {
 /// What becomes of one Service.
 #[derive(Clone, Debug, PartialEq)]
 enum Outcome {
-    /// It has this address.
-    Given(Ipv4Addr),
+    /// It has these addresses.
+    Given(Vec<IpAddr>),
     /// It cannot have one, because.
     Refused {
         reason: &'static str,
@@ -70,8 +70,8 @@ impl Balancer {
                 wait = Duration::from_secs(3600);
                 continue;
             }
-            let address = machine_address(&self.network);
-            let outcomes = judge(&services, address, &held::now(&self.network.published()));
+            let addresses = machine_addresses(&self.network);
+            let outcomes = judge(&services, &addresses, &held::now(&self.network.published()));
             wait = Duration::from_secs(3600);
             let mut seen = HashSet::new();
             for (service, outcome) in &outcomes {
@@ -120,9 +120,9 @@ impl Balancer {
             Err(error) => return Err(error),
             Ok(_) => {}
         }
-        if let Outcome::Given(address) = outcome {
+        if let Outcome::Given(addresses) = outcome {
             told.remove(uid);
-            let text = format!("Ensured load balancer at {address}");
+            let text = format!("Ensured load balancer at {}", texts(addresses).join(", "));
             self.recorder
                 .service(service, "Normal", "EnsuredLoadBalancer", text);
         }
@@ -130,18 +130,41 @@ impl Balancer {
     }
 }
 
-/// The address from which this machine speaks to others; no packet is sent to find it.
-fn machine_address(network: &Network) -> Option<Ipv4Addr> {
-    /// Documentation's address (RFC 5737): the default route leads there if there is one.
-    const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(203, 0, 113, 1), 9);
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect(ELSEWHERE).ok()?;
-    let std::net::SocketAddr::V4(own) = socket.local_addr().ok()? else {
-        return None;
-    };
+/// The addresses from which this machine speaks to others, one of each family that services have; no packet is sent to
+/// find them.
+fn machine_addresses(network: &Network) -> Vec<IpAddr> {
+    /// Documentation's addresses (RFC 5737, RFC 3849): the default route leads there if there is one.
+    const ELSEWHERE: [(&str, &str); 2] = [
+        ("0.0.0.0:0", "203.0.113.1:9"),
+        ("[::]:0", "[2001:db8::1]:9"),
+    ];
     let config = network.config();
-    let ours = config.pod_cidr.contains(own.ip()) || config.service_cidr.contains(own.ip());
-    (!ours && !own.ip().is_loopback()).then(|| *own.ip())
+    let ours = [config.pod_cidrs(), config.service_cidrs()].concat();
+    let families = config.service_cidrs().len();
+    ELSEWHERE[..families]
+        .iter()
+        .filter_map(|(from, to)| {
+            let socket = UdpSocket::bind(from).ok()?;
+            socket.connect(to).ok()?;
+            let own = socket.local_addr().ok()?.ip();
+            let of_others = !ours.iter().any(|range| range.contains(&own));
+            (of_others && !own.is_loopback()).then_some(own)
+        })
+        .collect()
+}
+
+fn texts(addresses: &[IpAddr]) -> Vec<String> {
+    addresses.iter().map(IpAddr::to_string).collect()
+}
+
+/// The machine's addresses of the families that a Service has, in its order.
+fn wanted(service: &Service, addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let spec = service.spec.as_ref();
+    let listed = spec.and_then(|spec| spec.ip_families.clone());
+    let listed = listed.filter(|families| !families.is_empty());
+    let families = listed.unwrap_or_else(|| vec!["IPv4".into()]);
+    let of = |family: &String| addresses.iter().find(|a| a.is_ipv6() == (family == "IPv6"));
+    families.iter().filter_map(of).copied().collect()
 }
 
 fn is_balanced(service: &Service) -> bool {
@@ -166,22 +189,23 @@ fn has_address(service: &Service) -> bool {
 /// comes first.
 fn judge<'a>(
     services: &'a [Service],
-    address: Option<Ipv4Addr>,
+    addresses: &[IpAddr],
     held: &[Held],
 ) -> Vec<(&'a Service, Outcome)> {
-    let text = address
-        .map(|address| address.to_string())
-        .unwrap_or_default();
+    let keeps = |service: &Service| {
+        let wanted = wanted(service, addresses);
+        !wanted.is_empty() && given(service) == texts(&wanted)
+    };
     let mut sorted: Vec<&Service> = services.iter().collect();
     sorted.sort_by_key(|service| {
         (
-            !given(service).contains(&text.as_str()),
+            !keeps(service),
             service.creation_timestamp().map(|time| time.0),
             service.namespace(),
             service.name_any(),
         )
     });
-    let mut taken: HashMap<(Protocol, u16), String> = HashMap::new();
+    let mut taken: HashMap<(IpAddr, Protocol, u16), String> = HashMap::new();
     let mut outcomes = Vec::new();
     for service in sorted {
         if !is_balanced(service) {
@@ -194,22 +218,28 @@ fn judge<'a>(
             }
             continue;
         }
-        let Some(address) = address else {
-            let message =
-                "this machine has no address by which others reach it: it has no default route"
-                    .to_owned();
+        let wanted = wanted(service, addresses);
+        if wanted.is_empty() {
+            let message = "this machine has no address of the service's families by which others reach it: it has no default route".to_owned();
             let reason = "NoAddress";
             outcomes.push((service, Outcome::Refused { reason, message }));
             continue;
-        };
-        let ports = ports(service);
-        let keeps = given(service).contains(&text.as_str());
-        let conflict = ports.iter().find_map(|(protocol, port)| {
-            let other = taken.get(&(*protocol, *port)).cloned();
+        }
+        let ports: Vec<(IpAddr, Protocol, u16)> = wanted
+            .iter()
+            .flat_map(|address| {
+                let ports = ports(service).into_iter();
+                ports.map(|(protocol, port)| (*address, protocol, port))
+            })
+            .collect();
+        let before = given(service);
+        let conflict = ports.iter().find_map(|(address, protocol, port)| {
+            let other = taken.get(&(*address, *protocol, *port)).cloned();
             let other = other.or_else(|| {
                 let held = held
                     .iter()
-                    .find(|held| held.is_on(*protocol, *port, address));
+                    .find(|held| held.is_on(*protocol, *port, *address));
+                let keeps = before.contains(&address.to_string().as_str());
                 held.filter(|_| !keeps).map(|held| held.by.clone())
             });
             Some(format!(
@@ -227,7 +257,7 @@ fn judge<'a>(
                 let namespace = service.namespace().unwrap_or_default();
                 let by = format!("the service {namespace}/{}", service.name_any());
                 taken.extend(ports.into_iter().map(|port| (port, by.clone())));
-                outcomes.push((service, Outcome::Given(address)));
+                outcomes.push((service, Outcome::Given(wanted)));
             }
         }
     }
@@ -273,7 +303,7 @@ fn status(service: &Service, outcome: &Outcome, now: Timestamp) -> Option<serde_
         });
     }
     let wanted = match outcome {
-        Outcome::Given(address) => vec![address.to_string()],
+        Outcome::Given(addresses) => texts(addresses),
         Outcome::Refused { .. } | Outcome::Cleared => Vec::new(),
     };
     let same_conditions = before.conditions.unwrap_or_default() == conditions;

@@ -256,7 +256,7 @@ pub fn hostname(pod: &Pod) -> String {
 }
 
 /// /etc/hosts of the pod.
-pub fn hosts(pod: &Pod, ip: Option<&str>, cluster_domain: &str) -> String {
+pub fn hosts(pod: &Pod, ips: &[String], cluster_domain: &str) -> String {
     let mut text = String::from(
         "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
     );
@@ -264,14 +264,16 @@ pub fn hosts(pod: &Pod, ip: Option<&str>, cluster_domain: &str) -> String {
     let name = hostname(pod);
     if host_network(pod) {
         text = std::fs::read_to_string("/etc/hosts").unwrap_or(text);
-    } else if let Some(ip) = ip {
-        match spec.subdomain.filter(|s| !s.is_empty()) {
+    } else {
+        let names = match spec.subdomain.filter(|s| !s.is_empty()) {
             Some(subdomain) => {
                 let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-                text +=
-                    &format!("{ip}\t{name}.{subdomain}.{namespace}.svc.{cluster_domain}\t{name}\n");
+                format!("{name}.{subdomain}.{namespace}.svc.{cluster_domain}\t{name}")
             }
-            None => text += &format!("{ip}\t{name}\n"),
+            None => name,
+        };
+        for ip in ips {
+            text += &format!("{ip}\t{names}\n");
         }
     }
     let aliases = spec.host_aliases.unwrap_or_default();
@@ -383,11 +385,12 @@ mod tests {
     fn hosts_of_a_pod() {
         let pod: Pod = serde_json::from_value(serde_json::json!({ "metadata": { "name": "db-0", "namespace": "shop" },
             "spec": { "containers": [], "subdomain": "db", "hostAliases": [{ "ip": "1.2.3.4", "hostnames": ["a", "b"] }] } })).expect("pod");
-        let text = hosts(&pod, Some("10.0.0.2"), "cluster.local");
-        assert!(
-            text.contains("10.0.0.2\tdb-0.db.shop.svc.cluster.local\tdb-0\n"),
-            "{text}"
-        );
+        let ips = ["10.0.0.2", "fd00::2"].map(str::to_owned);
+        let text = hosts(&pod, &ips, "cluster.local");
+        for ip in ips {
+            let line = format!("{ip}\tdb-0.db.shop.svc.cluster.local\tdb-0\n");
+            assert!(text.contains(&line), "{text}");
+        }
         assert!(
             text.ends_with("# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"),
             "{text}"

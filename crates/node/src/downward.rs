@@ -12,8 +12,9 @@ use crate::resources;
 /// What is known beside the pod's object.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    pub pod_ip: String,
-    pub host_ip: String,
+    /// The first one first.
+    pub pod_ips: Vec<String>,
+    pub host_ips: Vec<String>,
     pub node_name: String,
     pub node_cpu_milli: i64,
     pub node_memory_bytes: i64,
@@ -42,8 +43,10 @@ pub fn field(pod: &Pod, path: &str, facts: &Facts) -> Result<String, ConfigError
         "spec.serviceAccountName" => spec
             .and_then(|s| s.service_account_name.clone())
             .unwrap_or_default(),
-        "status.podIP" | "status.podIPs" => facts.pod_ip.clone(),
-        "status.hostIP" | "status.hostIPs" => facts.host_ip.clone(),
+        "status.podIP" => facts.pod_ips.first().cloned().unwrap_or_default(),
+        "status.podIPs" => facts.pod_ips.join(","),
+        "status.hostIP" => facts.host_ips.first().cloned().unwrap_or_default(),
+        "status.hostIPs" => facts.host_ips.join(","),
         _ => subscript(&metadata.labels, "metadata.labels['")
             .or_else(|| subscript(&metadata.annotations, "metadata.annotations['"))
             .ok_or_else(|| ConfigError::FieldPath(path.to_owned()))?,
@@ -105,6 +108,8 @@ mod tests {
         let pod: Pod = serde_json::from_value(serde_json::json!({ "metadata": { "name": "web", "labels": { "b": "2", "a": "x\"y" } } })).expect("pod");
         let facts = Facts {
             node_name: "n".into(),
+            pod_ips: ["10.0.0.2", "fd00::2"].map(str::to_owned).into(),
+            host_ips: vec!["10.0.0.1".into()],
             ..Facts::default()
         };
         for (path, want) in [
@@ -114,6 +119,10 @@ mod tests {
             ("metadata.labels['none']", Some("")),
             ("metadata.annotations['none']", Some("")),
             ("spec.nodeName", Some("n")),
+            ("status.podIP", Some("10.0.0.2")),
+            ("status.podIPs", Some("10.0.0.2,fd00::2")),
+            ("status.hostIP", Some("10.0.0.1")),
+            ("status.hostIPs", Some("10.0.0.1")),
             ("metadata.labels['b'", None),
             ("spec.containers", None),
             ("", None),

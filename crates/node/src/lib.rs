@@ -52,6 +52,8 @@ pub struct Config {
     pub name: String,
     /// The node's InternalIP: pods' hostIP, and where the API server finds the kubelet's API.
     pub address: IpAddr,
+    /// Its address of the other family, if it has one.
+    pub further_address: Option<IpAddr>,
     /// Port of the kubelet's API on that address.
     pub port: u16,
     /// Certificates of the kubelet's API; clients must show one signed by the cluster's CA.
@@ -74,6 +76,12 @@ impl Config {
         let settings = &self.pressure;
         let reserved = settings.reserved.as_ref();
         pressure::divide(capacity, self.pods_max, reserved, &settings.eviction_hard)
+    }
+
+    /// All its addresses, the first one first.
+    fn addresses(&self) -> Vec<String> {
+        let all = std::iter::once(self.address).chain(self.further_address);
+        all.map(|address| address.to_string()).collect()
     }
 }
 
@@ -110,7 +118,9 @@ pub async fn run(
         })?;
     }
     let capacity = registration::Capacity::read(&config.state_dir);
-    let Some(node) = registered(&client, &config, capacity, &shutdown).await else {
+    let ranges = network.config().pod_cidrs();
+    let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+    let Some(node) = registered(&client, &config, capacity, &ranges, &shutdown).await else {
         return Ok(());
     };
     let claims_dir = config.claims_dir.clone();
@@ -172,11 +182,12 @@ async fn registered(
     client: &kube::Client,
     config: &Config,
     capacity: registration::Capacity,
+    pod_cidrs: &[String],
     shutdown: &CancellationToken,
 ) -> Option<k8s_openapi::api::core::v1::Node> {
     let mut told = String::new();
     loop {
-        let error = match registration::register(client, config, capacity).await {
+        let error = match registration::register(client, config, capacity, pod_cidrs).await {
             Ok(node) => return Some(node),
             Err(error) => error.to_string(),
         };

@@ -4,9 +4,9 @@
 //! up, a pod that none selects is open, one that some selects is closed but for what one of them permits.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -17,13 +17,13 @@ use network::{AddressSet, Allowance, PodPolicy, PortRange, Transport};
 /// Labels, as objects carry them.
 pub type Labels = BTreeMap<String, String>;
 
-/// A pod as policies see it: one with an address of its own.
+/// A pod as policies see it: one with addresses of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodView {
     pub uid: String,
     pub namespace: String,
     pub labels: Labels,
-    pub address: Ipv4Addr,
+    pub addresses: Vec<IpAddr>,
     /// Named ports of its containers.
     pub ports: Vec<(String, Transport, u16)>,
     /// `false`: a peer of others that no policy restricts.
@@ -35,8 +35,8 @@ pub struct PodView {
 const DNS_NAMESPACE: &str = "kube-system";
 const DNS_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
 
-/// The pod as policies see it, with the address that it has been given.
-pub fn view(pod: &Pod, address: Ipv4Addr) -> PodView {
+/// The pod as policies see it, with the addresses that it has been given.
+pub fn view(pod: &Pod, addresses: &[IpAddr]) -> PodView {
     let spec = pod.spec.as_ref();
     let containers = spec.iter().flat_map(|spec| {
         let sidecars = spec.init_containers.iter().flatten();
@@ -47,7 +47,7 @@ pub fn view(pod: &Pod, address: Ipv4Addr) -> PodView {
         uid: pod.uid().unwrap_or_default(),
         namespace: pod.namespace().unwrap_or_default(),
         labels: pod.labels().clone(),
-        address,
+        addresses: addresses.to_vec(),
         ports: containers
             .flat_map(|container| container.ports.iter().flatten())
             .filter_map(|port| {
@@ -64,7 +64,7 @@ pub fn view(pod: &Pod, address: Ipv4Addr) -> PodView {
 }
 
 /// The DNS server as a pod, once for each address at which it is asked.
-pub fn dns_server(addresses: &[Ipv4Addr]) -> Vec<PodView> {
+pub fn dns_server(addresses: &[IpAddr]) -> Vec<PodView> {
     let (key, value) = DNS_LABEL;
     addresses
         .iter()
@@ -72,7 +72,7 @@ pub fn dns_server(addresses: &[Ipv4Addr]) -> Vec<PodView> {
             uid: format!("dns/{address}"),
             namespace: DNS_NAMESPACE.into(),
             labels: [(key.into(), value.into())].into(),
-            address: *address,
+            addresses: vec![*address],
             ports: vec![
                 ("dns".into(), Transport::Udp, 53),
                 ("dns-tcp".into(), Transport::Tcp, 53),
@@ -91,7 +91,7 @@ pub fn compile<'a>(
     let mut policies: Vec<&NetworkPolicy> = policies.into_iter().collect();
     policies.sort_by_key(|policy| (policy.namespace(), policy.name_any()));
     let cluster = Cluster { namespaces, pods };
-    let mut found: BTreeMap<Ipv4Addr, PodPolicy> = BTreeMap::new();
+    let mut found: BTreeMap<IpAddr, PodPolicy> = BTreeMap::new();
     for policy in policies {
         let Some(spec) = &policy.spec else { continue };
         let namespace = policy.namespace().unwrap_or_default();
@@ -139,9 +139,12 @@ pub fn compile<'a>(
                 .flat_map(|rule| cluster.outgoing(rule))
                 .collect::<Vec<_>>()
         });
-        for pod in selected {
-            let entry = found.entry(pod.address).or_insert_with(|| PodPolicy {
-                address: pod.address,
+        let each = selected
+            .iter()
+            .flat_map(|pod| pod.addresses.iter().map(move |address| (*pod, *address)));
+        for (pod, address) in each {
+            let entry = found.entry(address).or_insert_with(|| PodPolicy {
+                address,
                 ingress: None,
                 egress: None,
             });
@@ -259,7 +262,8 @@ impl Cluster<'_> {
                 }
             }
             for member in &members {
-                set.add_address(self.pods[*member].address);
+                let addresses = self.pods[*member].addresses.iter();
+                addresses.for_each(|address| set.add_address(*address));
             }
             rule.peers = Some(set);
             rule.pods = members.into_iter().collect();
@@ -322,7 +326,9 @@ impl Cluster<'_> {
         for wanted in &rule.named {
             for pod in rule.pods.iter().map(|at| &self.pods[*at]) {
                 for range in numbers(pod, wanted) {
-                    by_number.entry(range).or_default().add_address(pod.address);
+                    let peers = by_number.entry(range).or_default();
+                    let addresses = pod.addresses.iter();
+                    addresses.for_each(|address| peers.add_address(*address));
                 }
             }
         }
@@ -336,14 +342,14 @@ impl Cluster<'_> {
     }
 }
 
-/// IPv4 addresses of a block without its exceptions; those of other families are nobody here.
+/// The addresses of a block without its exceptions.
 fn blocks(cidr: &str, except: Option<&[String]>) -> AddressSet {
     let mut set = AddressSet::default();
-    if let Ok(block) = cidr.parse::<Ipv4Net>() {
+    if let Ok(block) = cidr.parse::<IpNet>() {
         set.add(block);
     }
     for block in except.unwrap_or_default() {
-        if let Ok(block) = block.parse::<Ipv4Net>() {
+        if let Ok(block) = block.parse::<IpNet>() {
             set.remove(block);
         }
     }

@@ -74,6 +74,7 @@ pub async fn register(
     client: &Client,
     config: &Config,
     capacity: Capacity,
+    pod_cidrs: &[String],
 ) -> Result<Node, kube::Error> {
     let nodes: Api<Node> = Api::all(client.clone());
     let labels: BTreeMap<String, String> = [
@@ -109,6 +110,7 @@ pub async fn register(
             nodes.create(&PostParams::default(), &node).await?
         }
     };
+    let node = tell_ranges(&nodes, node, pod_cidrs).await;
     report(
         client,
         config,
@@ -118,6 +120,30 @@ pub async fn register(
         &BTreeSet::new(),
     )
     .await
+}
+
+/// Notes in the Node from which ranges its pods have their addresses. Under a control plane that has given it others that is
+/// refused, and no reason not to run.
+async fn tell_ranges(nodes: &Api<Node>, node: Node, pod_cidrs: &[String]) -> Node {
+    let told = node
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.pod_cidrs.as_deref());
+    if told.unwrap_or_default() == pod_cidrs {
+        return node;
+    }
+    let spec = json!({ "spec": { "podCIDR": pod_cidrs.first(), "podCIDRs": pod_cidrs } });
+    let name = node.metadata.name.clone().unwrap_or_default();
+    match nodes
+        .patch(&name, &PatchParams::default(), &Patch::Merge(spec))
+        .await
+    {
+        Ok(node) => node,
+        Err(error) => {
+            tracing::warn!(%error, "the ranges of pods could not be noted in the node");
+            node
+        }
+    }
 }
 
 /// Keeps status and Lease fresh.
@@ -240,10 +266,14 @@ fn status(
         address,
     };
     NodeStatus {
-        addresses: Some(vec![
-            address("InternalIP", config.address.to_string()),
-            address("Hostname", config.name.clone()),
-        ]),
+        addresses: Some(
+            config
+                .addresses()
+                .into_iter()
+                .map(|own| address("InternalIP", own))
+                .chain([address("Hostname", config.name.clone())])
+                .collect(),
+        ),
         allocatable: Some(resources(
             room.cpu_milli,
             room.memory_bytes,

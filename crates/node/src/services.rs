@@ -1,9 +1,9 @@
 //! Services and their endpoints, as the network needs them: what kube-proxy works out on other nodes.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::ResourceExt;
@@ -38,17 +38,27 @@ pub fn desired<'a>(
                     ..network::Service::default()
                 });
             }
-            let cluster_ip = match spec.cluster_ip.as_deref() {
-                None | Some("") => return None,
-                Some("None") => None,
-                Some(ip) => Some(ip.parse().ok()?),
-            };
+            let cluster_ips = cluster_ips(spec)?;
+            let slices: Vec<&EndpointSlice> = slices
+                .iter()
+                .filter(|slice| is_wanted(spec, &slice.address_type))
+                .copied()
+                .collect();
+            let slices = &slices[..];
             let publish_unready = spec.publish_not_ready_addresses == Some(true);
             let ports = spec.ports.iter().flatten().filter_map(|port| {
                 let protocol = port.protocol.as_deref().unwrap_or("TCP");
                 let name = port.name.as_deref().unwrap_or("");
-                let of =
-                    |only: Option<&str>| endpoints(slices, (name, protocol), publish_unready, only);
+                let of = |only: Option<&str>| {
+                    let mut all = Vec::new();
+                    for family in FAMILIES {
+                        let of_family = slices.iter().filter(|slice| slice.address_type == family);
+                        let of_family: Vec<&EndpointSlice> = of_family.copied().collect();
+                        let port = (name, protocol);
+                        all.append(&mut endpoints(&of_family, port, publish_unready, only));
+                    }
+                    all
+                };
                 Some(network::ServicePort {
                     name: name.to_owned(),
                     protocol: known_protocol(protocol)?,
@@ -62,7 +72,7 @@ pub fn desired<'a>(
             Some(network::Service {
                 namespace: key.0,
                 name: key.1,
-                cluster_ip,
+                cluster_ips,
                 ports: ports.collect(),
                 hosts: hosts(slices, publish_unready),
                 external_name: None,
@@ -77,6 +87,30 @@ pub fn desired<'a>(
         .collect();
     all.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     all
+}
+
+/// Address types of slices that name endpoints.
+const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
+
+/// The service's addresses; none when it is headless. `None`: it has not been given any yet.
+fn cluster_ips(spec: &ServiceSpec) -> Option<Vec<IpAddr>> {
+    let first = spec.cluster_ip.as_deref()?;
+    if first == "None" {
+        return Some(Vec::new());
+    }
+    let listed = spec.cluster_ips.iter().flatten().map(String::as_str);
+    let mut found: Vec<IpAddr> = std::iter::once(first)
+        .chain(listed.filter(|ip| *ip != first))
+        .filter_map(|ip| ip.parse().ok())
+        .collect();
+    found.truncate(FAMILIES.len());
+    (!found.is_empty()).then_some(found)
+}
+
+/// Whether endpoints of a family count for the service.
+fn is_wanted(spec: &ServiceSpec, family: &str) -> bool {
+    let mut families = spec.ip_families.iter().flatten().peekable();
+    FAMILIES.contains(&family) && (families.peek().is_none() || families.any(|f| f == family))
 }
 
 /// SCTP is not forwarded; the API server refuses such services.
@@ -101,12 +135,12 @@ fn affinity_seconds(spec: &ServiceSpec) -> Option<u32> {
     }))
 }
 
-fn addresses<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<Ipv4Addr> {
+fn addresses<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<IpAddr> {
     texts.filter_map(|text| text.parse().ok()).collect()
 }
 
 /// The addresses that its load balancer was given. In mode `Proxy` something else accepts on them.
-fn balancer_ips(service: &Service) -> Vec<Ipv4Addr> {
+fn balancer_ips(service: &Service) -> Vec<IpAddr> {
     let spec = service.spec.as_ref();
     if spec.and_then(|spec| spec.type_.as_deref()) != Some("LoadBalancer") {
         return Vec::new();
@@ -122,7 +156,7 @@ fn balancer_ips(service: &Service) -> Vec<Ipv4Addr> {
     )
 }
 
-fn source_ranges(spec: &ServiceSpec) -> Vec<Ipv4Net> {
+fn source_ranges(spec: &ServiceSpec) -> Vec<IpNet> {
     let ranges = spec.load_balancer_source_ranges.iter().flatten();
     ranges
         .filter_map(|range| range.trim().parse().ok())
@@ -136,7 +170,7 @@ fn endpoints(
     (port_name, protocol): (&str, &str),
     publish_unready: bool,
     only: Option<&str>,
-) -> Vec<SocketAddrV4> {
+) -> Vec<SocketAddr> {
     let (mut ready, mut serving) = (Vec::new(), Vec::new());
     for slice in slices {
         let port = slice
@@ -158,7 +192,7 @@ fn endpoints(
             let addresses = endpoint
                 .addresses
                 .iter()
-                .filter_map(|a| Some(SocketAddrV4::new(a.parse().ok()?, port)));
+                .filter_map(|a| Some(SocketAddr::new(a.parse().ok()?, port)));
             let conditions = endpoint.conditions.clone().unwrap_or_default();
             if conditions.ready.unwrap_or(true) || publish_unready {
                 ready.extend(addresses);
@@ -202,155 +236,4 @@ fn hosts(slices: &[&EndpointSlice], publish_unready: bool) -> Vec<network::Servi
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn services_meet_their_endpoints() {
-        let service = |name: &str, ip: &str| -> Service {
-            serde_json::from_value(json!({ "metadata": { "namespace": "shop", "name": name },
-                "spec": { "clusterIP": ip, "ports": [{ "name": "http", "port": 80, "protocol": "TCP" }] } }))
-            .expect("service")
-        };
-        let slice: EndpointSlice = serde_json::from_value(json!({ "addressType": "IPv4",
-            "metadata": { "namespace": "shop", "name": "web-x", "labels": { "kubernetes.io/service-name": "web" } },
-            "ports": [{ "name": "http", "port": 8080, "protocol": "TCP" }],
-            "endpoints": [
-                { "addresses": ["10.1.0.3"], "conditions": { "ready": true } },
-                { "addresses": ["10.1.0.2"], "conditions": { "ready": true }, "hostname": "web-0" },
-                { "addresses": ["10.1.0.4"], "conditions": { "ready": false } },
-                { "addresses": ["10.1.0.5"], "conditions": { "ready": false, "serving": true, "terminating": true } } ] }))
-        .expect("slice");
-        let got = desired(
-            [
-                service("web", "10.9.0.1"),
-                service("alone", "None"),
-                service("pending", ""),
-            ]
-            .iter(),
-            [slice].iter(),
-            "here",
-        );
-        assert_eq!(
-            got.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
-            ["alone", "web"]
-        );
-        assert_eq!(got[0].cluster_ip, None);
-        let endpoints: Vec<String> = got[1].ports[0]
-            .endpoints
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        assert_eq!(
-            endpoints,
-            ["10.1.0.2:8080", "10.1.0.3:8080"],
-            "unready and terminating ones are not used"
-        );
-        assert_eq!(got[1].hosts[0].hostname.as_deref(), Some("web-0"));
-    }
-
-    fn one(spec: serde_json::Value, slices: serde_json::Value) -> network::Service {
-        let service: Service = serde_json::from_value(json!({
-            "metadata": { "namespace": "n", "name": "s" }, "spec": spec,
-            "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.9" }, { "ip": "192.0.2.8", "ipMode": "Proxy" }] } } }))
-        .expect("service");
-        let slices: Vec<EndpointSlice> = slices
-            .as_array()
-            .expect("slices")
-            .iter()
-            .map(|slice| {
-                let mut slice = slice.clone();
-                slice["addressType"] = "IPv4".into();
-                slice["metadata"] = json!({ "namespace": "n", "name": "x", "labels": { "kubernetes.io/service-name": "s" } });
-                serde_json::from_value(slice).expect("slice")
-            })
-            .collect();
-        desired([service].iter(), slices.iter(), "here").remove(0)
-    }
-
-    fn shown(endpoints: &[SocketAddrV4]) -> String {
-        let all: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
-        all.join(" ")
-    }
-
-    #[test]
-    fn endpoints_of_this_node_are_told_apart() {
-        let service = one(
-            json!({ "clusterIP": "10.9.0.1", "ports": [{ "port": 80 }], "internalTrafficPolicy": "Local", "externalTrafficPolicy": "Local" }),
-            json!([{ "ports": [{ "name": "", "port": 8080 }], "endpoints": [
-                { "addresses": ["10.1.0.2"], "nodeName": "here" },
-                { "addresses": ["10.1.0.3"], "nodeName": "there" },
-                { "addresses": ["192.0.2.7"] } ] }]),
-        );
-        assert!(service.internal_local && service.external_local);
-        let port = &service.ports[0];
-        assert_eq!(
-            shown(&port.endpoints),
-            "10.1.0.2:8080 10.1.0.3:8080 192.0.2.7:8080"
-        );
-        assert_eq!(shown(&port.local_endpoints), "10.1.0.2:8080");
-    }
-
-    #[test]
-    fn ports_are_found_by_name_and_protocol() {
-        let service = one(
-            json!({ "clusterIP": "10.9.0.1", "ports": [
-                { "name": "dns", "port": 53, "protocol": "UDP" }, { "name": "dns-tcp", "port": 53, "protocol": "TCP" },
-                { "name": "other", "port": 54, "protocol": "SCTP" } ] }),
-            json!([
-                { "ports": [{ "name": "dns", "port": 1053, "protocol": "UDP" }, { "name": "dns-tcp", "port": 2053, "protocol": "TCP" }],
-                  "endpoints": [{ "addresses": ["10.1.0.2"] }] },
-                { "ports": [{ "name": "dns", "port": 3053, "protocol": "UDP" }], "endpoints": [{ "addresses": ["10.1.0.3"] }] }]),
-        );
-        let ports: Vec<String> = service
-            .ports
-            .iter()
-            .map(|p| format!("{}/{} {}", p.port, p.protocol, shown(&p.endpoints)))
-            .collect();
-        assert_eq!(
-            ports,
-            ["53/udp 10.1.0.2:1053 10.1.0.3:3053", "53/tcp 10.1.0.2:2053"]
-        );
-    }
-
-    #[test]
-    fn settings_of_a_service() {
-        let service = one(
-            json!({ "clusterIP": "10.9.0.1", "type": "LoadBalancer", "sessionAffinity": "ClientIP",
-                "externalIPs": ["203.0.113.1", "2001:db8::1"], "loadBalancerSourceRanges": ["198.51.100.0/24"] }),
-            json!([]),
-        );
-        assert_eq!(service.affinity_seconds, Some(10_800));
-        assert_eq!(service.external_ips, [Ipv4Addr::new(203, 0, 113, 1)]);
-        assert_eq!(service.balancer_ips, [Ipv4Addr::new(192, 0, 2, 9)]);
-        assert_eq!(service.source_ranges.len(), 1);
-        let service = one(
-            json!({ "clusterIP": "10.9.0.1", "type": "NodePort", "sessionAffinity": "ClientIP",
-                "sessionAffinityConfig": { "clientIP": { "timeoutSeconds": 7 } } }),
-            json!([]),
-        );
-        assert_eq!(service.affinity_seconds, Some(7));
-        assert!(
-            service.balancer_ips.is_empty(),
-            "what is left of another type"
-        );
-    }
-
-    #[test]
-    fn unready_addresses_are_published_on_request() {
-        for (publish, expected) in [(false, ""), (true, "10.1.0.2")] {
-            let service = one(
-                json!({ "clusterIP": "None", "publishNotReadyAddresses": publish, "ports": [{ "port": 80 }] }),
-                json!([{ "ports": [{ "name": "", "port": 80 }], "endpoints": [
-                    { "addresses": ["10.1.0.2"], "conditions": { "ready": false }, "hostname": "db-0" } ] }]),
-            );
-            let hosts: Vec<String> = service
-                .hosts
-                .iter()
-                .map(|h| h.address.to_string())
-                .collect();
-            assert_eq!(hosts.join(" "), expected);
-        }
-    }
-}
+mod tests;

@@ -103,8 +103,9 @@ pub struct Observed<'a> {
     pub init: &'a [View],
     pub containers: &'a [View],
     pub sandbox_ready: bool,
-    pub pod_ip: Option<&'a str>,
-    pub host_ip: &'a str,
+    /// The first one first.
+    pub pod_ips: &'a [String],
+    pub host_ips: &'a [String],
     pub start_time: Timestamp,
     pub now: Timestamp,
     /// Nothing of the pod starts again, because it is being deleted.
@@ -327,17 +328,24 @@ pub fn pod_status(observed: &Observed) -> PodStatus {
         conditions: Some(conditions),
         container_statuses: Some(statuses(observed.containers)),
         init_container_statuses: (!observed.init.is_empty()).then(|| statuses(observed.init)),
-        host_ip: Some(observed.host_ip.to_owned()),
-        host_ips: Some(vec![HostIP {
-            ip: observed.host_ip.to_owned(),
-        }]),
-        pod_ip: observed.pod_ip.map(str::to_owned),
-        pod_ips: observed.pod_ip.map(|ip| vec![PodIP { ip: ip.to_owned() }]),
+        host_ip: observed.host_ips.first().cloned(),
+        host_ips: Some(observed.host_ips.iter().map(host_ip).collect()),
+        pod_ip: observed.pod_ips.first().cloned(),
+        pod_ips: (!observed.pod_ips.is_empty())
+            .then(|| observed.pod_ips.iter().map(pod_ip).collect()),
         qos_class: Some(qos_class(&spec).to_owned()),
         start_time: Some(whole_seconds(observed.start_time)),
         observed_generation: observed.pod.metadata.generation,
         ..PodStatus::default()
     }
+}
+
+fn host_ip(ip: &String) -> HostIP {
+    HostIP { ip: ip.clone() }
+}
+
+fn pod_ip(ip: &String) -> PodIP {
+    PodIP { ip: ip.clone() }
 }
 
 fn condition(

@@ -4,7 +4,7 @@
 //! One task applies both, because the first application replaces what an earlier process left and must not lack either.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,18 +64,19 @@ impl Default for Traffic {
 }
 
 impl Traffic {
-    /// Makes the policies that select a pod hold at its address. To be called before the first program of the pod runs;
+    /// Makes the policies that select a pod hold at its addresses. To be called before the first program of the pod runs;
     /// when it returns, no packet of it escapes them.
     ///
     /// # Errors
     /// When the rules could not be applied within ten seconds: nothing of the pod may run then.
-    pub async fn protect(&self, pod: &Pod, address: Ipv4Addr) -> Result<(), String> {
+    pub async fn protect(&self, pod: &Pod, addresses: &[IpAddr]) -> Result<(), String> {
         let mut applied = self.applied.subscribe();
         let wanted = {
             let mut state = self.policies.lock();
-            let view = policy::view(pod, address);
-            // Whoever had the address before is gone, or it would not have been given out.
-            state.local.retain(|_, other| other.address != address);
+            let view = policy::view(pod, addresses);
+            // Whoever had an address before is gone, or it would not have been given out.
+            let shares = |other: &PodView| other.addresses.iter().any(|ip| addresses.contains(ip));
+            state.local.retain(|_, other| !shares(other));
             state.local.insert(view.uid.clone(), view);
             let nothing_to_wait_for = state.complete() && state.policies.iter().next().is_none();
             if nothing_to_wait_for {
@@ -89,7 +90,7 @@ impl Traffic {
         match tokio::time::timeout(PATIENCE, done).await {
             Ok(Ok(_)) => Ok(()),
             _ => Err(format!(
-                "network policies could not be applied to {address} within {} s",
+                "network policies could not be applied to {addresses:?} within {} s",
                 PATIENCE.as_secs()
             )),
         }
@@ -211,8 +212,8 @@ impl Policies {
             .collect();
         let mut pods = self.views();
         pods.extend(policy::dns_server(&[
-            network.gateway(),
-            network.config().dns_ip,
+            network.gateway().into(),
+            network.config().dns_ip.into(),
         ]));
         policy::compile(self.policies.iter(), &namespaces, &pods)
     }
@@ -220,17 +221,21 @@ impl Policies {
     /// The pods that have an address. One that this node gave out belongs to whom it gave it last, whatever the API
     /// still shows; labels are the API's, because they change.
     fn views(&self) -> Vec<PodView> {
-        let given: HashSet<Ipv4Addr> = self.local.values().map(|view| view.address).collect();
+        let given: HashSet<&IpAddr> = self.local.values().flat_map(|v| &v.addresses).collect();
         let mut seen: HashSet<String> = HashSet::new();
         let mut views: Vec<PodView> = Vec::new();
         for pod in self.pods.iter() {
             let uid = pod.uid().unwrap_or_default();
-            let address = match self.local.get(&uid) {
-                Some(view) => Some(view.address),
-                None => shown_address(pod).filter(|address| !given.contains(address)),
+            let addresses = match self.local.get(&uid) {
+                Some(view) => view.addresses.clone(),
+                None => {
+                    let mut shown = shown_addresses(pod);
+                    shown.retain(|address| !given.contains(address));
+                    shown
+                }
             };
-            if let Some(address) = address {
-                views.push(policy::view(pod, address));
+            if !addresses.is_empty() {
+                views.push(policy::view(pod, &addresses));
                 seen.insert(uid);
             }
         }
@@ -240,15 +245,23 @@ impl Policies {
     }
 }
 
-/// The address that the API shows, if it is the pod's own and still in use.
-fn shown_address(pod: &Pod) -> Option<Ipv4Addr> {
-    let status = pod.status.as_ref()?;
+/// The addresses that the API shows, if they are the pod's own and still in use.
+fn shown_addresses(pod: &Pod) -> Vec<IpAddr> {
+    let (Some(status), Some(spec)) = (&pod.status, &pod.spec) else {
+        return Vec::new();
+    };
     let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    let shared = pod.spec.as_ref()?.host_network == Some(true);
-    if ended || shared {
-        return None;
+    if ended || spec.host_network == Some(true) {
+        return Vec::new();
     }
-    status.pod_ip.as_ref()?.parse().ok()
+    let all = status.pod_ips.iter().flatten().map(|ip| &ip.ip);
+    let mut found: Vec<IpAddr> = all
+        .chain(&status.pod_ip)
+        .filter_map(|ip| ip.parse().ok())
+        .collect();
+    let mut seen = HashSet::new();
+    found.retain(|ip| seen.insert(*ip));
+    found
 }
 
 fn shortened(mut pod: Pod) -> Pod {
@@ -294,7 +307,10 @@ mod tests {
         let mut all: Vec<String> = state
             .views()
             .iter()
-            .map(|view| format!("{} {}", view.uid, view.address))
+            .map(|view| {
+                let ips: Vec<String> = view.addresses.iter().map(IpAddr::to_string).collect();
+                format!("{} {}", view.uid, ips.join(" "))
+            })
             .collect();
         all.sort();
         all
@@ -309,6 +325,11 @@ mod tests {
             pod("other", Some("10.0.0.3"), json!({})),
             pod("unready", None, json!({})),
             pod(
+                "both",
+                Some("10.0.0.5"),
+                json!({ "status": { "podIPs": [{ "ip": "10.0.0.5" }, { "ip": "fd00::5" }] } }),
+            ),
+            pod(
                 "ended",
                 Some("10.0.0.4"),
                 json!({ "status": { "phase": "Failed" } }),
@@ -322,18 +343,27 @@ mod tests {
             state.take_pod(watcher::Event::InitApply(pod));
         }
         state.take_pod(watcher::Event::InitDone);
-        assert_eq!(shown(&state), ["old 10.0.0.2", "other 10.0.0.3"]);
+        assert_eq!(
+            shown(&state),
+            ["both 10.0.0.5 fd00::5", "old 10.0.0.2", "other 10.0.0.3"]
+        );
         let new = pod("new", None, json!({}));
-        let view = policy::view(&new, "10.0.0.2".parse().expect("an address"));
+        let view = policy::view(&new, &["10.0.0.2".parse().expect("an address")]);
         state.local.insert("new".into(), view);
-        assert_eq!(shown(&state), ["new 10.0.0.2", "other 10.0.0.3"]);
+        assert_eq!(
+            shown(&state),
+            ["both 10.0.0.5 fd00::5", "new 10.0.0.2", "other 10.0.0.3"]
+        );
         state.take_pod(watcher::Event::Apply(new.clone()));
         assert_eq!(
             shown(&state),
-            ["new 10.0.0.2", "other 10.0.0.3"],
+            ["both 10.0.0.5 fd00::5", "new 10.0.0.2", "other 10.0.0.3"],
             "not twice"
         );
         state.take_pod(watcher::Event::Delete(new));
-        assert_eq!(shown(&state), ["old 10.0.0.2", "other 10.0.0.3"]);
+        assert_eq!(
+            shown(&state),
+            ["both 10.0.0.5 fd00::5", "old 10.0.0.2", "other 10.0.0.3"]
+        );
     }
 }

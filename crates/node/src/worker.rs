@@ -118,7 +118,8 @@ pub(crate) struct Worker {
     start_time: Timestamp,
     /// When this worker began, and how old the pod was then: what follows is measured by a clock that does not jump.
     began: (Instant, Duration),
-    address: Option<String>,
+    /// The pod's, the first one first; none before it has been given any.
+    addresses: Vec<String>,
     sandbox_ready: bool,
     volumes: Option<BTreeMap<String, Place>>,
     tokens: Tokens,
@@ -186,7 +187,7 @@ pub fn spawn(
         verdicts_in,
         start_time,
         began: (Instant::now(), age(start_time, Timestamp::now())),
-        address: None,
+        addresses: Vec::new(),
         sandbox_ready: false,
         volumes: None,
         tokens: Tokens::default(),

@@ -124,6 +124,8 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
 
     let mut config = apiserver::Config::new(data);
     config.service_cidr = instance.service_cidr.to_string();
+    let ipv6 = instance.ipv6_ranges();
+    config.service_cidr6 = ipv6.map(|ranges| ranges.service_cidr.to_string());
     config.advertise_address = Some(SocketAddr::new(gateway, instance.api_port));
     let server = ApiServer::open(config, store.clone())
         .await
@@ -198,6 +200,7 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
     let node = node::Config {
         name: node_name.clone(),
         address: gateway,
+        further_address: instance.gateway6().map(IpAddr::V6),
         port: instance.kubelet_port,
         tls: kubelet_tls(&pki, &node_name, &gateway.to_string())?,
         logs_dir: data.join("logs").join("pods"),

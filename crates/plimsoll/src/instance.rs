@@ -6,13 +6,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::backup::UNFINISHED;
 use crate::ports;
 use crate::settings::Settings;
+
+mod ipv6;
 
 /// Used when neither flag nor environment names a directory.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/plimsoll";
@@ -42,6 +44,14 @@ pub struct Instance {
     pub kubelet_port: u16,
     pub pod_cidr: Ipv4Net,
     pub service_cidr: Ipv4Net,
+    /// The same for IPv6; none while the machine had no IPv6 or it was turned off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_cidr6: Option<Ipv6Net>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_cidr6: Option<Ipv6Net>,
+    /// The settings say that there shall be no IPv6.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ipv6_off: bool,
     #[serde(skip)]
     pub data_dir: PathBuf,
 }
@@ -125,17 +135,14 @@ impl Instance {
         let data_dir = fs::canonicalize(data_dir)?;
         let seed = seed(&data_dir);
         let name = Self::name_of(&data_dir);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let mut taken = runtime
-            .block_on(network::taken_ranges())
-            .context("cannot read this machine's routes and addresses")?;
+        let mut taken = taken_ranges()?;
         for (flag, wanted) in [
             ("--pod-cidr", settings.pod_cidr),
             ("--service-cidr", settings.service_cidr),
         ] {
-            let Some(wanted) = wanted else { continue };
+            let Some(wanted) = wanted.map(IpNet::V4) else {
+                continue;
+            };
             if let Some(other) = taken.iter().find(|range| overlap(range, &wanted)) {
                 bail!(
                     "{flag} {wanted} overlaps {other}, which this machine uses already (see `ip route`): choose another range, or none to have one chosen"
@@ -146,7 +153,7 @@ impl Instance {
         }
         let (pod_cidr, service_cidr) = network::choose_ranges(seed, &taken)?;
         let (api_port, kubelet_port) = choose_ports(seed, data_dir == Path::new(DEFAULT_DATA_DIR))?;
-        let instance = Self {
+        let mut instance = Self {
             format: FORMAT,
             version: VERSION.into(),
             name,
@@ -154,8 +161,12 @@ impl Instance {
             kubelet_port: settings.kubelet_port.unwrap_or(kubelet_port),
             pod_cidr: settings.pod_cidr.unwrap_or(pod_cidr).trunc(),
             service_cidr: settings.service_cidr.unwrap_or(service_cidr).trunc(),
+            pod_cidr6: None,
+            service_cidr6: None,
+            ipv6_off: false,
             data_dir,
         };
+        instance.settle_ipv6(settings)?;
         instance.write()?;
         Ok(instance)
     }
@@ -178,6 +189,11 @@ impl Instance {
                 );
             }
         }
+        let ipv6_before = (self.pod_cidr6, self.ipv6_off);
+        // What runs has been started with what there was.
+        if self.daemon_pid().is_none() {
+            self.settle_ipv6(settings)?;
+        }
         let before = (self.api_port, self.kubelet_port);
         self.api_port = settings.api_port.unwrap_or(self.api_port);
         self.kubelet_port = settings.kubelet_port.unwrap_or(self.kubelet_port);
@@ -189,6 +205,8 @@ impl Instance {
                     before.1
                 );
             }
+            self.write()?;
+        } else if ipv6_before != (self.pod_cidr6, self.ipv6_off) {
             self.write()?;
         }
         Ok(self)
@@ -280,6 +298,7 @@ impl Instance {
             bridge: self.name.clone(),
             pod_cidr: self.pod_cidr,
             service_cidr: self.service_cidr,
+            ipv6: self.ipv6_ranges(),
             cluster_domain: "cluster.local".into(),
             dns_ip: self.dns_ip(),
             state_dir: self.data_dir.join("network"),
@@ -374,7 +393,16 @@ pub fn data_dir(given: Option<PathBuf>, settings: &Settings) -> PathBuf {
         .unwrap_or_else(|| DEFAULT_DATA_DIR.into())
 }
 
-fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
+fn taken_ranges() -> Result<Vec<IpNet>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime
+        .block_on(network::taken_ranges())
+        .context("cannot read this machine's routes and addresses")
+}
+
+fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
 }
 
@@ -392,6 +420,9 @@ mod tests {
             kubelet_port: 2,
             pod_cidr: "10.80.2.0/23".parse().expect("range"),
             service_cidr: "10.112.16.0/20".parse().expect("range"),
+            pod_cidr6: None,
+            service_cidr6: None,
+            ipv6_off: false,
             data_dir: "/a".into(),
         };
         assert!(instance.name.len() <= 15, "a bridge's name");

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 
 pub use pressure::Pressure;
@@ -49,6 +49,15 @@ pub struct Settings {
     /// Addresses of services (default: a free /20); fixed once the instance is made
     #[arg(long, env = "PLIMSOLL_SERVICE_CIDR", value_name = "RANGE")]
     pub service_cidr: Option<Ipv4Net>,
+    /// Whether pods and services have IPv6 addresses too, where this machine's kernel has IPv6 (default: true)
+    #[arg(long, env = "PLIMSOLL_IPV6", value_name = "BOOL")]
+    pub ipv6: Option<bool>,
+    /// IPv6 addresses of pods and containers (default: a /64 of unique local addresses); fixed once the instance is made
+    #[arg(long, env = "PLIMSOLL_POD_CIDR6", value_name = "RANGE")]
+    pub pod_cidr6: Option<Ipv6Net>,
+    /// IPv6 addresses of services, a /104 to /124 (default: a /112 of unique local addresses); fixed once the instance is made
+    #[arg(long, env = "PLIMSOLL_SERVICE_CIDR6", value_name = "RANGE")]
+    pub service_cidr6: Option<Ipv6Net>,
     /// Pods that this node takes at most (default 110)
     #[arg(long, env = "PLIMSOLL_MAX_PODS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub max_pods: Option<u32>,
@@ -117,6 +126,9 @@ impl Settings {
             },
             pod_cidr: self.pod_cidr.or(below.pod_cidr),
             service_cidr: self.service_cidr.or(below.service_cidr),
+            ipv6: self.ipv6.or(below.ipv6),
+            pod_cidr6: self.pod_cidr6.or(below.pod_cidr6),
+            service_cidr6: self.service_cidr6.or(below.service_cidr6),
             max_pods: self.max_pods.or(below.max_pods),
             pressure: self.pressure.over(below.pressure),
             log: self.log.or(below.log),
@@ -143,6 +155,12 @@ impl Settings {
         flag(
             "service-cidr",
             self.service_cidr.map(|range| range.to_string()),
+        );
+        flag("ipv6", self.ipv6.map(|on| on.to_string()));
+        flag("pod-cidr6", self.pod_cidr6.map(|range| range.to_string()));
+        flag(
+            "service-cidr6",
+            self.service_cidr6.map(|range| range.to_string()),
         );
         flag("max-pods", self.max_pods.map(|count| count.to_string()));
         flag("log", self.log.clone());
@@ -238,6 +256,9 @@ mod tests {
             ],
             pod_cidr: Some("10.9.0.0/16".parse().expect("range")),
             service_cidr: Some("10.10.0.0/16".parse().expect("range")),
+            ipv6: Some(false),
+            pod_cidr6: Some("fd00:1::/64".parse().expect("range")),
+            service_cidr6: Some("fd00:2::/112".parse().expect("range")),
             max_pods: Some(7),
             pressure: Pressure {
                 eviction_hard: Some(

@@ -1,7 +1,7 @@
 //! Cluster addresses and node ports of Services: handed out once, taken back when the Service goes.
 
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -9,37 +9,38 @@ use rand::Rng as _;
 use serde_json::{Value, json};
 
 use crate::object::{self, text};
-use crate::registry::{Kind, Problems};
+use crate::registry::{Kind, Problems, validate};
 use crate::server::State;
 use crate::status::ApiError;
 use crate::{Config, Error};
 
-/// Upstream keeps the low part of the range for addresses that people choose; dynamic ones come from above it.
-const STATIC_BAND_MAX: u32 = 256;
+mod families;
+mod range;
+
+use range::Range;
 
 /// What is in use. Rebuilt from the stored Services at start, so it needs no record of its own; one server
 /// hands out addresses for a store.
 pub(crate) struct Addresses {
-    base: u32,
-    /// Addresses in the range, network and broadcast address included.
-    size: u32,
+    /// The first one is the usual one.
+    ranges: Vec<Range>,
     ports: (u16, u16),
     taken: Arc<Mutex<Taken>>,
 }
 
 #[derive(Default)]
 struct Taken {
-    addresses: HashSet<Ipv4Addr>,
+    addresses: HashSet<IpAddr>,
     ports: HashSet<(u16, String)>,
 }
 
 /// Addresses and ports taken for a write that has not happened yet; dropping it gives them back.
 pub(crate) struct Claim {
     taken: Arc<Mutex<Taken>>,
-    addresses: Vec<Ipv4Addr>,
+    addresses: Vec<IpAddr>,
     ports: Vec<(u16, String)>,
     /// Given back when the write has happened.
-    dropped_addresses: Vec<Ipv4Addr>,
+    dropped_addresses: Vec<IpAddr>,
     dropped_ports: Vec<(u16, String)>,
 }
 
@@ -78,35 +79,36 @@ impl Drop for Claim {
 impl Addresses {
     /// Checks the ranges of the configuration.
     pub fn new(config: &Config) -> Result<Self, Error> {
-        let fail = |reason: &str| Error::ServiceCidr {
-            value: config.service_cidr.clone(),
-            reason: reason.to_owned(),
-        };
-        let (address, length) = config
-            .service_cidr
-            .split_once('/')
-            .ok_or_else(|| fail("there is no prefix length"))?;
-        let address: Ipv4Addr = address
-            .parse()
-            .map_err(|_| fail("the address is not IPv4"))?;
-        let length: u32 = length
-            .parse()
-            .map_err(|_| fail("the prefix length is not a number"))?;
-        if !(8..=28).contains(&length) {
-            return Err(fail("the prefix length must be between 8 and 28"));
+        let mut ranges = vec![Range::new(&config.service_cidr, false)?];
+        if let Some(range) = &config.service_cidr6 {
+            ranges.push(Range::new(range, true)?);
         }
-        let size = 1u32 << (32 - length);
         Ok(Self {
-            base: address.to_bits() & !(size - 1),
-            size,
+            ranges,
             ports: config.node_ports,
             taken: Arc::default(),
         })
     }
 
     /// The first address: that of `default/kubernetes`.
-    pub fn first(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.base + 1)
+    pub fn first(&self) -> IpAddr {
+        self.ranges[0].at(1)
+    }
+
+    /// Completes which families a Service has; to be called before it is validated.
+    pub fn settle_families(
+        &self,
+        service: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<(), ApiError> {
+        // What makes no sense by itself would be told of in other words.
+        let mut problems = Problems::default();
+        validate::service_families(service, &mut problems);
+        if !problems.is_empty() {
+            return Err(refused(service, problems));
+        }
+        let offered: Vec<&str> = self.ranges.iter().map(Range::family).collect();
+        families::settle(service, old, &offered).map_err(|problems| refused(service, problems))
     }
 
     /// Learns what the stored Services use.
@@ -153,18 +155,17 @@ impl Addresses {
         };
         let mut taken = self.taken.lock();
         let result = self
-            .claim_address(service, old, &mut taken, &mut claim)
+            .claim_addresses(service, old, &mut taken, &mut claim)
             .and_then(|()| self.claim_ports(service, old, &mut taken, &mut claim));
         // A failed claim is given back when it is dropped, which takes the lock.
         drop(taken);
         if let Err(problems) = result {
-            let name = text(service, &["metadata", "name"]);
-            return Err(ApiError::invalid("", "Service", name, problems.0));
+            return Err(refused(service, problems));
         }
         Ok(claim)
     }
 
-    fn claim_address(
+    fn claim_addresses(
         &self,
         service: &mut Value,
         old: Option<&Value>,
@@ -172,85 +173,89 @@ impl Addresses {
         claim: &mut Claim,
     ) -> Result<(), Problems> {
         let had: Vec<_> = old.map(addresses_of).unwrap_or_default();
-        let external = text(service, &["spec", "type"]) == "ExternalName";
-        let wanted = text(service, &["spec", "clusterIP"]).to_owned();
-        if external {
+        if text(service, &["spec", "type"]) == "ExternalName" {
             claim.dropped_addresses = had;
             return Ok(());
         }
-        if wanted == "None" {
+        if text(service, &["spec", "clusterIP"]) == "None" {
             service["spec"]["clusterIPs"] = json!(["None"]);
             return Ok(());
         }
-        let address = if wanted.is_empty() {
-            match had.first() {
-                Some(kept) => *kept,
-                None => {
-                    let free = self.free_address(taken).ok_or_else(|| {
-                        let mut problems = Problems::default();
-                        problems.invalid(
+        let shown = service["spec"]["clusterIPs"].clone();
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        let families = object::items(service, &["spec", "ipFamilies"]).to_vec();
+        for (n, family) in families.iter().enumerate() {
+            let wanted = match object::items(service, &["spec", "clusterIPs"]).get(n) {
+                Some(wanted) => wanted.as_str(),
+                None => Some(text(service, &["spec", "clusterIP"])).filter(|_| n == 0),
+            };
+            let wanted = wanted.filter(|wanted| !wanted.is_empty());
+            let range = self.ranges.iter().find(|range| family == range.family());
+            let address = match (wanted, range) {
+                (Some(wanted), _) => {
+                    let parsed = wanted.parse::<IpAddr>().ok();
+                    match parsed.filter(|address| had.contains(address)) {
+                        Some(kept) => kept,
+                        None => Self::choose(wanted, range, &shown, taken, claim)?,
+                    }
+                }
+                (None, Some(range)) => {
+                    let Some(free) = range.free(&taken.addresses) else {
+                        return Err(invalid(
                             "spec.clusterIPs",
                             &json!([""]),
                             "failed to allocate IP: range is full",
-                        );
-                        problems
-                    })?;
+                        ));
+                    };
                     taken.addresses.insert(free);
                     claim.addresses.push(free);
                     free
                 }
-            }
-        } else {
-            let mut problems = Problems::default();
-            let shown = json!([wanted]);
-            let Ok(address) = wanted.parse::<Ipv4Addr>() else {
-                problems.invalid(
-                    "spec.clusterIPs[0]",
-                    &wanted.into(),
-                    "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-                );
-                return Err(problems);
+                // A family that the cluster has lost: the Service keeps what it has of it, which is nothing.
+                (None, None) => continue,
             };
-            if !had.contains(&address) {
-                let offset = address.to_bits().wrapping_sub(self.base);
-                if offset == 0 || offset >= self.size - 1 {
-                    let last = Ipv4Addr::from_bits(self.base);
-                    problems.invalid(
-                        "spec.clusterIPs",
-                        &shown,
-                        &format!("failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {last}/{}", self.size.leading_zeros() + 1),
-                    );
-                    return Err(problems);
-                }
-                if !taken.addresses.insert(address) {
-                    problems.invalid(
-                        "spec.clusterIPs",
-                        &shown,
-                        &format!(
-                            "failed to allocate IP {address}: provided IP is already allocated"
-                        ),
-                    );
-                    return Err(problems);
-                }
-                claim.addresses.push(address);
-            }
-            address
-        };
-        service["spec"]["clusterIP"] = address.to_string().into();
-        service["spec"]["clusterIPs"] = json!([address.to_string()]);
+            addresses.push(address);
+        }
+        claim.dropped_addresses = had;
+        claim
+            .dropped_addresses
+            .retain(|had| !addresses.contains(had));
+        if let Some(first) = addresses.first() {
+            service["spec"]["clusterIP"] = first.to_string().into();
+        }
+        let texts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+        service["spec"]["clusterIPs"] = json!(texts);
         Ok(())
     }
 
-    fn free_address(&self, taken: &Taken) -> Option<Ipv4Addr> {
-        let band = (self.size / 16).clamp(1, STATIC_BAND_MAX);
-        let usable = |from: u32, to: u32| {
-            let count = to.checked_sub(from).filter(|c| *c > 0)?;
-            let start = rand::rng().random_range(0..count);
-            (0..count)
-                .map(|n| Ipv4Addr::from_bits(self.base + from + (start + n) % count))
-                .find(|a| !taken.addresses.contains(a))
+    /// An address that somebody has asked for.
+    fn choose(
+        wanted: &str,
+        range: Option<&Range>,
+        shown: &Value,
+        taken: &mut Taken,
+        claim: &mut Claim,
+    ) -> Result<IpAddr, Problems> {
+        let Ok(address) = wanted.parse::<IpAddr>() else {
+            return Err(invalid(
+                "spec.clusterIPs[0]",
+                &wanted.into(),
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            ));
         };
-        usable(band + 1, self.size - 1).or_else(|| usable(2, band + 1))
+        if !range.is_some_and(|range| range.may_have(address)) {
+            let valid = range.map_or(String::new(), |range| range.net.to_string());
+            let why = format!(
+                "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {valid}"
+            );
+            return Err(invalid("spec.clusterIPs", shown, &why));
+        }
+        if !taken.addresses.insert(address) {
+            let why = format!("failed to allocate IP {address}: provided IP is already allocated");
+            return Err(invalid("spec.clusterIPs", shown, &why));
+        }
+        claim.addresses.push(address);
+        Ok(address)
     }
 
     fn claim_ports(
@@ -359,11 +364,27 @@ impl Addresses {
     }
 }
 
-fn addresses_of(service: &Value) -> Vec<Ipv4Addr> {
-    text(service, &["spec", "clusterIP"])
-        .parse()
-        .into_iter()
-        .collect()
+fn refused(service: &Value, problems: Problems) -> ApiError {
+    let name = text(service, &["metadata", "name"]);
+    ApiError::invalid("", "Service", name, problems.0)
+}
+
+fn invalid(field: &str, value: &Value, why: &str) -> Problems {
+    let mut problems = Problems::default();
+    problems.invalid(field, value, why);
+    problems
+}
+
+fn addresses_of(service: &Value) -> Vec<IpAddr> {
+    let listed = object::items(service, &["spec", "clusterIPs"]).iter();
+    let mut found: Vec<IpAddr> = listed
+        .filter_map(Value::as_str)
+        .chain([text(service, &["spec", "clusterIP"])])
+        .filter_map(|text| text.parse().ok())
+        .collect();
+    let mut seen = HashSet::new();
+    found.retain(|address| seen.insert(*address));
+    found
 }
 
 fn ports_of(service: &Value) -> Vec<(u16, String)> {

@@ -42,6 +42,9 @@ pub(crate) async fn create_value(
     (kind.defaults)(&mut value);
     store_form(kind, &mut value)?;
     (kind.prepare_create)(&mut value);
+    if is_service(context) {
+        context.state.addresses.settle_families(&mut value, None)?;
+    }
     admit::create(context, &mut value).await?;
     metadata::tidy(&mut value);
     metadata::set_managed(&mut value, managed.flatten());
@@ -262,6 +265,9 @@ fn prepare(context: &Context, new: &mut Value, old: &Value) -> Result<(), ApiErr
             }
             metadata::update(new, old, &mut problems);
             (kind.prepare_update)(new, old);
+            if kind.plural == "services" {
+                context.state.addresses.settle_families(new, Some(old))?;
+            }
             if kind.generation && new.get("spec") != old.get("spec") {
                 bump_generation(new);
             }

@@ -60,7 +60,16 @@ pub fn secret_update(new: &mut Value, old: &Value) {
 
 pub fn service_create(object: &mut Value) {
     object["status"] = json!({"loadBalancer": {}});
+    one_address_is_the_first(object);
     headless(object);
+}
+
+/// Clients that know of one address mean a list of it.
+fn one_address_is_the_first(service: &mut Value) {
+    let address = text(service, &["spec", "clusterIP"]).to_owned();
+    if !address.is_empty() && items(service, &["spec", "clusterIPs"]).is_empty() {
+        service["spec"]["clusterIPs"] = json!([address]);
+    }
 }
 
 /// A Service that does not name its address or families keeps them, except when it changes to ExternalName.
@@ -69,8 +78,8 @@ pub fn service_update(new: &mut Value, old: &Value) {
     if text(new, &["spec", "type"]) == "ExternalName" {
         if let Some(spec) = new["spec"].as_object_mut()
             && old["spec"]["type"] != "ExternalName"
-            && spec.get("clusterIP") == old["spec"].get("clusterIP")
         {
+            // What was changed with the type is a mistake to be told.
             for key in [
                 "clusterIP",
                 "clusterIPs",
@@ -78,18 +87,32 @@ pub fn service_update(new: &mut Value, old: &Value) {
                 "ipFamilyPolicy",
                 "internalTrafficPolicy",
             ] {
-                spec.remove(key);
+                if spec.get(key) == old["spec"].get(key) {
+                    spec.remove(key);
+                }
             }
         }
         return;
     }
-    for key in ["clusterIP", "clusterIPs"] {
-        if at(new, &["spec", key]).is_none()
-            && let Some(kept) = at(old, &["spec", key])
-        {
-            new["spec"][key] = kept.clone();
-        }
+    let said = |service: &Value| text(service, &["spec", "clusterIP"]).to_owned();
+    let listed = |service: &Value| items(service, &["spec", "clusterIPs"]).to_vec();
+    // Clients that know of one address change it, and leave the list as it was.
+    if !said(new).is_empty() && said(new) != said(old) && listed(new) == listed(old) {
+        new["spec"]["clusterIPs"] = json!([said(new)]);
     }
+    if said(new).is_empty()
+        && (listed(new).is_empty() || listed(new) == listed(old))
+        && let Some(kept) = at(old, &["spec", "clusterIP"])
+    {
+        new["spec"]["clusterIP"] = kept.clone();
+    }
+    if listed(new).is_empty()
+        && said(new) == said(old)
+        && let Some(kept) = at(old, &["spec", "clusterIPs"])
+    {
+        new["spec"]["clusterIPs"] = kept.clone();
+    }
+    one_address_is_the_first(new);
     headless(new);
 }
 

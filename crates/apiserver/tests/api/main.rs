@@ -6,6 +6,7 @@ mod client;
 mod crud;
 mod deletion;
 mod discovery;
+mod families;
 mod hostile;
 mod limits;
 mod lists;

@@ -48,6 +48,11 @@ impl Server {
         Self::with(|_| {}).await
     }
 
+    /// One whose services have both address families.
+    pub async fn dual_stack() -> Self {
+        Self::with(|config| config.service_cidr6 = Some("fd00::/112".into())).await
+    }
+
     pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
         Self::over(EmbeddedStore::in_memory().expect("a store"), change).await
     }

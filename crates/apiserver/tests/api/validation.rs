@@ -246,7 +246,7 @@ async fn what_may_not_change() {
         .refusal(422);
     assert_eq!(
         message,
-        "Service \"s\" is invalid: spec.clusterIPs[0]: Invalid value: \"10.96.9.9\": may not change once set"
+        "Service \"s\" is invalid: spec.clusterIPs[0]: Invalid value: [\"10.96.9.9\"]: may not change once set"
     );
 }
 

@@ -6,30 +6,53 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::objects;
 
-/// The pod's endpoint and address type; nothing while it has no address, or when it has ended.
-pub fn endpoint(service: &Service, pod: &Pod) -> Option<(&'static str, Endpoint)> {
+/// The address types of a service's slices: its families, or what its address says; a headless one of before there were
+/// families has both.
+pub fn families(service: &Service) -> Vec<&'static str> {
+    let Some(spec) = &service.spec else {
+        return Vec::new();
+    };
+    let listed = spec.ip_families.iter().flatten();
+    let known: Vec<&str> = [IPV4, IPV6]
+        .into_iter()
+        .filter(|family| listed.clone().any(|listed| listed == family))
+        .collect();
+    match spec.cluster_ip.as_deref() {
+        _ if !known.is_empty() => known,
+        Some("None") => vec![IPV4, IPV6],
+        Some(address) if address.contains(':') => vec![IPV6],
+        _ => vec![IPV4],
+    }
+}
+
+/// Address types.
+pub const IPV4: &str = "IPv4";
+pub const IPV6: &str = "IPv6";
+
+/// The pod's endpoint of an address type; nothing while it has no such address, or when it has ended.
+pub fn endpoint(service: &Service, pod: &Pod, family: &str) -> Option<Endpoint> {
     if objects::is_finished(pod) {
         return None;
     }
-    let address = pod
-        .status
-        .as_ref()?
-        .pod_ip
-        .as_deref()
-        .filter(|ip| !ip.is_empty())?;
-    let family = if address.contains(':') {
-        "IPv6"
-    } else {
-        "IPv4"
-    };
+    let status = pod.status.as_ref()?;
+    let all = status.pod_ips.iter().flatten().map(|ip| &ip.ip);
+    let mut addresses: Vec<String> = all
+        .chain(&status.pod_ip)
+        .filter(|ip| !ip.is_empty() && ip.contains(':') == (family == IPV6))
+        .cloned()
+        .collect();
+    addresses.dedup();
+    if addresses.is_empty() {
+        return None;
+    }
     let not_ready_too = service.spec.as_ref()?.publish_not_ready_addresses == Some(true);
     let serving = objects::is_ready(pod);
     let terminating = objects::is_terminating(pod);
     let spec = pod.spec.as_ref();
     let in_subdomain =
         spec.and_then(|spec| spec.subdomain.as_deref()) == Some(objects::name(service));
-    let endpoint = Endpoint {
-        addresses: vec![address.to_owned()],
+    Some(Endpoint {
+        addresses,
         conditions: Some(EndpointConditions {
             ready: Some(not_ready_too || (serving && !terminating)),
             serving: Some(serving),
@@ -47,8 +70,7 @@ pub fn endpoint(service: &Service, pod: &Pod) -> Option<(&'static str, Endpoint)
             ..Default::default()
         }),
         ..Default::default()
-    };
-    Some((family, endpoint))
+    })
 }
 
 /// The Service's ports as they are in this pod; one that the pod does not have is left out.

@@ -1,7 +1,7 @@
 //! Which slices to create, change and delete so that they list a Service's endpoints with few writes.
 //!
 //! Pure. Slices are kept by port set; an endpoint stays in its slice; new ones fill slices that change or have room
-//! before another is made. A Service without endpoints keeps one empty slice.
+//! before another is made. A Service without endpoints keeps one empty slice of each of its address families.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -32,10 +32,14 @@ type Group = (&'static str, String);
 
 /// Compares what should be with what is.
 pub fn plan(service: &Service, pods: &[Arc<Pod>], existing: &[Arc<EndpointSlice>]) -> Plan {
+    let families = endpoints::families(service);
     let mut wanted: BTreeMap<Group, (Vec<EndpointPort>, BTreeMap<String, Endpoint>)> =
         BTreeMap::new();
-    for pod in pods {
-        if let Some((family, endpoint)) = endpoints::endpoint(service, pod) {
+    for (family, pod) in families
+        .iter()
+        .flat_map(|family| pods.iter().map(move |pod| (*family, pod)))
+    {
+        if let Some(endpoint) = endpoints::endpoint(service, pod, family) {
             let ports = endpoints::ports(service, pod);
             let group = wanted
                 .entry((family, signature(&ports)))
@@ -63,7 +67,10 @@ pub fn plan(service: &Service, pods: &[Arc<Pod>], existing: &[Arc<EndpointSlice>
     }
     let mut plan = Plan::default();
     let labels = labels(service);
-    let nothing = wanted.is_empty();
+    let nothing: Vec<&str> = families
+        .into_iter()
+        .filter(|family| !wanted.keys().any(|(of, _)| of == family))
+        .collect();
     for ((family, signature), (ports, endpoints)) in wanted {
         let known = by_group
             .remove(&(family.to_owned(), signature))
@@ -74,8 +81,13 @@ pub fn plan(service: &Service, pods: &[Arc<Pod>], existing: &[Arc<EndpointSlice>
     }
     let mut rest: Vec<&Arc<EndpointSlice>> = by_group.into_values().flatten().collect();
     rest.sort_by_key(|slice| objects::name(&***slice).to_owned());
-    if nothing {
-        placeholder(service, &labels, &mut rest, &mut plan);
+    for family in nothing {
+        let (mut of_family, others): (Vec<_>, Vec<_>) = rest
+            .into_iter()
+            .partition(|slice| slice.address_type == family);
+        placeholder(service, &labels, family, &mut of_family, &mut plan);
+        rest = others;
+        rest.append(&mut of_family);
     }
     plan.delete
         .extend(rest.iter().map(|slice| objects::name(&***slice).to_owned()));
@@ -136,6 +148,7 @@ fn fill(
 fn placeholder(
     service: &Service,
     labels: &BTreeMap<String, String>,
+    family: &str,
     rest: &mut Vec<&Arc<EndpointSlice>>,
     plan: &mut Plan,
 ) {
@@ -149,7 +162,7 @@ fn placeholder(
         }
     } else if rest.is_empty() {
         plan.create
-            .push(slice(service, labels, "IPv4", &[], Vec::new()));
+            .push(slice(service, labels, family, &[], Vec::new()));
     } else {
         let mut changed = EndpointSlice::clone(rest.remove(0));
         changed.endpoints = Some(Vec::new());

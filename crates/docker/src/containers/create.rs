@@ -256,7 +256,7 @@ fn sandbox(docker: &Docker, id: &str, record: &Record) -> Result<SandboxSpec, Re
         hostname: record.config.hostname.clone(),
         labels: BTreeMap::from([(OWNER.0.to_owned(), OWNER.1.to_owned())]),
         network,
-        hosts: hosts(record, None),
+        hosts: hosts(record, &[]),
         resolv_conf,
         published: if own {
             ports::published(&record.config, &record.host)?
@@ -268,7 +268,7 @@ fn sandbox(docker: &Docker, id: &str, record: &Record) -> Result<SandboxSpec, Re
 }
 
 /// /etc/hosts.
-pub fn hosts(record: &Record, address: Option<std::net::Ipv4Addr>) -> String {
+pub fn hosts(record: &Record, addresses: &[std::net::IpAddr]) -> String {
     let mut text = String::from(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
     );
@@ -277,7 +277,7 @@ pub fn hosts(record: &Record, address: Option<std::net::Ipv4Addr>) -> String {
             text += &format!("{ip}\t{name}\n");
         }
     }
-    if let Some(address) = address {
+    for address in addresses {
         text += &format!("{address}\t{}\n", record.config.hostname);
     }
     text

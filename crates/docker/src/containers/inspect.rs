@@ -26,6 +26,11 @@ pub async fn inspect(docker: &Docker, container: &Container) -> Answer {
         .map(|a| a.mac.clone())
         .unwrap_or_default();
     let prefix = attachment.as_ref().map_or(0, |a| a.prefix_len);
+    let ipv6 = attachment.as_ref().and_then(|a| a.ipv6);
+    let (address6, gateway6) = ipv6.map_or_else(Default::default, |ipv6| {
+        (ipv6.address.to_string(), ipv6.gateway.to_string())
+    });
+    let prefix6 = ipv6.map_or(0, |ipv6| ipv6.prefix_len);
     let ports = if container.running() {
         published(docker, container.id()).await
     } else {
@@ -51,6 +56,7 @@ pub async fn inspect(docker: &Docker, container: &Container) -> Answer {
     config["Image"] = json!(record.image);
     let network = json!({
         "IPAddress": address, "Gateway": gateway, "MacAddress": mac, "IPPrefixLen": prefix,
+        "GlobalIPv6Address": address6, "IPv6Gateway": gateway6, "GlobalIPv6PrefixLen": prefix6,
         "NetworkID": docker.inner.network.config().instance, "EndpointID": container.id(), "Aliases": null,
     });
     let mode = match record.host.network_mode.as_str() {
@@ -72,6 +78,7 @@ pub async fn inspect(docker: &Docker, container: &Container) -> Answer {
         "NetworkSettings": {
             "Bridge": "", "SandboxID": container.id(), "Ports": ports::inspected(&record.config, &ports),
             "IPAddress": address, "Gateway": gateway, "MacAddress": mac, "IPPrefixLen": prefix,
+            "GlobalIPv6Address": address6, "IPv6Gateway": gateway6, "GlobalIPv6PrefixLen": prefix6,
             "Networks": { mode: network },
         },
     }))

@@ -1,6 +1,5 @@
 //! Start, stop, kill, restart, wait, rename, resize, remove, prune.
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use engine::{SandboxNetwork, SandboxState, SandboxUpdate};
@@ -108,10 +107,11 @@ pub async fn prepare_sandbox(docker: &Docker, container: &Container) -> Result<(
     let namespace = started
         .netns
         .ok_or_else(|| Refusal::internal("the sandbox has no network namespace"))?;
-    let address: Ipv4Addr = network.attach(&namespace, id).await?.address;
-    let published = ports::aimed(&sandbox.spec.published, address);
+    let attachment = network.attach(&namespace, id).await?;
+    let addresses = attachment.addresses();
+    let published = ports::aimed(&sandbox.spec.published, attachment.address);
     let update = SandboxUpdate {
-        hosts: Some(create::hosts(&container.record, Some(address))),
+        hosts: Some(create::hosts(&container.record, &addresses)),
         resolv_conf: None,
         published: (!published.is_empty()).then(|| published.clone()),
     };
@@ -127,7 +127,7 @@ pub async fn prepare_sandbox(docker: &Docker, container: &Container) -> Result<(
     })?;
     if !published.is_empty() {
         network
-            .set_published(id, ports::translated(&published))
+            .set_published(id, ports::translated(&published, &addresses))
             .await?;
     }
     Ok(())

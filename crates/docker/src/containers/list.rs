@@ -78,18 +78,19 @@ pub async fn list(docker: &Docker, query: &Query) -> Answer {
         } else {
             Vec::new()
         };
-        let address = docker
-            .inner
-            .network
-            .attachment(container.id())
-            .map(|a| a.address.to_string())
-            .unwrap_or_default();
+        let attachment = docker.inner.network.attachment(container.id());
+        let address = attachment.as_ref().map(|a| a.address.to_string());
+        let ipv6 = attachment.and_then(|a| a.ipv6);
+        let network = json!({
+            "IPAddress": address.unwrap_or_default(),
+            "GlobalIPv6Address": ipv6.map(|ipv6| ipv6.address.to_string()).unwrap_or_default(),
+        });
         rows.push(json!({
             "Id": container.id(), "Names": [format!("/{}", record.name)], "Image": record.image, "ImageID": record.image_id,
             "Command": command.join(" "), "Created": container.status.created_at.as_second(), "Ports": ports,
             "Labels": record.config.labels, "State": container.state(), "Status": container.sentence(now),
             "HostConfig": { "NetworkMode": record.host.network_mode },
-            "NetworkSettings": { "Networks": { "bridge": { "IPAddress": address } } },
+            "NetworkSettings": { "Networks": { "bridge": network } },
             "Mounts": [],
         }));
     }

@@ -1,7 +1,9 @@
 //! From a packet to what is to be done with it: a pure function, so that every packet can be tried on it.
 
+use std::net::IpAddr;
+
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
-use hickory_proto::rr::rdata::{A, CNAME, NS, PTR, SOA, SRV, TXT};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use super::zone::{Found, Node, Zone};
@@ -103,8 +105,8 @@ fn answer(zone: &Zone, query: &Message) -> Outcome {
         }
         Found::Missing => reply.metadata.response_code = ResponseCode::NXDomain,
         Found::Address(address) => {
-            if wants(kind, RecordType::A) {
-                reply.add_answer(record(asked, RData::A(A(address))));
+            if wants(kind, type_of(address)) {
+                reply.add_answer(record(asked, data_of(address)));
             }
         }
         Found::Reverse(names) => {
@@ -157,8 +159,8 @@ fn follow(zone: &Zone, mut reply: Message, target: &Name, kind: RecordType) -> O
                 return Outcome::Reply(Box::new(reply));
             }
             Found::Address(address) => {
-                if wants(kind, RecordType::A) {
-                    reply.add_answer(record(&target, RData::A(A(address))));
+                if wants(kind, type_of(address)) {
+                    reply.add_answer(record(&target, data_of(address)));
                 }
                 return Outcome::Reply(Box::new(reply));
             }
@@ -181,14 +183,15 @@ pub(crate) fn complete(reply: &mut Message, found: Message) {
 }
 
 fn add_node(zone: &Zone, reply: &mut Message, asked: &Name, node: &Node, kind: RecordType) {
-    if wants(kind, RecordType::A) && !node.addresses.is_empty() {
+    let wanted = node.addresses.iter().copied();
+    let wanted: Vec<IpAddr> = wanted
+        .filter(|address| wants(kind, type_of(*address)))
+        .collect();
+    if !wanted.is_empty() {
         // Clients take the first: let it be another one each time.
-        let start = usize::from(reply.metadata.id) % node.addresses.len();
-        let rotated = node.addresses[start..]
-            .iter()
-            .chain(&node.addresses[..start]);
-        for address in rotated {
-            reply.add_answer(record(asked, RData::A(A(*address))));
+        let start = usize::from(reply.metadata.id) % wanted.len();
+        for address in wanted[start..].iter().chain(&wanted[..start]) {
+            reply.add_answer(record(asked, data_of(*address)));
         }
     }
     if wants(kind, RecordType::SRV) {
@@ -204,7 +207,7 @@ fn add_node(zone: &Zone, reply: &mut Message, asked: &Name, node: &Node, kind: R
             reply.add_answer(record(asked, RData::SRV(srv)));
             if let Found::Node(node) = zone.find(text) {
                 for address in &node.addresses {
-                    let glue = record(&target, RData::A(A(*address)));
+                    let glue = record(&target, data_of(*address));
                     if !reply.additionals.contains(&glue) {
                         reply.add_additional(glue);
                     }
@@ -258,6 +261,20 @@ fn absolute(text: &str) -> Option<Name> {
     let mut name = Name::from_ascii(text).ok()?;
     name.set_fqdn(true);
     Some(name)
+}
+
+fn type_of(address: IpAddr) -> RecordType {
+    match address {
+        IpAddr::V4(_) => RecordType::A,
+        IpAddr::V6(_) => RecordType::AAAA,
+    }
+}
+
+fn data_of(address: IpAddr) -> RData {
+    match address {
+        IpAddr::V4(address) => RData::A(A(address)),
+        IpAddr::V6(address) => RData::AAAA(AAAA(address)),
+    }
 }
 
 fn wants(asked: RecordType, kind: RecordType) -> bool {

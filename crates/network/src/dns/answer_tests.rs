@@ -9,8 +9,13 @@ use super::*;
 use crate::{Protocol, Service, ServiceHost, ServicePort};
 
 fn port(name: &str, protocol: Protocol, port: u16, endpoints: &[&str]) -> ServicePort {
-    let endpoints: Vec<_> = endpoints.iter().map(|e| e.parse().unwrap()).collect();
+    let endpoints: Vec<std::net::SocketAddr> =
+        endpoints.iter().map(|e| e.parse().unwrap()).collect();
     ServicePort::new(name, protocol, port, &endpoints)
+}
+
+fn range(text: &str) -> ipnet::IpNet {
+    text.parse().unwrap()
 }
 
 fn zone() -> Zone {
@@ -21,7 +26,7 @@ fn zone() -> Zone {
     };
     let services = [
         Service {
-            cluster_ip: Some(Ipv4Addr::new(10, 112, 0, 20)),
+            cluster_ips: vec!["10.112.0.20".parse().unwrap()],
             ports: vec![
                 port("http", Protocol::Tcp, 80, &["10.64.0.2:8080"]),
                 port("", Protocol::Udp, 81, &[]),
@@ -38,17 +43,43 @@ fn zone() -> Zone {
             hosts: vec![
                 ServiceHost {
                     hostname: Some("db-0".into()),
-                    address: Ipv4Addr::new(10, 64, 0, 3),
+                    address: "10.64.0.3".parse().unwrap(),
                 },
                 ServiceHost {
                     hostname: None,
-                    address: Ipv4Addr::new(10, 64, 0, 4),
+                    address: "10.64.0.4".parse().unwrap(),
                 },
             ],
             ..service("data", "db")
         },
         Service {
             ..service("data", "nobody")
+        },
+        Service {
+            cluster_ips: ["fd00:2::21", "10.112.0.31"]
+                .map(|ip| ip.parse().unwrap())
+                .into(),
+            ports: vec![port("http", Protocol::Tcp, 80, &[])],
+            ..service("both", "web")
+        },
+        Service {
+            ports: vec![port(
+                "peer",
+                Protocol::Tcp,
+                7000,
+                &["10.64.0.5:7001", "[fd00:1::5]:7001", "[fd00:1::6]:7001"],
+            )],
+            hosts: [
+                (Some("db-0"), "10.64.0.5"),
+                (Some("db-0"), "fd00:1::5"),
+                (None, "fd00:1::6"),
+            ]
+            .map(|(name, address)| ServiceHost {
+                hostname: name.map(str::to_owned),
+                address: address.parse().unwrap(),
+            })
+            .into(),
+            ..service("both", "db")
         },
         Service {
             external_name: Some("web.default.svc.cluster.local".into()),
@@ -75,10 +106,8 @@ fn zone() -> Zone {
         "cluster.local",
         Ipv4Addr::new(10, 112, 0, 10),
         &services,
-        &[
-            "10.64.0.0/24".parse().unwrap(),
-            "10.112.0.0/20".parse().unwrap(),
-        ],
+        ["10.64.0.0/24", "fd00:1::/64"].map(range).into(),
+        ["10.112.0.0/20", "fd00:2::/112"].map(range).into(),
     )
 }
 
@@ -161,6 +190,53 @@ fn names_answer_as_the_specification_says() {
             PTR,
             "NoError db-0.db.data.svc.cluster.local.",
         ),
+        ("web.both.svc.cluster.local.", A, "NoError 10.112.0.31"),
+        ("web.both.svc.cluster.local.", AAAA, "NoError fd00:2::21"),
+        (
+            "_http._tcp.web.both.svc.cluster.local.",
+            SRV,
+            "NoError 0 100 80 web.both.svc.cluster.local.",
+        ),
+        (
+            "1.2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.2.0.0.0.0.0.d.f.ip6.arpa.",
+            PTR,
+            "NoError web.both.svc.cluster.local.",
+        ),
+        (
+            "2.2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.2.0.0.0.0.0.d.f.ip6.arpa.",
+            PTR,
+            "NXDomain",
+        ),
+        ("0.0.d.f.ip6.arpa.", PTR, "forward"),
+        (
+            "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa.",
+            PTR,
+            "forward",
+        ),
+        ("db.both.svc.cluster.local.", A, "NoError 10.64.0.5"),
+        (
+            "db.both.svc.cluster.local.",
+            AAAA,
+            "NoError fd00:1::5 fd00:1::6",
+        ),
+        ("db-0.db.both.svc.cluster.local.", AAAA, "NoError fd00:1::5"),
+        (
+            "fd00-1--6.db.both.svc.cluster.local.",
+            AAAA,
+            "NoError fd00:1::6",
+        ),
+        (
+            "_peer._tcp.db.both.svc.cluster.local.",
+            SRV,
+            "NoError 0 50 7001 db-0.db.both.svc.cluster.local. 0 50 7001 fd00-1--6.db.both.svc.cluster.local.",
+        ),
+        (
+            "fd00-1--9.default.pod.cluster.local.",
+            AAAA,
+            "NoError fd00:1::9",
+        ),
+        ("fd00-1--9.default.pod.cluster.local.", A, "NoError"),
+        ("fd00-3--9.default.pod.cluster.local.", AAAA, "NXDomain"),
         ("nobody.data.svc.cluster.local.", A, "NXDomain"),
         (
             "inner.data.svc.cluster.local.",
@@ -236,7 +312,12 @@ fn extensions_are_answered_in_kind() {
 
 #[test]
 fn nothing_is_denied_before_services_are_known() {
-    let zone = Zone::unknown("cluster.local", Ipv4Addr::new(10, 112, 0, 10), &[]);
+    let zone = Zone::unknown(
+        "cluster.local",
+        Ipv4Addr::new(10, 112, 0, 10),
+        vec![],
+        vec![],
+    );
     for (name, expected) in [
         ("web.default.svc.cluster.local.", ResponseCode::ServFail),
         ("ns.dns.cluster.local.", ResponseCode::NoError),
@@ -254,7 +335,7 @@ fn nothing_is_denied_before_services_are_known() {
 fn many_addresses_take_turns_and_truncate() {
     let hosts = (0..200).map(|n| ServiceHost {
         hostname: None,
-        address: Ipv4Addr::new(10, 64, 0, n),
+        address: Ipv4Addr::new(10, 64, 0, n).into(),
     });
     let service = Service {
         namespace: "n".into(),
@@ -266,7 +347,8 @@ fn many_addresses_take_turns_and_truncate() {
         "cluster.local",
         Ipv4Addr::new(10, 112, 0, 10),
         &[service],
-        &[],
+        Vec::new(),
+        Vec::new(),
     );
     let mut packet = query("many.n.svc.cluster.local.", RecordType::A);
     let first = |packet: &[u8]| match decide(&zone, packet) {

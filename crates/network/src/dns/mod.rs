@@ -19,8 +19,13 @@ pub fn dns_reply(
     services: &[crate::Service],
     packet: &[u8],
 ) -> Option<Vec<u8>> {
-    let ranges = [config.pod_cidr, config.service_cidr];
-    let zone = Zone::new(&config.cluster_domain, config.dns_ip, services, &ranges);
+    let zone = Zone::new(
+        &config.cluster_domain,
+        config.dns_ip,
+        services,
+        config.pod_cidrs(),
+        config.service_cidrs(),
+    );
     match answer::decide(&zone, packet) {
         answer::Outcome::Reply(message) => answer::udp_bytes(&message, packet),
         _ => None,

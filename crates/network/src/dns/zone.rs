@@ -2,10 +2,10 @@
 //! specification, version 1.1.0 (kubernetes/dns, docs/specification.md).
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use parking_lot::RwLock;
 
 use crate::{Service, ServiceHost, ServicePort};
@@ -34,9 +34,11 @@ pub(crate) struct Zone {
     apex: String,
     /// Lower-case names without the final dot. A name that only has names below it is here too, with nothing in it.
     names: HashMap<String, Node>,
-    reverse: HashMap<Ipv4Addr, Vec<String>>,
-    /// Ranges whose reverse names are ours to answer.
-    ranges: Vec<Ipv4Net>,
+    reverse: HashMap<IpAddr, Vec<String>>,
+    /// Ranges of pods.
+    pods: Vec<IpNet>,
+    /// Ranges of services. Reverse names of both are ours to answer.
+    services: Vec<IpNet>,
     /// Whether services are known; until then "no such name" would be a lie that clients remember.
     known: bool,
 }
@@ -44,7 +46,7 @@ pub(crate) struct Zone {
 /// What one name has.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Node {
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
     /// (port, target)
     pub services: Vec<(u16, String)>,
     pub alias: Option<String>,
@@ -56,7 +58,7 @@ pub(crate) struct Node {
 pub(crate) enum Found<'a> {
     Node(&'a Node),
     /// Addresses that follow from the name itself (`10-64-0-2.NAMESPACE.pod`).
-    Address(Ipv4Addr),
+    Address(IpAddr),
     Reverse(&'a [String]),
     /// Ours, and there is no such name.
     Missing,
@@ -65,13 +67,20 @@ pub(crate) enum Found<'a> {
 }
 
 impl Zone {
-    /// Indexes services. `ranges`: pods first, then services.
-    pub fn new(domain: &str, dns_ip: Ipv4Addr, services: &[Service], ranges: &[Ipv4Net]) -> Self {
+    /// Indexes services.
+    pub fn new(
+        domain: &str,
+        dns_ip: Ipv4Addr,
+        services: &[Service],
+        pods: Vec<IpNet>,
+        service_ranges: Vec<IpNet>,
+    ) -> Self {
         let mut zone = Self {
             apex: domain.trim_end_matches('.').to_ascii_lowercase(),
             names: HashMap::new(),
             reverse: HashMap::new(),
-            ranges: ranges.to_vec(),
+            pods,
+            services: service_ranges,
             known: true,
         };
         let apex = zone.apex.clone();
@@ -83,7 +92,7 @@ impl Zone {
         }
         let server = format!("ns.dns.{apex}");
         if let Some(node) = zone.at(&server) {
-            node.addresses.push(dns_ip);
+            node.addresses.push(dns_ip.into());
         }
         for service in services {
             zone.add(service);
@@ -92,10 +101,15 @@ impl Zone {
     }
 
     /// The zone of a server that has not been told of services yet.
-    pub fn unknown(domain: &str, dns_ip: Ipv4Addr, ranges: &[Ipv4Net]) -> Self {
+    pub fn unknown(
+        domain: &str,
+        dns_ip: Ipv4Addr,
+        pods: Vec<IpNet>,
+        service_ranges: Vec<IpNet>,
+    ) -> Self {
         Self {
             known: false,
-            ..Self::new(domain, dns_ip, &[], ranges)
+            ..Self::new(domain, dns_ip, &[], pods, service_ranges)
         }
     }
 
@@ -115,7 +129,8 @@ impl Zone {
             return Found::Node(node);
         }
         if let Some(address) = reverse_address(name) {
-            if !self.ranges.iter().any(|range| range.contains(&address)) {
+            let mut ranges = self.pods.iter().chain(&self.services);
+            if !ranges.any(|range| range.contains(&address)) {
                 return Found::Outside;
             }
             return match self.reverse.get(&address) {
@@ -135,13 +150,23 @@ impl Zone {
         }
     }
 
-    /// `10-64-0-2.NAMESPACE.pod.` when the address is a pod's.
-    fn pod_address(&self, below: &str) -> Option<Ipv4Addr> {
+    /// `10-64-0-2.NAMESPACE.pod.`, or `fd00--2.NAMESPACE.pod.`, when the address is a pod's.
+    fn pod_address(&self, below: &str) -> Option<IpAddr> {
         let mut labels = below.strip_suffix(".pod.")?.split('.');
         let (address, _namespace) = (labels.next()?, labels.next()?);
-        let address: Ipv4Addr = address.replace('-', ".").parse().ok()?;
-        let pods = self.ranges.first()?;
-        (labels.next().is_none() && pods.contains(&address)).then_some(address)
+        let v4 = address
+            .replace('-', ".")
+            .parse::<Ipv4Addr>()
+            .map(IpAddr::V4);
+        let v6 = || {
+            address
+                .replace('-', ":")
+                .parse::<Ipv6Addr>()
+                .map(IpAddr::V6)
+        };
+        let address = v4.or_else(|_| v6()).ok()?;
+        let a_pods = self.pods.iter().any(|range| range.contains(&address));
+        (labels.next().is_none() && a_pods).then_some(address)
     }
 
     fn add(&mut self, service: &Service) {
@@ -154,20 +179,22 @@ impl Zone {
             }
             return;
         }
-        if let Some(address) = service.cluster_ip {
+        if !service.cluster_ips.is_empty() {
             let Some(node) = self.at(&base) else { return };
-            node.addresses = vec![address];
+            node.addresses = service.cluster_ips.clone();
             for port in &service.ports {
                 self.add_srv(&base, port, port.port, &base);
             }
-            self.reverse.entry(address).or_default().push(base);
+            for address in &service.cluster_ips {
+                self.reverse.entry(*address).or_default().push(base.clone());
+            }
             return;
         }
         for host in headless_hosts(service) {
             let label = host
                 .hostname
                 .clone()
-                .unwrap_or_else(|| host.address.to_string().replace('.', "-"))
+                .unwrap_or_else(|| host.address.to_string().replace(['.', ':'], "-"))
                 .to_ascii_lowercase();
             let full = format!("{label}.{base}");
             for at in [&base, &full] {
@@ -179,7 +206,7 @@ impl Zone {
             }
             for port in &service.ports {
                 // The endpoint's own port: a headless service translates nothing.
-                let of_host = port.endpoints.iter().find(|e| *e.ip() == host.address);
+                let of_host = port.endpoints.iter().find(|e| e.ip() == host.address);
                 let number = of_host.map_or(port.port, |endpoint| endpoint.port());
                 self.add_srv(&base, port, number, &full);
             }
@@ -193,7 +220,11 @@ impl Zone {
         }
         let label = port.name.to_ascii_lowercase();
         if let Some(node) = self.at(&format!("_{label}._{}.{base}", port.protocol)) {
-            node.services.push((number, target.to_owned()));
+            let service = (number, target.to_owned());
+            // Of a host with both families there is one.
+            if !node.services.contains(&service) {
+                node.services.push(service);
+            }
         }
     }
 
@@ -216,10 +247,10 @@ fn headless_hosts(service: &Service) -> Vec<ServiceHost> {
     if !service.hosts.is_empty() {
         return service.hosts.clone();
     }
-    let mut addresses: Vec<Ipv4Addr> = service
+    let mut addresses: Vec<IpAddr> = service
         .ports
         .iter()
-        .flat_map(|port| port.endpoints.iter().map(|endpoint| *endpoint.ip()))
+        .flat_map(|port| port.endpoints.iter().map(|endpoint| endpoint.ip()))
         .collect();
     addresses.sort_unstable();
     addresses.dedup();
@@ -233,10 +264,23 @@ fn headless_hosts(service: &Service) -> Vec<ServiceHost> {
 }
 
 /// The address of a complete reverse name.
-fn reverse_address(name: &str) -> Option<Ipv4Addr> {
-    let digits = name.strip_suffix(".in-addr.arpa")?;
-    let forward: Vec<&str> = digits.rsplit('.').collect();
-    forward.join(".").parse().ok()
+fn reverse_address(name: &str) -> Option<IpAddr> {
+    if let Some(digits) = name.strip_suffix(".in-addr.arpa") {
+        let forward: Vec<&str> = digits.rsplit('.').collect();
+        return forward.join(".").parse().ok().map(IpAddr::V4);
+    }
+    // RFC 3596, 2.5: thirty-two hexadecimal digits.
+    let digits = name.strip_suffix(".ip6.arpa")?;
+    let (mut number, mut count) = (0u128, 0);
+    for digit in digits.rsplit('.') {
+        let one = u128::from_str_radix(digit, 16).ok()?;
+        count += 1;
+        if digit.len() != 1 || count > 32 {
+            return None;
+        }
+        number = (number << 4) | one;
+    }
+    (count == 32).then(|| Ipv6Addr::from(number).into())
 }
 
 /// Whether DNS can carry it (RFC 1035, 2.3.4).

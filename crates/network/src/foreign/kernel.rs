@@ -1,20 +1,24 @@
 //! Reads foreign filters from the kernel (linux/netfilter/nf_tables.h).
 
+use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 
 use super::{Base, Filters, Hook, Path, Rule, Verdict};
-use crate::names;
 use crate::netfilter::{
     Attributes, Message, Requests, attribute, number, text, text_attribute, until_zero,
 };
+use crate::{Family, names};
 
 const SUBSYSTEM: u16 = 10 << 8;
 const GET_CHAIN: u16 = SUBSYSTEM | 4;
 const GET_SET: u16 = SUBSYSTEM | 10;
 const GET_RULE: u16 = SUBSYSTEM | 7;
+const GET_ELEMENTS: u16 = SUBSYSTEM | 13;
 const NFPROTO_UNSPEC: u8 = 0;
 const NFPROTO_INET: u8 = 1;
 const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_IPV6: u8 = 10;
 
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
@@ -24,6 +28,12 @@ const NFTA_CHAIN_TYPE: u16 = 7;
 const NFTA_HOOK_HOOKNUM: u16 = 1;
 const NFTA_SET_TABLE: u16 = 1;
 const NFTA_SET_NAME: u16 = 2;
+const NFTA_ELEMENTS_TABLE: u16 = 1;
+const NFTA_ELEMENTS_SET: u16 = 2;
+const NFTA_ELEMENTS: u16 = 3;
+const NFTA_ELEMENT_KEY: u16 = 1;
+const NFTA_ELEMENT_DATA: u16 = 2;
+const NFTA_DATA_VALUE: u16 = 1;
 const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_HANDLE: u16 = 3;
@@ -48,25 +58,63 @@ const NFT_GOTO: i32 = -4;
 const NFT_RETURN: i32 = -5;
 
 /// The chains of one table in the kernel.
-pub(crate) fn chains_of(table: &str) -> io::Result<Vec<String>> {
-    Requests::open()?.dump(GET_CHAIN, NFPROTO_IPV4, &[], |message| {
+pub(crate) fn chains_of(family: Family, table: &str) -> io::Result<Vec<String>> {
+    Requests::open()?.dump(GET_CHAIN, family.number(), &[], |message| {
         let ours = text(message.attributes(), NFTA_CHAIN_TABLE)? == table;
         ours.then(|| text(message.attributes(), NFTA_CHAIN_NAME))?
     })
 }
 
 /// The sets and maps of one table in the kernel, those within rules too.
-pub(crate) fn sets_of(table: &str) -> io::Result<Vec<String>> {
-    Requests::open()?.dump(GET_SET, NFPROTO_IPV4, &[], |message| {
+pub(crate) fn sets_of(family: Family, table: &str) -> io::Result<Vec<String>> {
+    Requests::open()?.dump(GET_SET, family.number(), &[], |message| {
         let ours = text(message.attributes(), NFTA_SET_TABLE)? == table;
         ours.then(|| text(message.attributes(), NFTA_SET_NAME))?
     })
 }
 
-/// Whether the old iptables, whose rules are seen by its own programs alone, filters in this namespace.
+/// A map from addresses to chains that are jumped to; `None` when there is no such map, or something else is in it.
+pub(crate) fn jumps_of(
+    family: Family,
+    table: &str,
+    map: &str,
+) -> io::Result<Option<BTreeMap<IpAddr, String>>> {
+    let mut which = text_attribute(NFTA_ELEMENTS_TABLE, table);
+    which.extend(text_attribute(NFTA_ELEMENTS_SET, map));
+    let dumped = Requests::open()?.dump(GET_ELEMENTS, family.number(), &which, |message| {
+        let list = attribute(message.attributes(), NFTA_ELEMENTS).unwrap_or_default();
+        Some(
+            Attributes(list)
+                .map(|(_, one, _)| jump_in(one))
+                .collect::<Vec<_>>(),
+        )
+    });
+    match dumped {
+        Ok(parts) => Ok(parts.into_iter().flatten().collect()),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn jump_in(element: &[u8]) -> Option<(IpAddr, String)> {
+    let key = attribute(attribute(element, NFTA_ELEMENT_KEY)?, NFTA_DATA_VALUE)?;
+    let address = match key.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(key).ok()?),
+        _ => IpAddr::from(<[u8; 16]>::try_from(key).ok()?),
+    };
+    match verdict_in(attribute(element, NFTA_ELEMENT_DATA)?)? {
+        Verdict::Jump(chain) => Some((address, chain)),
+        _ => None,
+    }
+}
+
+/// Whether the old iptables or ip6tables, whose rules are seen by its own programs alone, filters in this namespace.
 pub(crate) fn has_legacy_filter() -> bool {
-    std::fs::read_to_string("/proc/thread-self/net/ip_tables_names")
-        .is_ok_and(|names| names.lines().any(|name| name == "filter"))
+    let has = |file: &str| {
+        std::fs::read_to_string(format!("/proc/thread-self/net/{file}"))
+            .is_ok_and(|names| names.lines().any(|name| name == "filter"))
+    };
+    has("ip_tables_names") || has("ip6_tables_names")
 }
 
 /// Everything that filters, except in the table `own`.
@@ -89,10 +137,10 @@ pub(crate) fn read(own: &str) -> io::Result<Filters> {
     tables.sort_unstable();
     tables.dedup();
     for (family, table) in tables {
-        let number = if family == "ip" {
-            NFPROTO_IPV4
-        } else {
-            NFPROTO_INET
+        let number = match family {
+            "ip" => NFPROTO_IPV4,
+            "ip6" => NFPROTO_IPV6,
+            _ => NFPROTO_INET,
         };
         let only = text_attribute(NFTA_RULE_TABLE, table);
         let mut rules = requests.dump(GET_RULE, number, &only, rule_of)?;
@@ -115,6 +163,7 @@ fn plain(name: &str) -> bool {
 fn family_of(message: &Message<'_>) -> Option<&'static str> {
     match message.family() {
         NFPROTO_IPV4 => Some("ip"),
+        NFPROTO_IPV6 => Some("ip6"),
         NFPROTO_INET => Some("inet"),
         _ => None,
     }

@@ -14,7 +14,7 @@ pub(crate) mod kernel;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use crate::Protocol;
+use crate::{Protocol, names};
 
 /// Jumps are followed so far.
 const DEPTH_MAX: usize = 16;
@@ -38,7 +38,7 @@ pub(crate) enum Hook {
     Output,
 }
 
-/// A chain's name: family (`ip` or `inet`), table, chain.
+/// A chain's name: family (`ip`, `ip6` or `inet`), table, chain.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Path {
     pub family: &'static str,
@@ -95,13 +95,15 @@ pub(crate) struct Owner {
     pub instance: String,
     pub bridge: String,
     pub gateway: Ipv4Addr,
+    /// Whether containers have IPv6.
+    pub ipv6: bool,
     /// Ports of the gateway that containers need.
     pub ports: BTreeSet<(Protocol, u16)>,
 }
 
 impl Owner {
-    /// The rules that let our packets pass a hook: comment and condition.
-    fn wanted(&self, hook: Hook) -> Vec<(String, String)> {
+    /// The rules that let our packets pass a hook of a family's table: comment and condition.
+    fn wanted(&self, hook: Hook, family: &str) -> Vec<(String, String)> {
         let bridge = &self.bridge;
         let rule = |what: &str, condition: String| (self.comment(what), condition);
         match hook {
@@ -111,10 +113,9 @@ impl Owner {
             ],
             Hook::Output => vec![rule("to containers", format!("oifname \"{bridge}\""))],
             // Not everything that this machine serves: a firewall that denies incoming connections means it.
-            Hook::Input => self
-                .ports
-                .iter()
-                .map(|(protocol, port)| {
+            Hook::Input => {
+                let ports = self.ports.iter().filter(|_| family != "ip6");
+                let ports = ports.map(|(protocol, port)| {
                     rule(
                         &format!("{protocol} {port} for containers"),
                         format!(
@@ -122,9 +123,22 @@ impl Owner {
                             self.gateway
                         ),
                     )
-                })
-                .collect(),
+                });
+                // Without these nobody finds the way to anybody; most firewalls let them through anyhow.
+                let neighbours = ["nd-neighbor-solicit", "nd-neighbor-advert"];
+                let neighbours = neighbours.iter().filter(|_| self.ipv6 && family != "ip");
+                let neighbours = neighbours.map(|kind| {
+                    let condition = format!("iifname \"{bridge}\" icmpv6 type {kind}");
+                    rule(&format!("{kind} of containers"), condition)
+                });
+                ports.chain(neighbours).collect()
+            }
         }
+    }
+
+    /// The name of the instance's tables.
+    pub fn table(&self) -> String {
+        names::table(&self.instance)
     }
 
     fn comment(&self, what: &str) -> String {
@@ -141,9 +155,11 @@ fn prefix(instance: &str) -> String {
 /// any more, whoever put it there twice. Empty when all is as it should be.
 pub(crate) fn script(filters: &Filters, owner: &Owner) -> String {
     let mut wanted: BTreeMap<(Path, String), String> = BTreeMap::new();
-    for base in filters.bases.iter().filter(|base| filters.denies(base)) {
+    let concerned = |base: &&Base| owner.ipv6 || base.path.family != "ip6";
+    let denying = filters.bases.iter().filter(|base| filters.denies(base));
+    for base in denying.filter(concerned) {
         let path = filters.place(base);
-        for (comment, condition) in owner.wanted(base.hook) {
+        for (comment, condition) in owner.wanted(base.hook, base.path.family) {
             wanted.insert((path.clone(), comment), condition);
         }
     }

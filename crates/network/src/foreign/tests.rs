@@ -51,6 +51,7 @@ fn owner() -> Owner {
         instance: "plim-000001".into(),
         bridge: "plim-000001".into(),
         gateway: Ipv4Addr::new(10, 64, 0, 1),
+        ipv6: true,
         ports: [(Protocol::Udp, 53), (Protocol::Tcp, 6443)].into(),
     }
 }
@@ -187,4 +188,28 @@ fn what_is_there_stays_what_is_double_or_of_no_use_goes() {
         removal(&all, "plim-000001"),
         "delete rule ip filter FORWARD handle 1\ndelete rule ip filter FORWARD handle 3\n"
     );
+}
+
+#[test]
+fn tables_of_ipv6_are_opened_where_containers_have_it() {
+    let of = |family: &'static str, ipv6: bool| {
+        let mut all = filters("-P FORWARD DROP\n-P INPUT DROP");
+        all.bases
+            .iter_mut()
+            .for_each(|base| base.path.family = family);
+        let owner = Owner { ipv6, ..owner() };
+        script(&all, &owner).replace(&format!("rule {family} filter "), "")
+    };
+    let v6 = of("ip6", true);
+    assert_eq!(v6.matches("insert FORWARD").count(), 2, "{v6}");
+    assert!(v6.contains("insert INPUT iifname \"plim-000001\" icmpv6 type nd-neighbor-solicit "));
+    assert!(!v6.contains("dport"), "{v6}");
+    assert_eq!(of("ip6", false), "");
+    let both = of("inet", true);
+    assert!(
+        both.contains("dport 6443") && both.contains("nd-neighbor-advert"),
+        "{both}"
+    );
+    assert!(!of("inet", false).contains("icmpv6"));
+    assert!(!of("ip", true).contains("icmpv6"));
 }

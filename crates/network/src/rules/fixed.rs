@@ -3,29 +3,47 @@
 use std::fmt::Write;
 
 use super::text::Layout;
+use crate::Family;
 
-/// Maps by name, with the types of their elements.
-pub(super) const MAPS: [(&str, &str); 6] = [
+/// Maps by name, with the types of their elements; `address` is the family's.
+const MAPS: [(&str, &str); 6] = [
     (
         "service_addresses",
-        "ipv4_addr . inet_proto . inet_service : verdict",
+        "address . inet_proto . inet_service : verdict",
     ),
     ("node_ports", "inet_proto . inet_service : verdict"),
     (
         "published_any",
-        "inet_proto . inet_service : ipv4_addr . inet_service",
+        "inet_proto . inet_service : address . inet_service",
     ),
     (
         "published_at",
-        "ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service",
+        "address . inet_proto . inet_service : address . inet_service",
     ),
-    ("policed_ingress", "ipv4_addr : verdict"),
-    ("policed_egress", "ipv4_addr : verdict"),
+    (POLICED_INGRESS, "address : verdict"),
+    (POLICED_EGRESS, "address : verdict"),
 ];
 
+/// The maps from pods to what policies permit them.
+pub(crate) const POLICED_INGRESS: &str = "policed_ingress";
+pub(crate) const POLICED_EGRESS: &str = "policed_egress";
+
 /// Sets by name, likewise: pairs of an address with itself, and endpoints that are not on the bridge.
-pub(super) const SETS: [(&str, &str); 2] =
-    [("hairpin", "ipv4_addr . ipv4_addr"), ("far", "ipv4_addr")];
+const SETS: [(&str, &str); 2] = [("hairpin", "address . address"), ("far", "address")];
+
+/// Maps and sets: what each is, its name, and the types of its elements in this family.
+pub(super) fn containers(
+    family: Family,
+) -> impl Iterator<Item = (&'static str, &'static str, String)> {
+    let types = move |types: &str| types.replace("address", family.address_type());
+    let maps = MAPS
+        .into_iter()
+        .map(move |(name, of)| ("map", name, types(of)));
+    maps.chain(
+        SETS.into_iter()
+            .map(move |(name, of)| ("set", name, types(of))),
+    )
+}
 
 /// Chains by name, with where they hook in.
 pub(super) const CHAINS: [(&str, &str); 11] = [
@@ -68,9 +86,9 @@ pub(super) const CHAINS: [(&str, &str); 11] = [
 
 /// The rules of [`CHAINS`].
 pub(super) fn rules(out: &mut String, layout: &Layout) {
-    let table = &layout.table;
+    let table = layout.path();
     let mut rule = |chain: &str, text: String| {
-        let _ = writeln!(out, "add rule ip {table} {chain} {text}");
+        let _ = writeln!(out, "add rule {table} {chain} {text}");
     };
     guarding(layout, &mut rule);
     translation(layout, &mut rule);
@@ -82,18 +100,28 @@ pub(super) fn rules(out: &mut String, layout: &Layout) {
 fn guarding(layout: &Layout, rule: &mut impl FnMut(&str, String)) {
     let Layout {
         bridge,
+        pod_cidr,
         gateway,
-        dns_ip,
-        dns_port,
         ..
     } = layout;
-    // The bridge lets packets of loopback through for the sake of node ports; pods have no business there.
-    for side in ["saddr", "daddr"] {
+    if layout.family == Family::V6 {
+        // No other filter of the kernel looks at where a packet claims to be from.
         rule(
             "guard",
-            format!("iifname \"{bridge}\" ip {side} 127.0.0.0/8 drop"),
+            format!("iifname \"{bridge}\" ip6 saddr != {{ {pod_cidr}, fe80::/10, :: }} drop"),
         );
+    } else {
+        // The bridge lets packets of loopback through for the sake of node ports; pods have no business there.
+        for side in ["saddr", "daddr"] {
+            rule(
+                "guard",
+                format!("iifname \"{bridge}\" ip {side} 127.0.0.0/8 drop"),
+            );
+        }
     }
+    let Some((dns_ip, dns_port)) = &layout.dns else {
+        return;
+    };
     // Questions to the DNS server go to this machine, which policies leave alone; they count as traffic to a pod. Here
     // they still have the address and port that was asked.
     let ports = if *dns_port == 53 {
@@ -104,54 +132,62 @@ fn guarding(layout: &Layout, rule: &mut impl FnMut(&str, String)) {
     rule(
         "guard",
         format!(
-            "iifname \"{bridge}\" ip daddr {{ {dns_ip}, {gateway} }} meta l4proto {{ tcp, udp }} th dport {ports} ct state new ip saddr vmap @policed_egress"
+            "iifname \"{bridge}\" ip daddr {{ {dns_ip}, {gateway} }} meta l4proto {{ tcp, udp }} th dport {ports} ct state new ip saddr vmap @{POLICED_EGRESS}"
         ),
     );
 }
 
 fn translation(layout: &Layout, rule: &mut impl FnMut(&str, String)) {
-    let Layout {
-        gateway,
-        dns_ip,
-        dns_port,
-        ..
-    } = layout;
+    let gateway = layout.gateway;
+    let ip = layout.family.ip();
     rule("prerouting", "jump translate".into());
     rule("output", "jump translate".into());
 
-    let dns_addresses = if *dns_port == 53 {
-        format!("{{ {dns_ip} }}")
-    } else {
-        format!("{{ {dns_ip}, {gateway} }}")
-    };
-    rule(
-        "translate",
-        format!("ip daddr {dns_addresses} meta l4proto {{ tcp, udp }} th dport 53 goto local_dns"),
-    );
-    for protocol in ["tcp", "udp"] {
+    if let Some((dns_ip, dns_port)) = layout.dns {
+        let dns_addresses = if dns_port == 53 {
+            format!("{{ {dns_ip} }}")
+        } else {
+            format!("{{ {dns_ip}, {gateway} }}")
+        };
         rule(
-            "local_dns",
-            format!("meta l4proto {protocol} dnat to {gateway}:{dns_port}"),
+            "translate",
+            format!(
+                "ip daddr {dns_addresses} meta l4proto {{ tcp, udp }} th dport 53 goto local_dns"
+            ),
         );
+        for protocol in ["tcp", "udp"] {
+            rule(
+                "local_dns",
+                format!("meta l4proto {protocol} dnat to {gateway}:{dns_port}"),
+            );
+        }
     }
     rule(
         "translate",
-        "ip daddr . meta l4proto . th dport vmap @service_addresses".into(),
+        format!("{ip} daddr . meta l4proto . th dport vmap @service_addresses"),
     );
-    // Published ports on loopback are the supervising process's: only node ports are translated there.
+    match layout.family {
+        // Published ports on loopback are the supervising process's: only node ports are translated there.
+        Family::V4 => {
+            rule(
+                "translate",
+                "ip daddr 127.0.0.0/8 meta l4proto . th dport vmap @node_ports".into(),
+            );
+            rule("translate", "ip daddr 127.0.0.0/8 return".into());
+        }
+        // The kernel lets nothing from ::1 leave by another interface, nor anything for an address of a link by another
+        // link.
+        Family::V6 => rule("translate", "ip6 daddr { ::1, fe80::/10 } return".into()),
+    }
     rule(
         "translate",
-        "ip daddr 127.0.0.0/8 meta l4proto . th dport vmap @node_ports".into(),
-    );
-    rule("translate", "ip daddr 127.0.0.0/8 return".into());
-    rule(
-        "translate",
-        "fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published_at"
-            .into(),
+        format!(
+            "fib daddr type local dnat {ip} to {ip} daddr . meta l4proto . th dport map @published_at"
+        ),
     );
     rule(
         "translate",
-        "fib daddr type local dnat ip to meta l4proto . th dport map @published_any".into(),
+        format!("fib daddr type local dnat {ip} to meta l4proto . th dport map @published_any"),
     );
     rule(
         "translate",
@@ -163,22 +199,27 @@ fn masquerading(layout: &Layout, rule: &mut impl FnMut(&str, String)) {
     let Layout {
         bridge, pod_cidr, ..
     } = layout;
+    let ip = layout.family.ip();
     rule(
         "postrouting",
-        "ct status dnat ip saddr . ip daddr @hairpin masquerade fully-random".into(),
+        format!("ct status dnat {ip} saddr . {ip} daddr @hairpin masquerade fully-random"),
     );
-    rule(
-        "postrouting",
-        format!("ct status dnat ip saddr 127.0.0.0/8 oifname \"{bridge}\" masquerade fully-random"),
-    );
+    if layout.family == Family::V4 {
+        rule(
+            "postrouting",
+            format!(
+                "ct status dnat ip saddr 127.0.0.0/8 oifname \"{bridge}\" masquerade fully-random"
+            ),
+        );
+    }
     // Somebody else's machine, who knows no way back through this one.
     rule(
         "postrouting",
-        "ct status dnat ip daddr @far masquerade fully-random".into(),
+        format!("ct status dnat {ip} daddr @far masquerade fully-random"),
     );
     rule(
         "postrouting",
-        format!("ip saddr {pod_cidr} oifname != \"{bridge}\" masquerade fully-random"),
+        format!("{ip} saddr {pod_cidr} oifname != \"{bridge}\" masquerade fully-random"),
     );
 }
 
@@ -187,27 +228,27 @@ fn filtering(layout: &Layout, rule: &mut impl FnMut(&str, String)) {
         bridge,
         service_cidr,
         gateway,
-        dns_port,
         ..
     } = layout;
+    let (ip, icmp) = (layout.family.ip(), layout.family.icmp());
     // Nothing but translated connections belongs to a service address: refuse at once rather than time out. TCP by a
     // reset, because ICMP errors are limited to about one a second for each client. Before routing, where a packet
     // that would go back to the bridge makes the kernel spend that allowance on a redirect.
     for chain in ["refuse", "output_filter"] {
         rule(
             chain,
-            format!("ip daddr {service_cidr} meta l4proto tcp reject with tcp reset"),
+            format!("{ip} daddr {service_cidr} meta l4proto tcp reject with tcp reset"),
         );
         rule(
             chain,
-            format!("ip daddr {service_cidr} reject with icmp port-unreachable"),
+            format!("{ip} daddr {service_cidr} reject with {icmp} port-unreachable"),
         );
     }
     // Others on the machine's networks reach containers by published ports and services, not by routing to them.
     rule(
         "forward",
         format!(
-            "iifname != \"{bridge}\" oifname \"{bridge}\" ct state new ct status ! dnat reject with icmp admin-prohibited"
+            "iifname != \"{bridge}\" oifname \"{bridge}\" ct state new ct status ! dnat reject with {icmp} admin-prohibited"
         ),
     );
     // Policies: what this machine sends to its pods does not come by here. Both sides have to agree; a chain that
@@ -215,18 +256,25 @@ fn filtering(layout: &Layout, rule: &mut impl FnMut(&str, String)) {
     rule("forward", "jump police".into());
     rule("police", "ct state established,related return".into());
     // Nothing keeps a pod from itself, by whatever way it takes.
-    rule("police", "ip saddr . ip daddr @hairpin return".into());
+    rule("police", format!("{ip} saddr . {ip} daddr @hairpin return"));
     // Asked twice: the kernel looks an element up as of the moment of the look, and one that is being replaced at that very
     // moment may be found neither old nor new. The second look comes after that moment.
     for _ in 0..2 {
-        rule("police", "ip saddr vmap @policed_egress".into());
-        rule("police", "ip daddr vmap @policed_ingress".into());
+        rule("police", format!("{ip} saddr vmap @{POLICED_EGRESS}"));
+        rule("police", format!("{ip} daddr vmap @{POLICED_INGRESS}"));
     }
     // Containers reach each other through the gateway on purpose: telling them of a shorter way would undo translation.
+    let redirect = match layout.family {
+        Family::V4 => "redirect",
+        Family::V6 => "nd-redirect",
+    };
     rule(
         "output_filter",
-        format!("oifname \"{bridge}\" icmp type redirect drop"),
+        format!("oifname \"{bridge}\" {icmp} type {redirect} drop"),
     );
+    let Some((_, dns_port)) = layout.dns else {
+        return;
+    };
     // The cluster's DNS is for this machine and its containers.
     rule(
         "input_filter",

@@ -1,69 +1,68 @@
 //! Packet filter rules of one instance: what they should be ([`plan`]), how nft says it ([`text`]), and the program that
 //! takes it ([`nft`]).
 //!
-//! One table. A map leads from (address, protocol, port) to the chain of a service port in constant time; that chain is a
+//! One table of each address family. A map leads from (address, protocol, port) to the chain of a service port in constant time; that chain is a
 //! single rule which picks an endpoint at random. A change touches only the elements and chains that differ. Modelled on
 //! upstream's nftables mode (KEP-3866), with one chain per service port where upstream has one more per endpoint.
 
-mod fixed;
+pub(crate) mod fixed;
 pub(crate) mod nft;
 pub(crate) mod plan;
 mod render;
 pub(crate) mod text;
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use crate::foreign::{self, Owner};
-use crate::{Error, names};
+use crate::{Error, Family, names};
 use nft::OwnRuns;
-use plan::Plan;
+use plan::{Plan, Plans};
 use text::{Found, Layout};
 
-/// The table of an instance as this process believes it to be.
+/// The tables of an instance as this process believes them to be.
 pub(crate) struct Rules {
     nft: PathBuf,
     runs: OwnRuns,
-    layout: Layout,
+    /// One for each family.
+    layouts: Vec<Layout>,
     owner: Owner,
     /// Foreign rules that could not be made, as they were reported.
     refused: BTreeSet<String>,
     /// What is applied; `None` until this process has loaded the services: an earlier one may have left rules that work.
-    applied: Option<Plan>,
+    applied: Option<Plans>,
     /// What should be applied.
-    wanted: Plan,
+    wanted: Plans,
 }
 
 impl Rules {
     /// Loads the fixed rules and `published`; rules for services that are there already stay as they are.
     pub async fn open(
-        layout: Layout,
+        layouts: Vec<Layout>,
         owner: Owner,
-        wanted: Plan,
+        wanted: Plans,
         runs: OwnRuns,
     ) -> Result<Self, Error> {
         let nft = nft::find()?;
         let mut rules = Self {
             nft,
             runs,
-            layout,
+            layouts,
             owner,
             refused: BTreeSet::new(),
             applied: None,
             wanted,
         };
-        let adopt = text::adopt(&rules.layout, &rules.wanted);
-        if let Err(error) = rules.run(&adopt).await {
+        if let Err(error) = rules.run(&rules.scripts(text::adopt)).await {
             // A table of another version, or one that somebody has altered.
             tracing::warn!(%error, "replacing the rules that were found");
-            rules
-                .run(&text::replace(&rules.layout, &rules.wanted))
-                .await?;
+            rules.run(&rules.scripts(text::replace)).await?;
         }
+        rules.remove_others().await?;
         if foreign::kernel::has_legacy_filter() {
             tracing::warn!(
                 "the old iptables (iptables-legacy) also filters on this machine, where no rule of ours goes: if its FORWARD chain drops, run `iptables-legacy -I FORWARD -i {0} -j ACCEPT; iptables-legacy -I FORWARD -o {0} -j ACCEPT`",
-                rules.layout.bridge
+                rules.owner.bridge
             );
         }
         rules.admit().await;
@@ -72,7 +71,7 @@ impl Rules {
 
     /// Changes what is wanted, and the kernel with it, in one transaction. Returns the plan that it replaced, if this
     /// process knew it. On an error nothing has changed and the next call tries again from scratch.
-    pub async fn change(&mut self, edit: impl FnOnce(&mut Plan)) -> Result<Option<Plan>, Error> {
+    pub async fn change(&mut self, edit: impl FnOnce(&mut Plans)) -> Result<Option<Plans>, Error> {
         edit(&mut self.wanted);
         match self.applied.take() {
             Some(applied) => {
@@ -95,45 +94,74 @@ impl Rules {
     /// told of any yet.
     pub async fn change_published(
         &mut self,
-        edit: impl FnOnce(&mut Plan),
-    ) -> Result<Option<Plan>, Error> {
+        edit: impl FnOnce(&mut Plans),
+    ) -> Result<Option<Plans>, Error> {
         if self.applied.is_some() {
             return self.change(edit).await;
         }
         let before = self.wanted.clone();
         edit(&mut self.wanted);
-        self.run(&text::adopt(&self.layout, &self.wanted)).await?;
+        self.run(&self.scripts(text::adopt)).await?;
         Ok(Some(before))
     }
 
     /// What should be applied.
-    pub fn wanted(&self) -> &Plan {
+    pub fn wanted(&self) -> &Plans {
         &self.wanted
     }
 
     /// Whether chains of ours are missing, by a look at the kernel. Somebody who is after us could hide more than that.
     pub async fn damaged(&self) -> bool {
-        let table = self.layout.table.clone();
-        let found = blocking(move || foreign::kernel::chains_of(&table)).await;
-        let found: BTreeSet<String> = match found {
-            Ok(found) => found.into_iter().collect(),
-            Err(error) => {
-                tracing::warn!(%error, "cannot look at the packet filter");
-                return false;
+        for layout in &self.layouts {
+            let (family, table) = (layout.family, layout.table.clone());
+            let found = blocking(move || foreign::kernel::chains_of(family, &table)).await;
+            let found: BTreeSet<String> = match found {
+                Ok(found) => found.into_iter().collect(),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look at the packet filter");
+                    return false;
+                }
+            };
+            let applied = self.applied.iter();
+            let mut further = applied.flat_map(|plans| text::chains(layout, plans.of(family)));
+            let fixed = text::fixed_chains().any(|chain| !found.contains(chain));
+            if fixed || further.any(|chain| !found.contains(&chain)) {
+                return true;
             }
-        };
-        let applied = self.applied.iter();
-        let mut further = applied.flat_map(|plan| text::chains(&self.layout, plan));
-        let fixed = text::fixed_chains().any(|chain| !found.contains(chain));
-        fixed || further.any(|chain| !found.contains(&chain))
+        }
+        false
+    }
+
+    /// What `script` says of each table.
+    fn scripts(&self, script: impl Fn(&Layout, &Plan) -> String) -> String {
+        let layouts = self.layouts.iter();
+        layouts
+            .map(|layout| script(layout, self.wanted.of(layout.family)))
+            .collect()
+    }
+
+    /// Removes tables of families that the instance has no more.
+    async fn remove_others(&self) -> Result<(), Error> {
+        let table = self.owner.table();
+        let has = |family: Family| self.layouts.iter().any(|layout| layout.family == family);
+        for family in Family::ALL.into_iter().filter(|family| !has(*family)) {
+            remove(&self.nft, family, &table, &self.runs).await?;
+        }
+        Ok(())
     }
 
     /// Makes the kernel's table the wanted one; it is `applied` now.
-    async fn follow(&self, applied: &Plan) -> Result<(), Error> {
-        let ahead = text::ahead(applied, &self.wanted);
+    async fn follow(&self, applied: &Plans) -> Result<(), Error> {
+        let ahead = applied.map_some(|plan, family| text::ahead(plan, self.wanted.of(family)));
         let mut from = applied;
         for to in ahead.iter().chain([&self.wanted]) {
-            let difference = text::difference(&self.layout, from, to);
+            let layouts = self.layouts.iter();
+            let difference: String = layouts
+                .map(|layout| {
+                    let family = layout.family;
+                    text::difference(layout, from.of(family), to.of(family))
+                })
+                .collect();
             if !difference.is_empty() {
                 self.run(&difference).await?;
             }
@@ -144,45 +172,53 @@ impl Rules {
 
     /// Makes the kernel's table the wanted one, whatever it is now.
     async fn load(&self) -> Result<(), Error> {
-        let table = self.layout.table.clone();
-        let found = blocking(move || {
-            Ok(Found {
-                chains: foreign::kernel::chains_of(&table)?,
-                sets: foreign::kernel::sets_of(&table)?,
-            })
-        })
-        .await;
-        let renewed = match found {
-            Ok(found) if !found.chains.is_empty() => self.renew(found).await,
+        let mut found = BTreeMap::new();
+        for layout in &self.layouts {
+            let (family, table) = (layout.family, layout.table.clone());
+            let looked = blocking(move || look(family, &table)).await;
             // nothing to keep, or no way to see it
-            _ => return self.run(&text::replace(&self.layout, &self.wanted)).await,
-        };
-        match renewed {
+            if let Ok(there) = looked
+                && !there.chains.is_empty()
+            {
+                found.insert(family, there);
+            }
+        }
+        match self.renew(found).await {
             Ok(()) => Ok(()),
             Err(error) => {
                 // A table of another version, or one that somebody has altered.
                 tracing::warn!(%error, "replacing the rules that were found");
-                self.run(&text::replace(&self.layout, &self.wanted)).await
+                self.run(&self.scripts(text::replace)).await
             }
         }
     }
 
-    async fn renew(&self, mut found: Found) -> Result<(), Error> {
-        let there = |name: &String| found.chains.contains(name);
-        let mut missing = self.wanted.permits.clone();
-        missing.retain(|name, _| !there(name));
+    async fn renew(&self, mut found: BTreeMap<Family, Found>) -> Result<(), Error> {
         let nothing = Plan::default();
-        let permits = Plan {
-            permits: missing,
-            ..Plan::default()
-        };
-        if let Some(ahead) = text::ahead(&nothing, &permits) {
-            self.run(&text::difference(&self.layout, &nothing, &ahead))
-                .await?;
-            found.chains.extend(ahead.permits.into_keys());
+        let mut first = String::new();
+        for layout in &self.layouts {
+            let Some(found) = found.get_mut(&layout.family) else {
+                continue;
+            };
+            let mut missing = self.wanted.of(layout.family).permits.clone();
+            missing.retain(|name, _| !found.chains.contains(name));
+            let permits = Plan {
+                permits: missing,
+                ..Plan::default()
+            };
+            if let Some(ahead) = text::ahead(&nothing, &permits) {
+                first.push_str(&text::difference(layout, &nothing, &ahead));
+                found.chains.extend(ahead.permits.into_keys());
+            }
         }
-        self.run(&text::renew(&self.layout, &self.wanted, &found))
-            .await
+        if !first.is_empty() {
+            self.run(&first).await?;
+        }
+        let script = self.scripts(|layout, plan| match found.get(&layout.family) {
+            Some(found) => text::renew(layout, plan, found),
+            None => text::replace(layout, plan),
+        });
+        self.run(&script).await
     }
 
     /// Puts the whole table in place again.
@@ -192,14 +228,14 @@ impl Rules {
                 self.load().await?;
                 self.applied = Some(self.wanted.clone());
             }
-            None => self.run(&text::adopt(&self.layout, &self.wanted)).await?,
+            None => self.run(&self.scripts(text::adopt)).await?,
         }
         Ok(())
     }
 
     /// Has foreign filters let our packets through. What they refuse is reported once: it is no reason not to run.
     pub async fn admit(&mut self) {
-        let table = self.layout.table.clone();
+        let table = self.owner.table();
         let filters = match blocking(move || foreign::kernel::read(&table)).await {
             Ok(filters) => filters,
             Err(error) => {
@@ -239,11 +275,37 @@ impl Rules {
     }
 
     async fn run(&self, script: &str) -> Result<(), Error> {
-        nft::run(&self.nft, &self.layout.table, script, &self.runs).await
+        nft::run(&self.nft, &self.owner.table(), script, &self.runs).await
     }
 }
 
-/// Removes the table of an instance, whether it is there or not, and its rules in foreign filters.
+/// What the kernel has of a table.
+fn look(family: Family, table: &str) -> std::io::Result<Found> {
+    let mut policed = BTreeMap::new();
+    for map in [fixed::POLICED_INGRESS, fixed::POLICED_EGRESS] {
+        if let Some(jumps) = foreign::kernel::jumps_of(family, table, map)? {
+            policed.insert(map, jumps);
+        }
+    }
+    Ok(Found {
+        chains: foreign::kernel::chains_of(family, table)?,
+        sets: foreign::kernel::sets_of(family, table)?,
+        policed,
+    })
+}
+
+/// Removes a table, if it is there: a kernel without the family could not even make it.
+async fn remove(nft: &Path, family: Family, table: &str, runs: &OwnRuns) -> Result<(), Error> {
+    let name = table.to_owned();
+    let found = blocking(move || foreign::kernel::chains_of(family, &name)).await;
+    if family == Family::V6 && found.is_ok_and(|chains| chains.is_empty()) {
+        return Ok(());
+    }
+    let path = format!("{} {table}", family.ip());
+    nft::run(nft, table, &text::remove(&path), runs).await
+}
+
+/// Removes the tables of an instance, whether they are there or not, and its rules in foreign filters.
 pub(crate) async fn purge(instance: &str) -> Result<(), Error> {
     let table = names::table(instance);
     let (nft, runs) = (nft::find()?, OwnRuns::default());
@@ -259,7 +321,10 @@ pub(crate) async fn purge(instance: &str) -> Result<(), Error> {
     if !removal.is_empty() {
         nft::run(&nft, &table, &removal, &runs).await?;
     }
-    nft::run(&nft, &table, &text::remove(&table), &runs).await
+    for family in Family::ALL {
+        remove(&nft, family, &table, &runs).await?;
+    }
+    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(

@@ -1,16 +1,69 @@
 //! What the rules should be: sets and maps as plain data, worked out from services, policies and published ports.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
-use crate::{Allowance, PodPolicy, Protocol, Published, Service, ServicePort, names};
+use crate::{Allowance, Family, PodPolicy, Protocol, Published, Service, ServicePort, names};
 
 /// Longest chain name used; nft takes 127 bytes.
 const CHAIN_NAME_BYTES_MAX: usize = 120;
 
-/// The variable part of an instance's table.
+/// The variable parts of an instance's tables.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Plans {
+    v4: Plan,
+    v6: Plan,
+}
+
+impl Plans {
+    /// That of one family.
+    pub fn of(&self, family: Family) -> &Plan {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+
+    fn each(&mut self, mut change: impl FnMut(&mut Plan, Family)) {
+        change(&mut self.v4, Family::V4);
+        change(&mut self.v6, Family::V6);
+    }
+
+    /// Both at once.
+    pub fn iter(&self) -> impl Iterator<Item = &Plan> {
+        [&self.v4, &self.v6].into_iter()
+    }
+
+    /// New ones of both families; `None` when there is none of either, and the old one for the other else.
+    pub fn map_some(&self, make: impl Fn(&Plan, Family) -> Option<Plan>) -> Option<Self> {
+        match (make(&self.v4, Family::V4), make(&self.v6, Family::V6)) {
+            (None, None) => None,
+            (v4, v6) => Some(Self {
+                v4: v4.unwrap_or_else(|| self.v4.clone()),
+                v6: v6.unwrap_or_else(|| self.v6.clone()),
+            }),
+        }
+    }
+
+    /// [`Plan::set_services`] of both families.
+    pub fn set_services(&mut self, services: &[Service], reserved: IpAddr) {
+        self.each(|plan, family| plan.set_services(services, reserved, family));
+    }
+
+    /// [`Plan::set_policies`] of both families.
+    pub fn set_policies(&mut self, policies: &[PodPolicy]) {
+        self.each(|plan, family| plan.set_policies(policies, family));
+    }
+
+    /// [`Plan::set_published`] of both families.
+    pub fn set_published<'a>(&mut self, published: impl Iterator<Item = &'a Published> + Clone) {
+        self.each(|plan, family| plan.set_published(published.clone(), family));
+    }
+}
+
+/// The variable part of one table: addresses are of its family alone.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Plan {
     /// Chains of service ports, each with its endpoints.
@@ -18,17 +71,17 @@ pub(crate) struct Plan {
     /// Chains that choose among those by where a connection comes from.
     pub doors: BTreeMap<String, Door>,
     /// (service or external address, protocol, port) → chain or door.
-    pub addresses: BTreeMap<(Ipv4Addr, Protocol, u16), String>,
+    pub addresses: BTreeMap<(IpAddr, Protocol, u16), String>,
     /// (protocol, port of this machine) → chain or door.
     pub node_ports: BTreeMap<(Protocol, u16), String>,
     /// (protocol, port of this machine) → container, on every address.
-    pub published_any: BTreeMap<(Protocol, u16), SocketAddrV4>,
+    pub published_any: BTreeMap<(Protocol, u16), SocketAddr>,
     /// (address of this machine, protocol, port) → container.
-    pub published_at: BTreeMap<(Ipv4Addr, Protocol, u16), SocketAddrV4>,
+    pub published_at: BTreeMap<(IpAddr, Protocol, u16), SocketAddr>,
     /// Pod → chain of what may reach it.
-    pub ingress: BTreeMap<Ipv4Addr, String>,
+    pub ingress: BTreeMap<IpAddr, String>,
     /// Pod → chain of what it may reach.
-    pub egress: BTreeMap<Ipv4Addr, String>,
+    pub egress: BTreeMap<IpAddr, String>,
     /// The chains of both, named by their content: pods under the same policies share one.
     pub permits: BTreeMap<String, Permits>,
 }
@@ -38,7 +91,7 @@ pub(crate) struct Plan {
 pub(crate) struct Chain {
     pub protocol: Protocol,
     /// None: a local policy found none here, packets are dropped.
-    pub endpoints: BTreeSet<SocketAddrV4>,
+    pub endpoints: BTreeSet<SocketAddr>,
     /// Seconds for which a client stays with its endpoint.
     pub affinity_seconds: Option<u32>,
 }
@@ -46,8 +99,8 @@ pub(crate) struct Chain {
 /// The way in from outside, where it is not the same for everybody.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Door {
-    /// Who may come in, beside this machine; empty: everybody.
-    pub sources: BTreeSet<Ipv4Net>,
+    /// Who may come in, beside this machine; `None`: everybody.
+    pub sources: Option<BTreeSet<IpNet>>,
     /// Chain for pods and this machine.
     pub inside: String,
     /// Chain for the others.
@@ -71,37 +124,47 @@ pub(crate) enum Direction {
 impl Plan {
     /// Replaces everything that services determine. A port without endpoints gets no element: what is sent to it falls
     /// through to the rule that refuses the rest of the service range. `reserved` belongs to the DNS server.
-    pub fn set_services(&mut self, services: &[Service], reserved: Ipv4Addr) {
+    pub fn set_services(&mut self, services: &[Service], reserved: IpAddr, family: Family) {
         self.chains.clear();
         self.doors.clear();
         self.addresses.clear();
         self.node_ports.clear();
         for service in services.iter().filter(|s| s.external_name.is_none()) {
-            for port in service.ports.iter().filter(|p| !p.endpoints.is_empty()) {
-                self.add_port(service, port, reserved);
+            for port in &service.ports {
+                if port.endpoints.iter().any(|end| is_of(end, family)) {
+                    self.add_port(service, port, reserved, family);
+                }
             }
         }
     }
 
-    fn add_port(&mut self, service: &Service, port: &ServicePort, reserved: Ipv4Addr) {
-        let key = |address: Ipv4Addr| (address, port.protocol, port.port);
-        if let Some(address) = service
-            .cluster_ip
-            .filter(|address| (*address, port.port) != (reserved, 53))
-        {
-            let chain = self.chain(service, port, service.internal_local);
-            self.addresses.insert(key(address), chain);
+    fn add_port(
+        &mut self,
+        service: &Service,
+        port: &ServicePort,
+        reserved: IpAddr,
+        family: Family,
+    ) {
+        let key = |address: IpAddr| (address, port.protocol, port.port);
+        let of_family = |address: &&IpAddr| Family::of(**address) == family;
+        let own = service.cluster_ips.iter().filter(of_family);
+        for address in own.filter(|address| (**address, port.port) != (reserved, 53)) {
+            let chain = self.chain(service, port, service.internal_local, family);
+            self.addresses.insert(key(*address), chain);
         }
         if let Some(node_port) = port.node_port {
-            let way = self.way_in(service, port, &[]);
+            let way = self.way_in(service, port, None, family);
             self.node_ports.insert((port.protocol, node_port), way);
         }
         for (addresses, sources) in [
-            (&service.external_ips, &[][..]),
-            (&service.balancer_ips, &service.source_ranges[..]),
+            (&service.external_ips, None),
+            (
+                &service.balancer_ips,
+                (!service.source_ranges.is_empty()).then_some(&service.source_ranges[..]),
+            ),
         ] {
-            for address in addresses {
-                let way = self.way_in(service, port, sources);
+            for address in addresses.iter().filter(of_family) {
+                let way = self.way_in(service, port, sources, family);
                 // Of two services that claim an address's port the first keeps it.
                 self.addresses.entry(key(*address)).or_insert(way);
             }
@@ -109,7 +172,13 @@ impl Plan {
     }
 
     /// The chain that balances over a port's endpoints, or over those of this machine.
-    fn chain(&mut self, service: &Service, port: &ServicePort, local: bool) -> String {
+    fn chain(
+        &mut self,
+        service: &Service,
+        port: &ServicePort,
+        local: bool,
+        family: Family,
+    ) -> String {
         let (endpoints, suffix) = if local {
             (&port.local_endpoints, "/local")
         } else {
@@ -118,26 +187,36 @@ impl Plan {
         let name = name("svc", service, port, suffix);
         self.chains.entry(name.clone()).or_insert_with(|| Chain {
             protocol: port.protocol,
-            endpoints: endpoints.iter().copied().collect(),
+            endpoints: endpoints
+                .iter()
+                .filter(|end| is_of(end, family))
+                .copied()
+                .collect(),
             affinity_seconds: service.affinity_seconds,
         });
         name
     }
 
     /// Where connections from other machines go.
-    fn way_in(&mut self, service: &Service, port: &ServicePort, sources: &[Ipv4Net]) -> String {
+    fn way_in(
+        &mut self,
+        service: &Service,
+        port: &ServicePort,
+        sources: Option<&[IpNet]>,
+        family: Family,
+    ) -> String {
         // Pods and this machine take the short way to any endpoint, whatever the policy says of the others.
-        let inside = self.chain(service, port, false);
-        if !service.external_local && sources.is_empty() {
+        let inside = self.chain(service, port, false, family);
+        if !service.external_local && sources.is_none() {
             return inside;
         }
-        let outside = self.chain(service, port, service.external_local);
-        let suffix = if sources.is_empty() { "" } else { "/balancer" };
+        let outside = self.chain(service, port, service.external_local, family);
+        let suffix = if sources.is_none() { "" } else { "/balancer" };
         let name = name("door", service, port, suffix);
         self.doors.insert(
             name.clone(),
             Door {
-                sources: sources.iter().copied().collect(),
+                sources: sources.map(|sources| sources.iter().copied().collect()),
                 inside,
                 outside,
             },
@@ -146,11 +225,14 @@ impl Plan {
     }
 
     /// Replaces everything that policies determine. Of two entries for an address the last counts.
-    pub fn set_policies(&mut self, policies: &[PodPolicy]) {
+    pub fn set_policies(&mut self, policies: &[PodPolicy], family: Family) {
         self.ingress.clear();
         self.egress.clear();
         self.permits.clear();
-        for pod in policies {
+        for pod in policies
+            .iter()
+            .filter(|pod| Family::of(pod.address) == family)
+        {
             if let Some(allowances) = &pod.ingress {
                 let chain = self.permit(Direction::Ingress, allowances);
                 self.ingress.insert(pod.address, chain);
@@ -189,21 +271,27 @@ impl Plan {
         unreachable!("there are fewer chains than salts")
     }
 
-    /// Replaces all published ports. Loopback and IPv6 addresses are the supervising process's. Of two that claim the
-    /// same port the first keeps it.
-    pub fn set_published<'a>(&mut self, published: impl Iterator<Item = &'a Published>) {
+    /// Replaces all published ports. Loopback is the supervising process's. Of two that claim the same port the first keeps
+    /// it.
+    pub fn set_published<'a>(
+        &mut self,
+        published: impl Iterator<Item = &'a Published>,
+        family: Family,
+    ) {
         self.published_any.clear();
         self.published_at.clear();
-        for port in published {
+        for port in published.filter(|port| Family::of(port.target.ip()) == family) {
             let key = (port.protocol, port.host_port);
             match port.host_ip {
                 None => {
                     self.published_any.entry(key).or_insert(port.target);
                 }
-                Some(IpAddr::V4(address)) if address.is_unspecified() => {
+                // The other family is carried by the supervising process.
+                Some(address) if Family::of(address) != family => {}
+                Some(address) if address.is_unspecified() => {
                     self.published_any.entry(key).or_insert(port.target);
                 }
-                Some(IpAddr::V4(address)) if !address.is_loopback() => {
+                Some(address) if !address.is_loopback() => {
                     self.published_at
                         .entry((address, key.0, key.1))
                         .or_insert(port.target);
@@ -215,18 +303,18 @@ impl Plan {
 
     /// Every address that connections are translated to. A connection that such an address makes to itself has to be
     /// masqueraded, or its answers would never come by here to be translated back.
-    pub fn targets(&self) -> BTreeSet<Ipv4Addr> {
+    pub fn targets(&self) -> BTreeSet<IpAddr> {
         self.chains
             .values()
             .flat_map(|chain| chain.endpoints.iter())
             .chain(self.published_any.values())
             .chain(self.published_at.values())
-            .map(|target| *target.ip())
+            .map(|target| target.ip())
             .collect()
     }
 
     /// The endpoints to which a chain or a door can lead.
-    pub fn endpoints_behind(&self, name: &str) -> BTreeSet<SocketAddrV4> {
+    pub fn endpoints_behind(&self, name: &str) -> BTreeSet<SocketAddr> {
         let of_chain = |name: &str| {
             let endpoints = self.chains.get(name).map(|chain| chain.endpoints.clone());
             endpoints.unwrap_or_default()
@@ -236,6 +324,10 @@ impl Plan {
             None => of_chain(name),
         }
     }
+}
+
+fn is_of(end: &SocketAddr, family: Family) -> bool {
+    Family::of(end.ip()) == family
 }
 
 /// `KIND-HASH-NAMESPACE/NAME/PROTOCOL/PORT`: the hash keeps cut or altered names apart, the rest is for people.

@@ -1,11 +1,11 @@
 //! The chains and dynamic sets of a plan, each as its rules.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use super::plan::{Chain, Direction, Door, Permits, Plan, readable_name};
 use super::text::Layout;
-use crate::{AddressSet, PortRange, Transport, addresses, names};
+use crate::{AddressSet, Family, PortRange, Transport, addresses, names};
 
 /// Longest comment that nft takes, less a margin.
 const COMMENT_BYTES_MAX: usize = 120;
@@ -30,9 +30,10 @@ pub(super) fn render(layout: &Layout, plan: &Plan) -> Rendered {
             _ if chain.endpoints.is_empty() => {
                 all.chains.insert(name.clone(), vec!["drop".into()]);
             }
-            Some(seconds) => sticky(&mut all, name, chain, seconds),
+            Some(seconds) => sticky(&mut all, layout.family, name, chain, seconds),
             None => {
-                all.chains.insert(name.clone(), vec![balance(chain)]);
+                all.chains
+                    .insert(name.clone(), vec![balance(layout.family, chain)]);
             }
         }
     }
@@ -40,13 +41,14 @@ pub(super) fn render(layout: &Layout, plan: &Plan) -> Rendered {
         all.chains.insert(name.clone(), enter(layout, door));
     }
     for (name, permits) in &plan.permits {
-        all.chains.insert(name.clone(), permit(permits));
+        all.chains
+            .insert(name.clone(), permit(layout.family, permits));
     }
     all
 }
 
 /// One rule that sends a connection to one of the endpoints, each equally likely.
-fn balance(chain: &Chain) -> String {
+fn balance(family: Family, chain: &Chain) -> String {
     let protocol = chain.protocol;
     let mut endpoints = chain.endpoints.iter();
     match (endpoints.next(), chain.endpoints.len()) {
@@ -61,7 +63,8 @@ fn balance(chain: &Chain) -> String {
                 })
                 .collect();
             format!(
-                "meta l4proto {protocol} dnat ip to numgen random mod {count} map {{ {} }}",
+                "meta l4proto {protocol} dnat {} to numgen random mod {count} map {{ {} }}",
+                family.ip(),
                 choices.join(", ")
             )
         }
@@ -71,7 +74,8 @@ fn balance(chain: &Chain) -> String {
 /// Session affinity as upstream's nftables mode has it: each endpoint has a chain of its own, which notes the client in
 /// the endpoint's set with a timeout; clients found in a set go where they went before. The set is named by service
 /// port, endpoint and timeout, so it stays when other endpoints come and go, and goes with its own.
-fn sticky(all: &mut Rendered, name: &str, chain: &Chain, seconds: u32) {
+fn sticky(all: &mut Rendered, family: Family, name: &str, chain: &Chain, seconds: u32) {
+    let ip = family.ip();
     let (mut known, mut choices) = (Vec::new(), Vec::new());
     for (index, endpoint) in chain.endpoints.iter().enumerate() {
         let hash = names::fnv(format!("{name} {endpoint} {seconds}").as_bytes());
@@ -80,11 +84,11 @@ fn sticky(all: &mut Rendered, name: &str, chain: &Chain, seconds: u32) {
         all.chains.insert(
             own.clone(),
             vec![
-                format!("update @{set} {{ ip saddr }}"),
+                format!("update @{set} {{ {ip} saddr }}"),
                 format!("meta l4proto {} dnat to {endpoint}", chain.protocol),
             ],
         );
-        known.push(format!("ip saddr @{set} goto {own}"));
+        known.push(format!("{ip} saddr @{set} goto {own}"));
         choices.push(format!("{index} : goto {own}"));
         all.clients.insert(set, seconds);
     }
@@ -96,33 +100,43 @@ fn sticky(all: &mut Rendered, name: &str, chain: &Chain, seconds: u32) {
     all.chains.insert(name.to_owned(), known);
 }
 
-fn endpoint_chain(chain: &str, endpoint: &SocketAddrV4) -> String {
+fn endpoint_chain(chain: &str, endpoint: &SocketAddr) -> String {
     let hash = names::fnv(chain.as_bytes());
     readable_name(
         "ep",
-        &format!("{hash:016x}/{}/{}", endpoint.ip(), endpoint.port()),
+        &format!(
+            "{hash:016x}/{}/{}",
+            endpoint.ip().to_string().replace(':', "."),
+            endpoint.port()
+        ),
     )
 }
 
 fn enter(layout: &Layout, door: &Door) -> Vec<String> {
     let mut rules = Vec::new();
-    if !door.sources.is_empty() {
+    let (family, ip) = (layout.family, layout.family.ip());
+    if let Some(blocks) = &door.sources {
         let mut sources = AddressSet::default();
-        door.sources.iter().for_each(|block| sources.add(*block));
-        if let Some(sources) = address_list(&sources) {
+        blocks.iter().for_each(|block| sources.add(*block));
+        if sources.has_none(family) {
+            rules.push("fib saddr type != local drop".into());
+        } else if let Some(sources) = address_list(family, &sources) {
             rules.push(format!(
-                "fib saddr type != local ip saddr != {{ {sources} }} drop"
+                "fib saddr type != local {ip} saddr != {{ {sources} }} drop"
             ));
         }
     }
-    rules.push(format!("ip saddr {} goto {}", layout.pod_cidr, door.inside));
+    rules.push(format!(
+        "{ip} saddr {} goto {}",
+        layout.pod_cidr, door.inside
+    ));
     rules.push(format!("fib saddr type local goto {}", door.inside));
     rules.push(format!("goto {}", door.outside));
     rules
 }
 
 /// Permissions return to the chain that asked; whatever is left is dropped.
-fn permit(permits: &Permits) -> Vec<String> {
+fn permit(family: Family, permits: &Permits) -> Vec<String> {
     let side = match permits.direction {
         Direction::Ingress => "saddr",
         Direction::Egress => "daddr",
@@ -130,11 +144,13 @@ fn permit(permits: &Permits) -> Vec<String> {
     let mut rules = Vec::new();
     for allowance in &permits.allowances {
         let peers = match &allowance.peers {
-            Some(peers) if peers.is_empty() => continue,
-            Some(peers) => address_list(peers),
+            Some(peers) if peers.has_none(family) => continue,
+            Some(peers) => address_list(family, peers),
             None => None,
         };
-        let peers = peers.map_or_else(String::new, |list| format!("ip {side} {{ {list} }} "));
+        let peers = peers.map_or_else(String::new, |list| {
+            format!("{} {side} {{ {list} }} ", family.ip())
+        });
         let comment = comment(&allowance.policy);
         let ports = match &allowance.ports {
             None => vec![String::new()],
@@ -148,19 +164,20 @@ fn permit(permits: &Permits) -> Vec<String> {
     rules
 }
 
-/// The elements of an anonymous set; `None` when every address is in it.
-fn address_list(set: &AddressSet) -> Option<String> {
-    if set.is_everything() {
+/// The elements of an anonymous set; `None` when every address of the family is in it.
+fn address_list(family: Family, set: &AddressSet) -> Option<String> {
+    if set.has_all(family) {
         return None;
     }
-    let range = |(first, last): (Ipv4Addr, Ipv4Addr)| {
+    let range = |(first, last): (IpAddr, IpAddr)| {
         if first == last {
             first.to_string()
         } else {
             format!("{first}-{last}")
         }
     };
-    Some(set.ranges().map(range).collect::<Vec<_>>().join(", "))
+    let ranges = set.ranges(family).into_iter();
+    Some(ranges.map(range).collect::<Vec<_>>().join(", "))
 }
 
 /// One match for each protocol, with a space at the end.

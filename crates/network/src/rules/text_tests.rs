@@ -7,13 +7,13 @@ use crate::{Protocol, Service, ServicePort};
 
 fn layout() -> Layout {
     Layout {
+        family: Family::V4,
         table: "plim_0a1b2c".into(),
         bridge: "plim-0a1b2c".into(),
         pod_cidr: "10.64.0.0/23".parse().unwrap(),
         service_cidr: "10.112.0.0/20".parse().unwrap(),
-        gateway: Ipv4Addr::new(10, 64, 0, 1),
-        dns_ip: Ipv4Addr::new(10, 112, 0, 10),
-        dns_port: 53,
+        gateway: "10.64.0.1".parse().unwrap(),
+        dns: Some((Ipv4Addr::new(10, 112, 0, 10), 53)),
     }
 }
 
@@ -27,21 +27,21 @@ fn plan(services: &[&str]) -> Plan {
             Service {
                 namespace: "n".into(),
                 name: name.into(),
-                cluster_ip: Some(format!("10.112.0.{name}").parse().unwrap()),
+                cluster_ips: vec![format!("10.112.0.{name}").parse().unwrap()],
                 ports: vec![ServicePort::new(
                     "",
                     Protocol::Tcp,
                     80,
                     &words
                         .map(|end| format!("10.64.0.{end}").parse().unwrap())
-                        .collect::<Vec<_>>(),
+                        .collect::<Vec<SocketAddr>>(),
                 )],
                 ..Service::default()
             }
         })
         .collect();
     let mut plan = Plan::default();
-    plan.set_services(&services, Ipv4Addr::UNSPECIFIED);
+    plan.set_services(&services, Ipv4Addr::UNSPECIFIED.into(), Family::V4);
     plan
 }
 
@@ -118,7 +118,7 @@ proptest! {
             published_any: ports
                 .iter()
                 .map(|(port, to)| {
-                    let target = SocketAddrV4::new(Ipv4Addr::new(10, 64, 0, *to as u8), *to);
+                    let target = SocketAddr::from(([10, 64, 0, *to as u8], *to));
                     ((Protocol::Tcp, u16::from(*port)), target)
                 })
                 .collect(),
@@ -195,7 +195,8 @@ fn permissions_as_rules() {
     use crate::{AddressSet, Allowance, PodPolicy, PortRange, Transport};
     let mut peers = AddressSet::default();
     peers.add("10.64.0.8/31".parse().unwrap());
-    peers.add_address(Ipv4Addr::new(10, 64, 0, 20));
+    peers.add_address("10.64.0.20".parse().unwrap());
+    peers.add("fd00::8/127".parse().unwrap());
     let mut everybody = AddressSet::default();
     everybody.add("0.0.0.0/0".parse().unwrap());
     let port = |transport, first, last| PortRange {
@@ -209,11 +210,11 @@ fn permissions_as_rules() {
         ports,
     };
     let mut to = Plan::default();
-    to.set_policies(&[PodPolicy {
-        address: Ipv4Addr::new(10, 64, 0, 2),
+    let pod = |address: &str| PodPolicy {
+        address: address.parse().unwrap(),
         ingress: Some(vec![
             allow(
-                Some(peers),
+                Some(peers.clone()),
                 Some(vec![
                     port(Transport::Tcp, 90, 100),
                     port(Transport::Tcp, 80, 80),
@@ -221,12 +222,17 @@ fn permissions_as_rules() {
                     port(Transport::Udp, 0, 65535),
                 ]),
             ),
-            allow(Some(everybody), Some(vec![port(Transport::Sctp, 7, 7)])),
+            allow(
+                Some(everybody.clone()),
+                Some(vec![port(Transport::Sctp, 7, 7)]),
+            ),
             allow(Some(AddressSet::default()), None),
             allow(None, Some(vec![])),
         ]),
         egress: Some(vec![]),
-    }]);
+    };
+    let pods = [pod("10.64.0.2"), pod("fd00::2")];
+    to.set_policies(&pods, Family::V4);
     let expected = "add chain in-
 add chain out-
 add rule in- ip saddr { 10.64.0.8-10.64.0.9, 10.64.0.20 } tcp dport { 80, 90-120 } return comment \"n/pflush\"
@@ -242,4 +248,85 @@ add element policed_egress { 10.64.0.2 : jump out- }
     let gone = readable(&to, &Plan::default());
     let end = "flush chain in-\nflush chain out-\ndelete chain in-\ndelete chain out-\n";
     assert!(gone.ends_with(end), "{gone}");
+    // The other table has the same permissions for its addresses; everybody of IPv4 is nobody of it.
+    let mut to = Plan::default();
+    to.set_policies(&pods, Family::V6);
+    let v6 = Layout {
+        family: Family::V6,
+        ..layout()
+    };
+    let script = difference(&v6, &Plan::default(), &to);
+    let rule = "ip6 saddr { fd00::8-fd00::9 } meta l4proto udp return";
+    assert!(
+        script.contains(rule) && !script.contains("sctp"),
+        "{script}"
+    );
+    assert!(script.contains("add element ip6 plim_0a1b2c policed_ingress { fd00::2 : jump in-"));
+}
+
+#[test]
+fn what_protects_pods_is_touched_only_where_it_differs() {
+    use crate::PodPolicy;
+    let pod = |n: u8, closed: bool| PodPolicy {
+        address: format!("10.64.0.{n}").parse().unwrap(),
+        ingress: Some(if closed {
+            vec![]
+        } else {
+            vec![crate::Allowance {
+                policy: "n/p".into(),
+                peers: None,
+                ports: None,
+            }]
+        }),
+        egress: None,
+    };
+    let of = |pods: &[PodPolicy]| {
+        let mut plan = Plan::default();
+        plan.set_policies(pods, Family::V4);
+        plan
+    };
+    let before = of(&[pod(2, true), pod(3, true), pod(4, false)]);
+    let after = of(&[pod(2, true), pod(3, false), pod(5, true)]);
+    let mut chains: Vec<String> = fixed_chains().map(str::to_owned).collect();
+    chains.extend(before.permits.keys().cloned());
+    chains.push("in-0000000000000000".into());
+    let found = |policed: &[&'static str]| Found {
+        chains: chains.clone(),
+        sets: Vec::new(),
+        policed: policed
+            .iter()
+            .map(|map| (*map, before.ingress.clone()))
+            .collect(),
+    };
+    let script = renew(&layout(), &after, &found(&[POLICED_INGRESS]));
+    let elements: Vec<&str> = script
+        .lines()
+        .filter(|line| line.contains("policed_ingress {") && line.contains("element"))
+        .map(|line| line.split_once('{').unwrap().1)
+        .collect();
+    assert_eq!(elements.len(), 2, "{script}");
+    for (line, words) in [
+        (elements[0], ["10.64.0.3 ", "10.64.0.4 "]),
+        (elements[1], ["10.64.0.3 ", "10.64.0.5 "]),
+    ] {
+        assert!(
+            words.iter().all(|word| line.contains(word)) && !line.contains("10.64.0.2 "),
+            "{line}"
+        );
+    }
+    assert!(
+        !script.contains("flush map ip plim_0a1b2c policed_ingress"),
+        "{script}"
+    );
+    assert!(
+        script.contains("flush map ip plim_0a1b2c policed_egress"),
+        "{script}"
+    );
+    assert_eq!(script.matches("delete chain").count(), 1, "{script}");
+    // One that cannot be read is made anew.
+    let script = renew(&layout(), &after, &found(&[]));
+    assert!(
+        script.contains("flush map ip plim_0a1b2c policed_ingress"),
+        "{script}"
+    );
 }

@@ -3,19 +3,20 @@
 
 #![allow(dead_code)]
 
+pub mod dual;
 pub mod firewalls;
 
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use network::{Config, Network, Options, Protocol, Service, ServicePort};
+use network::{Config, Ipv6Ranges, Network, Options, Protocol, Service, ServicePort};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Only here so that a test that hangs ends; no test measures with it.
@@ -76,23 +77,23 @@ impl Namespace {
         text
     }
 
-    /// Serves TCP on `port`: each connection is told `label` and who it came from.
+    /// Serves TCP on `port`, by IPv4 and IPv6: each connection is told `label` and who it came from.
     pub fn serve(&self, port: u16, label: &str) {
-        let listener = self.within(move || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)));
+        let listener = self.within(move || TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)));
         let listener = listener.expect("the port is free");
         let label = label.to_owned();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { return };
                 let peer = stream.peer_addr().expect("a peer");
-                let _ = write!(stream, "{label} {}", peer.ip());
+                let _ = write!(stream, "{label} {}", peer.ip().to_canonical());
             }
         });
     }
 
-    /// Serves UDP on `port`: each packet is answered with `label`.
+    /// Serves UDP on `port`, likewise: each packet is answered with `label`.
     pub fn serve_udp(&self, port: u16, label: &str) {
-        let socket = self.within(move || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)));
+        let socket = self.within(move || UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)));
         let socket = socket.expect("the port is free");
         let label = label.to_owned();
         std::thread::spawn(move || {
@@ -116,7 +117,12 @@ impl Namespace {
     }
 
     /// The distinct first words that `count` connections are answered with.
-    pub fn answers(&self, to: SocketAddrV4, count: usize) -> std::collections::BTreeSet<String> {
+    pub fn answers(
+        &self,
+        to: impl Into<SocketAddr>,
+        count: usize,
+    ) -> std::collections::BTreeSet<String> {
+        let to = to.into();
         (0..count)
             .map(|_| self.fetch(to).expect("the service answers"))
             .map(|text| text.split(' ').next().unwrap_or_default().to_owned())
@@ -142,6 +148,8 @@ pub struct Machine {
 /// The host's address on the network that it shares with `outside`, and that one's.
 pub const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub const OUTSIDE_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+pub const HOST_ADDRESS6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
+pub const OUTSIDE_ADDRESS6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2);
 
 impl Machine {
     /// A host with a default route to another machine, `outside`, which knows no route back to pods.
@@ -155,6 +163,8 @@ impl Machine {
                 .expect("a temporary directory"),
         };
         let (host, outside) = (&machine.host, &machine.outside);
+        // A namespace begins with what the real machine has.
+        host.text(&["sysctl", "-qw", "net.ipv4.ip_forward=0"]);
         host.text(&["ip", "link", "set", "lo", "up"]);
         outside.text(&["ip", "link", "set", "lo", "up"]);
         host.text(&[
@@ -175,6 +185,12 @@ impl Machine {
         host.text(&["ip", "link", "set", "up0", "up"]);
         outside.text(&["ip", "link", "set", "up0", "up"]);
         host.text(&["ip", "route", "add", "default", "via", "198.51.100.2"]);
+        for (side, address) in [(host, HOST_ADDRESS6), (outside, OUTSIDE_ADDRESS6)] {
+            let address = format!("{address}/64");
+            side.text(&["ip", "addr", "add", &address, "dev", "up0", "nodad"]);
+        }
+        let router = OUTSIDE_ADDRESS6.to_string();
+        host.text(&["ip", "-6", "route", "add", "default", "via", &router]);
         std::fs::write(
             machine.directory.path().join("resolv.conf"),
             format!("nameserver {OUTSIDE_ADDRESS}\n"),
@@ -202,6 +218,7 @@ impl Machine {
         }
     }
 
+    /// An instance with both families; see [`single`] for one without IPv6.
     pub fn config(&self, number: u8) -> Config {
         let instance = format!("plim-0000{number:02x}");
         Config {
@@ -210,6 +227,10 @@ impl Machine {
             instance,
             pod_cidr: format!("10.64.{number}.0/24").parse().expect("a range"),
             service_cidr: format!("10.112.{number}.0/24").parse().expect("a range"),
+            ipv6: Some(Ipv6Ranges {
+                pod_cidr: format!("fd00:64:{number}::/64").parse().expect("a range"),
+                service_cidr: format!("fd00:112:{number}::/112").parse().expect("a range"),
+            }),
             cluster_domain: "cluster.local".into(),
             dns_ip: Ipv4Addr::new(10, 112, number, 10),
         }
@@ -224,6 +245,21 @@ impl Machine {
         }
     }
 
+    /// What an instance with IPv6 changes of the machine's settings.
+    pub fn ipv6_settings(&self) -> [String; 5] {
+        [
+            "all/forwarding",
+            "up0/forwarding",
+            "up0/accept_ra",
+            "default/accept_ra",
+            "lo/accept_ra",
+        ]
+        .map(|setting| {
+            self.host
+                .text(&["cat", &format!("/proc/sys/net/ipv6/conf/{setting}")])
+        })
+    }
+
     /// What the host has beside what every namespace has: links, routes, rules and the setting that we change.
     pub fn state(&self) -> String {
         let links = self.host.text(&["ip", "-o", "link", "show"]);
@@ -232,22 +268,43 @@ impl Machine {
             .filter_map(|line| line.split(": ").nth(1))
             .collect();
         format!(
-            "{links:?}\n{}\n{}\nip_forward {}",
+            "{links:?}\n{}\n{}\n{}\nIPv6 {} {}\nip_forward {}",
             self.host.text(&["ip", "route"]),
+            self.host.text(&["ip", "-6", "route"]),
             self.host.text(&["nft", "list", "ruleset"]),
+            self.host
+                .text(&["cat", "/proc/sys/net/ipv6/conf/all/forwarding"]),
+            self.host
+                .text(&["cat", "/proc/sys/net/ipv6/conf/up0/accept_ra"]),
             self.host.text(&["cat", "/proc/sys/net/ipv4/ip_forward"]),
         )
     }
 }
 
+/// No endpoints.
+pub const NOWHERE: &[SocketAddr] = &[];
+
 /// A service with one TCP port.
-pub fn service(name: &str, ip: Ipv4Addr, port: u16, endpoints: &[SocketAddrV4]) -> Service {
+pub fn service<E: Copy + Into<SocketAddr>>(
+    name: &str,
+    ip: impl Into<IpAddr>,
+    port: u16,
+    endpoints: &[E],
+) -> Service {
     Service {
         namespace: "default".into(),
         name: name.into(),
-        cluster_ip: Some(ip),
+        cluster_ips: vec![ip.into()],
         ports: vec![ServicePort::new("http", Protocol::Tcp, port, endpoints)],
         ..Service::default()
+    }
+}
+
+/// The same without IPv6.
+pub fn single(config: Config) -> Config {
+    Config {
+        ipv6: None,
+        ..config
     }
 }
 

@@ -1,8 +1,12 @@
 //! Tests of the decision: who is given the address, who is refused and why, and when nothing is written.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use super::*;
 
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
+const ADDRESS6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
+const ALL: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 fn service(name: &str, created: &str, ports: &[&str], more: serde_json::Value) -> Service {
     let ports: Vec<_> = ports
@@ -27,11 +31,11 @@ fn has(ip: &str) -> serde_json::Value {
     json!({ "status": { "loadBalancer": { "ingress": [{ "ip": ip }] } } })
 }
 
-fn told(services: &[Service], address: Option<Ipv4Addr>, held: &[Held]) -> Vec<String> {
-    let mut all: Vec<String> = judge(services, address, held)
+fn told(services: &[Service], addresses: &[IpAddr], held: &[Held]) -> Vec<String> {
+    let mut all: Vec<String> = judge(services, addresses, held)
         .into_iter()
         .map(|(service, outcome)| match outcome {
-            Outcome::Given(address) => format!("{} {address}", service.name_any()),
+            Outcome::Given(all) => format!("{} {}", service.name_any(), texts(&all).join(" ")),
             Outcome::Refused { reason, message } => {
                 format!("{} {reason}: {message}", service.name_any())
             }
@@ -44,7 +48,7 @@ fn told(services: &[Service], address: Option<Ipv4Addr>, held: &[Held]) -> Vec<S
 
 #[test]
 fn ports_belong_to_one() {
-    let held = |protocol, port, address: Option<Ipv4Addr>| Held {
+    let held = |protocol, port, address: IpAddr| Held {
         protocol,
         port,
         address,
@@ -57,7 +61,7 @@ fn ports_belong_to_one() {
         service("udp", "05", &["80/UDP"], none.clone()),
     ];
     assert_eq!(
-        told(&both, Some(ADDRESS), &[]),
+        told(&both, &[ADDRESS], &[]),
         [
             "old 192.0.2.2",
             "udp 192.0.2.2",
@@ -68,14 +72,14 @@ fn ports_belong_to_one() {
         service("young", "09", &["80/TCP"], has("192.0.2.2")),
         service("old", "01", &["80/TCP"], none.clone()),
     ];
-    assert_eq!(told(&kept, Some(ADDRESS), &[])[1], "young 192.0.2.2");
+    assert_eq!(told(&kept, &[ADDRESS], &[])[1], "young 192.0.2.2");
     let one = [service("ssh", "01", &["22/TCP"], none.clone())];
     for (held, free) in [
-        (held(Protocol::Tcp, 22, None), false),
-        (held(Protocol::Tcp, 22, Some(ADDRESS)), false),
-        (held(Protocol::Tcp, 22, Some(Ipv4Addr::LOCALHOST)), true),
-        (held(Protocol::Udp, 22, None), true),
-        (held(Protocol::Tcp, 23, None), true),
+        (held(Protocol::Tcp, 22, ALL), false),
+        (held(Protocol::Tcp, 22, ADDRESS), false),
+        (held(Protocol::Tcp, 22, Ipv4Addr::LOCALHOST.into()), true),
+        (held(Protocol::Udp, 22, ALL), true),
+        (held(Protocol::Tcp, 23, ALL), true),
     ] {
         let expected = if free {
             "ssh 192.0.2.2"
@@ -83,19 +87,19 @@ fn ports_belong_to_one() {
             "ssh PortInUse: port 22/TCP of 192.0.2.2 is held by sshd"
         };
         assert_eq!(
-            told(&one, Some(ADDRESS), std::slice::from_ref(&held)),
+            told(&one, &[ADDRESS], std::slice::from_ref(&held)),
             [expected],
             "{held:?}"
         );
     }
     // What was given stays given: our own rules, or who came later, are no reason to take it away.
     let given = [service("ssh", "01", &["22/TCP"], has("192.0.2.2"))];
-    let all = [held(Protocol::Tcp, 22, None)];
-    assert_eq!(told(&given, Some(ADDRESS), &all), ["ssh 192.0.2.2"]);
+    let all = [held(Protocol::Tcp, 22, ALL)];
+    assert_eq!(told(&given, &[ADDRESS], &all), ["ssh 192.0.2.2"]);
     // The machine has moved: the old address does not count.
     let moved = [service("ssh", "01", &["22/TCP"], has("192.0.2.77"))];
-    assert_eq!(told(&moved, Some(ADDRESS), &[]), ["ssh 192.0.2.2"]);
-    assert!(told(&one, None, &[])[0].starts_with("ssh NoAddress: "));
+    assert_eq!(told(&moved, &[ADDRESS], &[]), ["ssh 192.0.2.2"]);
+    assert!(told(&one, &[], &[])[0].starts_with("ssh NoAddress: "));
 }
 
 #[test]
@@ -115,10 +119,7 @@ fn only_what_is_ours() {
     let mut was = has("192.0.2.2");
     was["spec"] = json!({ "type": "NodePort" });
     let was = service("was", "01", &["80/TCP"], was);
-    assert_eq!(
-        told(&[class, plain, was], Some(ADDRESS), &[]),
-        ["was cleared"]
-    );
+    assert_eq!(told(&[class, plain, was], &[ADDRESS], &[]), ["was cleared"]);
 }
 
 #[test]
@@ -150,14 +151,51 @@ fn the_status_is_written_once() {
     assert_eq!(patch["conditions"][1]["reason"], "PortInUse");
     assert!(patch["loadBalancer"]["ingress"].is_null());
     assert_eq!(apply(&refused), None);
-    let patch = apply(&Outcome::Given(ADDRESS)).expect("news");
+    let patch = apply(&Outcome::Given(vec![ADDRESS])).expect("news");
     assert_eq!(patch["loadBalancer"]["ingress"][0]["ip"], "192.0.2.2");
     assert_eq!(
         patch["conditions"].as_array().map(Vec::len),
         Some(1),
         "{patch}"
     );
-    assert_eq!(apply(&Outcome::Given(ADDRESS)), None);
+    assert_eq!(apply(&Outcome::Given(vec![ADDRESS])), None);
     let patch = apply(&Outcome::Cleared).expect("news");
     assert!(patch["loadBalancer"]["ingress"].is_null());
+}
+
+#[test]
+fn families_of_the_service_choose_among_the_machines_addresses() {
+    let of = |families: &[&str]| {
+        let more = json!({ "spec": { "ipFamilies": families } });
+        [service("web", "01", &["80/TCP"], more)]
+    };
+    let both = [ADDRESS, ADDRESS6];
+    for (families, addresses, expected) in [
+        (
+            &["IPv4", "IPv6"][..],
+            &both[..],
+            "web 192.0.2.2 2001:db8::2",
+        ),
+        (&["IPv6", "IPv4"], &both, "web 2001:db8::2 192.0.2.2"),
+        (&["IPv6"], &both, "web 2001:db8::2"),
+        (&["IPv4"], &both, "web 192.0.2.2"),
+        (&["IPv4", "IPv6"], &both[..1], "web 192.0.2.2"),
+    ] {
+        assert_eq!(told(&of(families), addresses, &[]), [expected]);
+    }
+    assert!(told(&of(&["IPv6"]), &both[..1], &[])[0].starts_with("web NoAddress: "));
+    // Held in one family is held for the service; a program of IPv4 does not hold IPv6.
+    let held = |address| {
+        [Held {
+            protocol: Protocol::Tcp,
+            port: 80,
+            address,
+            by: "httpd".into(),
+        }]
+    };
+    let six = "web PortInUse: port 80/TCP of 2001:db8::2 is held by httpd";
+    assert_eq!(told(&of(&["IPv4", "IPv6"]), &both, &held(ADDRESS6)), [six]);
+    assert_eq!(told(&of(&["IPv6"]), &both, &held(ALL)), ["web 2001:db8::2"]);
+    let any = Ipv6Addr::UNSPECIFIED.into();
+    assert_eq!(told(&of(&["IPv6"]), &both, &held(any)), [six]);
 }

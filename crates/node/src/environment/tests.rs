@@ -53,7 +53,7 @@ fn sources_fields_and_order() {
         )]
         .into(),
         facts: Facts {
-            pod_ip: "10.1.0.7".into(),
+            pod_ips: vec!["10.1.0.7".into()],
             node_cpu_milli: 2000,
             ..Facts::default()
         },

@@ -3,7 +3,7 @@
 
 mod fixture;
 
-use fixture::{EVERYBODY, Matrix, allowed, namespaces, pods, policy};
+use fixture::{EVERYBODY, Matrix, allowed, ipv6, namespaces, pods, policy};
 use serde_json::{Value, json};
 
 use super::*;
@@ -375,4 +375,35 @@ fn changes_of_labels_count() {
         !open(&namespaces, &pods),
         "its address may be another's soon"
     );
+}
+
+#[test]
+fn both_families_are_under_the_same_policies_and_a_block_is_of_one() {
+    let block =
+        |cidr: &str, except: &[&str]| json!({ "ipBlock": { "cidr": cidr, "except": except } });
+    let blocks = [
+        block("fd00::/120", &["fd00::20/124"]),
+        json!({ "podSelector": { "matchLabels": { "pod": "b" } } }),
+    ];
+    let spec = json!({ "podSelector": { "matchLabels": { "pod": "a" } }, "ingress": [{ "from": blocks }] });
+    let rules = compile(&[policy("p", spec)], &namespaces(), &pods());
+    assert_eq!(
+        rules.len(),
+        2,
+        "the pod is listed with each of its addresses"
+    );
+    let address = |text: &str| -> IpAddr { text.parse().expect("an address") };
+    let may =
+        |from: &str, to: &str| allowed(&rules, address(from), address(to), Transport::Tcp, 80);
+    let (v4, v6) = ("10.64.0.11", ipv6(11).to_string());
+    assert!(
+        may("10.64.0.12", v4) && may(&ipv6(12).to_string(), &v6),
+        "selected by its labels"
+    );
+    assert!(
+        !may("10.64.0.13", v4),
+        "a block of the other family is no peer"
+    );
+    assert!(may("fd00::d1", &v6) && !may("fd00::21", &v6) && !may("fd00:1::1", &v6));
+    assert!(may("10.64.0.13", "10.64.0.12") && may("fd00:1::1", &ipv6(12).to_string()));
 }

@@ -1,7 +1,17 @@
 //! Table tests of phases, conditions and terminal states.
 
+use std::sync::LazyLock;
+
 use super::*;
 use serde_json::json;
+
+/// The pod's and the node's.
+static IPS: LazyLock<[Vec<String>; 2]> = LazyLock::new(|| {
+    [
+        vec!["10.0.0.2".into(), "fd00::2".into()],
+        vec!["10.0.0.1".into(), "fd00::1".into()],
+    ]
+});
 
 fn view(doing: Doing) -> View {
     View {
@@ -40,8 +50,8 @@ fn observed<'a>(pod: &'a Pod, containers: &'a [View]) -> Observed<'a> {
         init: &[],
         containers,
         sandbox_ready: true,
-        pod_ip: Some("10.0.0.2"),
-        host_ip: "10.0.0.1",
+        pod_ips: &IPS[0],
+        host_ips: &IPS[1],
         start_time: Timestamp::UNIX_EPOCH,
         now: "2025-01-01T00:00:00.7Z".parse().expect("time"),
         ending: false,
@@ -232,5 +242,7 @@ fn ready_condition_keeps_its_transition_time() {
         Some("containers with unready status: [web]")
     );
     assert_eq!(time(&find(&lost, "PodScheduled")), "2023-01-01T00:00:00Z");
-    assert_eq!(lost.pod_ips.expect("ips")[0].ip, "10.0.0.2");
+    assert_eq!(lost.pod_ip.as_deref(), Some("10.0.0.2"));
+    assert_eq!(lost.pod_ips.expect("ips")[1].ip, "fd00::2");
+    assert_eq!(lost.host_ips.expect("ips")[1].ip, "fd00::1");
 }

@@ -64,8 +64,8 @@ impl Worker {
     /// What fields of the pod and of this node may be asked for.
     pub(super) fn facts(&self) -> Facts {
         Facts {
-            pod_ip: self.address.clone().unwrap_or_default(),
-            host_ip: self.shared.config.address.to_string(),
+            pod_ips: self.addresses.clone(),
+            host_ips: self.shared.config.addresses(),
             node_name: self.shared.config.name.clone(),
             node_cpu_milli: self.shared.cpu_capacity_milli,
             node_memory_bytes: i64::try_from(self.shared.memory_capacity_bytes).unwrap_or(i64::MAX),

@@ -54,7 +54,7 @@ impl Worker {
             container_id: status.id.clone(),
             container: container.clone(),
             probe,
-            pod_ip: self.address.clone().unwrap_or_default(),
+            pod_ip: self.addresses.first().cloned().unwrap_or_default(),
             kind,
         };
         let run = |target, stop: &CancellationToken| {

@@ -1,5 +1,7 @@
 //! A pod's sandbox: made, started again when it was lost, given an address and its published ports.
 
+use std::net::{IpAddr, SocketAddr};
+
 use engine::{PublishedPort, SandboxNetwork, SandboxSpec, SandboxState, SandboxUpdate};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -35,7 +37,7 @@ impl Worker {
                     SandboxNetwork::Own
                 },
                 resources: resources::pod_resources(&spec),
-                hosts: container::hosts(&self.pod, None, &shared.config.cluster_domain),
+                hosts: container::hosts(&self.pod, &[], &shared.config.cluster_domain),
                 resolv_conf: self.resolv_conf(),
                 ..SandboxSpec::default()
             };
@@ -58,23 +60,23 @@ impl Worker {
                 engine.start_sandbox(&id).await.map_err(|e| e.to_string())?
             }
         };
-        let address = if self.host_network() {
-            shared.config.address.to_string()
+        let addresses: Vec<String> = if self.host_network() {
+            shared.config.addresses()
         } else {
             let namespace = started
                 .netns
                 .ok_or("the sandbox has no network namespace")?;
             let attachment = network.attach(&namespace, &id).await;
-            let address = attachment.map_err(|e| e.to_string())?.address;
+            let given = attachment.map_err(|e| e.to_string())?.addresses();
             // Nothing of the pod runs yet: its first packet finds its policies in force.
-            shared.traffic.protect(&self.pod, address).await?;
-            address.to_string()
+            shared.traffic.protect(&self.pod, &given).await?;
+            given.iter().map(ToString::to_string).collect()
         };
-        let published = host_ports(&self.pod, &address);
+        let published = host_ports(&self.pod, addresses.first());
         let update = SandboxUpdate {
             hosts: Some(container::hosts(
                 &self.pod,
-                Some(&address),
+                &addresses,
                 &shared.config.cluster_domain,
             )),
             resolv_conf: None,
@@ -86,11 +88,11 @@ impl Worker {
             .map_err(|e| e.to_string())?;
         if !published.is_empty() {
             network
-                .set_published(&id, published.iter().filter_map(translated).collect())
+                .set_published(&id, translated(&published, &addresses))
                 .await
                 .map_err(|e| e.to_string())?;
         }
-        self.address = Some(address);
+        self.addresses = addresses;
         self.sandbox_ready = true;
         Ok(())
     }
@@ -109,8 +111,8 @@ impl Worker {
     }
 }
 
-fn host_ports(pod: &Pod, address: &str) -> Vec<PublishedPort> {
-    let Ok(ip) = address.parse::<std::net::IpAddr>() else {
+fn host_ports(pod: &Pod, address: Option<&String>) -> Vec<PublishedPort> {
+    let Some(ip) = address.and_then(|ip| ip.parse::<IpAddr>().ok()) else {
         return Vec::new();
     };
     let spec = pod.spec.clone().unwrap_or_default();
@@ -128,7 +130,7 @@ fn host_ports(pod: &Pod, address: &str) -> Vec<PublishedPort> {
                 host_port: u16::try_from(port.host_port?)
                     .ok()
                     .filter(|port| *port > 0)?,
-                target: std::net::SocketAddr::new(ip, u16::try_from(port.container_port).ok()?),
+                target: SocketAddr::new(ip, u16::try_from(port.container_port).ok()?),
                 protocol: match port.protocol.as_deref().unwrap_or("TCP") {
                     "TCP" => engine::Protocol::Tcp,
                     "UDP" => engine::Protocol::Udp,
@@ -139,18 +141,20 @@ fn host_ports(pod: &Pod, address: &str) -> Vec<PublishedPort> {
         .collect()
 }
 
-fn translated(port: &PublishedPort) -> Option<network::Published> {
-    let std::net::SocketAddr::V4(target) = port.target else {
-        return None;
-    };
-    let protocol = match port.protocol {
-        engine::Protocol::Tcp => network::Protocol::Tcp,
-        engine::Protocol::Udp => network::Protocol::Udp,
-    };
-    Some(network::Published {
+/// The same for packets from other machines, by each address of the pod.
+fn translated(ports: &[PublishedPort], addresses: &[String]) -> Vec<network::Published> {
+    let addresses: Vec<IpAddr> = addresses.iter().filter_map(|ip| ip.parse().ok()).collect();
+    let all = ports
+        .iter()
+        .flat_map(|port| addresses.iter().map(move |ip| (port, *ip)));
+    all.map(|(port, ip)| network::Published {
         host_ip: port.host_ip,
         host_port: port.host_port,
-        target,
-        protocol,
+        target: SocketAddr::new(ip, port.target.port()),
+        protocol: match port.protocol {
+            engine::Protocol::Tcp => network::Protocol::Tcp,
+            engine::Protocol::Udp => network::Protocol::Udp,
+        },
     })
+    .collect()
 }

@@ -189,7 +189,7 @@ impl Worker {
             let host = get
                 .host
                 .clone()
-                .or_else(|| self.address.clone())
+                .or_else(|| self.addresses.first().cloned())
                 .unwrap_or_default();
             let headers = get
                 .http_headers

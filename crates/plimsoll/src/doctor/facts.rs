@@ -10,8 +10,9 @@ use crate::ports::{self, Holder};
 use crate::settings::Settings;
 
 /// Kernel settings that matter, by their path beneath /proc/sys.
-pub const SYSCTLS: [&str; 5] = [
+pub const SYSCTLS: [&str; 6] = [
     "net/ipv4/ip_forward",
+    "net/ipv6/conf/all/disable_ipv6",
     "net/bridge/bridge-nf-call-iptables",
     "fs/inotify/max_user_instances",
     "fs/inotify/max_user_watches",

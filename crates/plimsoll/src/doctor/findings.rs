@@ -245,6 +245,17 @@ fn sysctls(facts: &Facts) -> Vec<Finding> {
         ),
         None => failure("forwarding", "the kernel has no IPv4", "enable CONFIG_INET"),
     });
+    findings.push(match number("net/ipv6/conf/all/disable_ipv6") {
+        Some(0) => ok(
+            "IPv6",
+            "on; pods and services have addresses of both families",
+        ),
+        Some(_) => ok("IPv6", "turned off; pods and services have IPv4 alone"),
+        None => ok(
+            "IPv6",
+            "the kernel has none; pods and services have IPv4 alone",
+        ),
+    });
     for (check, name, min) in [
         (
             "inotify",

@@ -44,6 +44,28 @@ fn a_healthy_server_has_nothing_to_mend() {
 }
 
 #[test]
+fn ipv6_is_told_and_never_missed() {
+    for (value, expected) in [
+        (Some("0"), "both families"),
+        (Some("1"), "turned off"),
+        (None, "the kernel has none"),
+    ] {
+        let mut facts = healthy();
+        if let Some(value) = value {
+            let name = "net/ipv6/conf/all/disable_ipv6";
+            facts.sysctls.insert(name, value.into());
+        }
+        let findings = judge(&facts);
+        let told = findings.iter().find(|finding| finding.check == "IPv6");
+        let told = told.expect("a finding");
+        assert!(
+            told.state == State::Ok && told.found.contains(expected),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
 fn each_shortcoming_is_found_alone_and_has_a_remedy() {
     type Break = fn(&mut Facts);
     let cases: [(&str, State, &str, Break); 18] = [

@@ -11,6 +11,7 @@ mod builds;
 mod demo;
 mod deployments;
 mod docker;
+mod dualstack;
 mod failures;
 mod life;
 mod names;
@@ -77,6 +78,8 @@ fn main() {
             a_pod_gets_its_settings_and_ends_gracefully
             exec_hands_through_input_output_and_exit_code;
         services: a_service_answers_by_address_and_by_name;
+        dualstack: a_service_of_both_families_is_reached_by_both
+            containers_have_both_families_and_publish_on_both;
         ways: a_node_port_is_reached_by_every_address_and_belongs_to_one_service
             a_load_balancer_has_the_machines_address_and_tells_who_holds_a_port
             a_client_stays_with_one_pod

@@ -152,8 +152,6 @@ pub fn service(object: &mut Value) {
     }
     if kind != "ExternalName" {
         set(spec, "internalTrafficPolicy", "Cluster");
-        set(spec, "ipFamilyPolicy", "SingleStack");
-        set(spec, "ipFamilies", json!(["IPv4"]));
     }
     object["status"] = match object.get("status") {
         Some(status) => status.clone(),

@@ -17,7 +17,9 @@ use crate::status::Cause;
 
 pub use autoscaler::hpa;
 pub use config::{config_map, config_map_update, event, lease, secret, secret_update};
-pub use network::{endpoint_slice, endpoint_slice_update, service, service_update};
+pub use network::{
+    endpoint_slice, endpoint_slice_update, service, service_families, service_update,
+};
 pub use pod::{pod, pod_update};
 pub use policy::network_policy;
 pub use storage::{claim, claim_update, class, class_update, volume, volume_update};

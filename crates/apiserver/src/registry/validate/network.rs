@@ -9,13 +9,21 @@ use serde_json::Value;
 use super::{Problems, labels, names, one_of, port_number};
 use crate::object::{items, text};
 
+mod families;
+
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 /// Upstream's limits on an EndpointSlice.
 const ENDPOINTS_MAX: usize = 1000;
 const PORTS_MAX: usize = 20_000;
 
+/// What a Service says of its address families, as far as it makes sense by itself.
+pub fn service_families(object: &Value, problems: &mut Problems) {
+    families::fields(object, problems);
+}
+
 pub fn service(object: &Value, problems: &mut Problems) {
+    service_families(object, problems);
     let spec = &object["spec"];
     one_of(spec, "type", TYPES, "spec", problems);
     one_of(
@@ -62,6 +70,15 @@ pub fn service(object: &Value, problems: &mut Problems) {
                 "spec.clusterIPs[0]",
                 "may not be set when `type` is 'ExternalName'",
             );
+        }
+        for key in ["ipFamilies", "ipFamilyPolicy"] {
+            let set = spec[key]
+                .as_array()
+                .map_or(spec[key].is_string(), |list| !list.is_empty());
+            if set {
+                let why = "may not be set when `type` is 'ExternalName'";
+                problems.forbidden(&format!("spec.{key}"), why);
+            }
         }
     }
     if headless && matches!(kind, "NodePort" | "LoadBalancer") {
@@ -170,24 +187,14 @@ pub fn service(object: &Value, problems: &mut Problems) {
     }
 }
 
-/// The cluster address of a Service stays what it was.
+/// The first cluster address and family of a Service stay what they were; a second one may come and go.
 pub fn service_update(new: &Value, old: &Value, problems: &mut Problems) {
     if text(new, &["spec", "type"]) == "ExternalName"
         || text(old, &["spec", "type"]) == "ExternalName"
     {
         return;
     }
-    let (after, before) = (
-        text(new, &["spec", "clusterIP"]),
-        text(old, &["spec", "clusterIP"]),
-    );
-    if !before.is_empty() && after != before {
-        problems.invalid(
-            "spec.clusterIPs[0]",
-            &after.into(),
-            "may not change once set",
-        );
-    }
+    families::update(new, old, problems);
 }
 
 pub fn endpoint_slice(object: &Value, problems: &mut Problems) {

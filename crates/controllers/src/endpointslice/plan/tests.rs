@@ -120,7 +120,7 @@ fn conditions_follow_readiness_and_deletion() {
         let service =
             service(json!({"selector": {"app": "web"}, "publishNotReadyAddresses": publish}));
         let pod = pod(1, change);
-        let conditions = endpoints::endpoint(&service, &pod).map(|(_, endpoint)| {
+        let conditions = endpoints::endpoint(&service, &pod, "IPv4").map(|endpoint| {
             let conditions = endpoint.conditions.unwrap();
             (
                 conditions.ready.unwrap(),
@@ -198,4 +198,56 @@ fn without_endpoints_one_empty_slice_remains() {
     let back = carry_out(plan(&service, &pods[..1], &empty), &empty);
     assert_eq!(counts(&back), [1]);
     assert_eq!(counts(&carry_out(plan(&service, &[], &[]), &[])), [0]);
+}
+
+#[test]
+fn each_family_of_the_service_has_slices_of_its_own() {
+    let both = |change: &dyn Fn(&mut Value)| {
+        let mut spec = json!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1", "fd00::1"], "ipFamilies": ["IPv4", "IPv6"],
+            "selector": {"app": "web"}, "ports": [{"port": 80}]});
+        change(&mut spec);
+        service(spec)
+    };
+    let dual = pod(1, |pod| {
+        pod["status"]["podIPs"] = json!([{"ip": "10.1.0.2"}, {"ip": "fd00:1::2"}]);
+    });
+    let shown = |slices: &[Arc<EndpointSlice>]| {
+        let mut all: Vec<String> = slices
+            .iter()
+            .map(|slice| {
+                let ends = slice.endpoints.iter().flatten();
+                let ips: Vec<String> = ends.flat_map(|end| end.addresses.clone()).collect();
+                format!("{} {}", slice.address_type, ips.join(" "))
+                    .trim()
+                    .to_owned()
+            })
+            .collect();
+        all.sort();
+        all
+    };
+    let service = both(&|_| {});
+    let slices = carry_out(plan(&service, &[dual.clone()], &[]), &[]);
+    assert_eq!(shown(&slices), ["IPv4 10.1.0.2", "IPv6 fd00:1::2"]);
+    let again = plan(&service, &[dual.clone()], &slices);
+    assert!(again.create.is_empty() && again.update.is_empty() && again.delete.is_empty());
+    // A pod that has IPv4 alone: the other family is known to have none.
+    let old = plan(&service, &[pod(1, |_| {})], &slices);
+    let slices = carry_out(old, &slices);
+    assert_eq!(shown(&slices), ["IPv4 10.1.0.2", "IPv6"]);
+    // Down to one family, and another one: slices of the others go.
+    let single = both(&|spec| {
+        spec["ipFamilies"] = json!(["IPv6"]);
+        spec["clusterIP"] = json!("fd00::1");
+    });
+    let slices = carry_out(plan(&single, &[dual.clone()], &slices), &slices);
+    assert_eq!(shown(&slices), ["IPv6 fd00:1::2"]);
+    let none = carry_out(plan(&both(&|_| {}), &[], &slices), &slices);
+    assert_eq!(shown(&none), ["IPv4", "IPv6"]);
+    // Nothing said: the address tells; a headless one of old has whatever pods have.
+    let headless = both(&|spec| {
+        spec["ipFamilies"] = Value::Null;
+        spec["clusterIP"] = "None".into();
+    });
+    let slices = carry_out(plan(&headless, &[dual], &[]), &[]);
+    assert_eq!(shown(&slices), ["IPv4 10.1.0.2", "IPv6 fd00:1::2"]);
 }

@@ -2,13 +2,20 @@
 
 use serde_json::{Value, json};
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use super::super::*;
 
-const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
+
+/// The IPv6 address of a pod.
+pub fn ipv6(last: u8) -> IpAddr {
+    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last.into()).into()
+}
 
 /// Nine pods: x/a has 10.64.0.11, x/b 10.64.0.12, ... z/c 10.64.0.33; and the DNS server on 10.64.0.1.
 pub fn pods() -> Vec<PodView> {
-    let mut all = dns_server(&[Ipv4Addr::new(10, 64, 0, 1)]);
+    let mut all = dns_server(&[Ipv4Addr::new(10, 64, 0, 1).into()]);
     for (i, namespace) in ["x", "y", "z"].iter().enumerate() {
         for (j, name) in ["a", "b", "c"].iter().enumerate() {
             let port = |name: &str, number, protocol| json!({ "name": name, "containerPort": number, "protocol": protocol });
@@ -21,7 +28,10 @@ pub fn pods() -> Vec<PodView> {
                 ] }] } }))
             .expect("a pod");
             let last = u8::try_from(10 * (i + 1) + j + 1).expect("small");
-            all.push(view(&pod, Ipv4Addr::new(10, 64, 0, last)));
+            all.push(view(
+                &pod,
+                &[Ipv4Addr::new(10, 64, 0, last).into(), ipv6(last)],
+            ));
         }
     }
     all
@@ -49,12 +59,12 @@ pub fn policy(name: &str, spec: Value) -> NetworkPolicy {
 /// What the rules would do with a connection; written apart from how they are rendered.
 pub fn allowed(
     rules: &[PodPolicy],
-    from: Ipv4Addr,
-    to: Ipv4Addr,
+    from: IpAddr,
+    to: IpAddr,
     transport: Transport,
     port: u16,
 ) -> bool {
-    let permits = |allowances: &Option<Vec<Allowance>>, peer: Ipv4Addr| {
+    let permits = |allowances: &Option<Vec<Allowance>>, peer: IpAddr| {
         allowances.as_ref().is_none_or(|list| {
             list.iter().any(|one| {
                 one.peers.as_ref().is_none_or(|peers| peers.contains(peer))
@@ -67,7 +77,7 @@ pub fn allowed(
             })
         })
     };
-    let of = |address: Ipv4Addr| rules.iter().find(|pod| pod.address == address);
+    let of = |address: IpAddr| rules.iter().find(|pod| pod.address == address);
     from == to
         || of(from).is_none_or(|pod| permits(&pod.egress, to))
             && of(to).is_none_or(|pod| permits(&pod.ingress, from))
@@ -81,16 +91,16 @@ impl Matrix {
     }
 
     /// `x/a`, `outside` or `dns`.
-    pub fn address(name: &str) -> Ipv4Addr {
+    pub fn address(name: &str) -> IpAddr {
         match name {
             "outside" => OUTSIDE,
-            "dns" => Ipv4Addr::new(10, 64, 0, 1),
+            "dns" => Ipv4Addr::new(10, 64, 0, 1).into(),
             _ => {
                 pods()
                     .iter()
                     .find(|pod| pod.uid == name)
                     .expect(name)
-                    .address
+                    .addresses[0]
             }
         }
     }
