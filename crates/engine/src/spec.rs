@@ -164,7 +164,7 @@ pub struct Resources {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Security {
-    /// All capabilities and devices, nothing masked, no seccomp profile.
+    /// All capabilities and devices, nothing masked, no seccomp profile but one of its own.
     pub privileged: bool,
     /// Names with or without `CAP_`, or `ALL`.
     pub capabilities_add: Vec<String>,
@@ -173,6 +173,10 @@ pub struct Security {
     pub read_only_root: bool,
     pub no_new_privileges: bool,
     pub seccomp_unconfined: bool,
+    /// A seccomp profile of its own instead of the default one: the text of a JSON document as Docker and the OCI runtime
+    /// specification know it, at most 1 MiB. Docker's `includes` and `excludes` are resolved for its capabilities, this
+    /// architecture and this kernel when it starts.
+    pub seccomp_profile: String,
     /// Refuse to start as user id 0.
     pub run_as_non_root: bool,
     /// Group ids in addition to those of the user.

@@ -316,8 +316,8 @@ pub fn set_no_new_privileges() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
 }
 
-/// Loads a seccomp filter, as many whole instructions as `program` holds (seccomp(2)).
-pub fn load_filter(program: &[u8]) -> io::Result<()> {
+/// Loads a seccomp filter, as many whole instructions as `program` holds, with SECCOMP_FILTER_FLAG_* (seccomp(2)).
+pub fn load_filter(program: &[u8], flags: u32) -> io::Result<()> {
     let length = u16::try_from(program.len() / mem::size_of::<libc::sock_filter>())
         .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let program = libc::sock_fprog {
@@ -329,7 +329,7 @@ pub fn load_filter(program: &[u8]) -> io::Result<()> {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            0,
+            flags,
             &raw const program,
         )
     };

@@ -4,6 +4,7 @@ pub mod capabilities;
 pub mod filter;
 mod masks;
 mod mounts;
+pub mod profile;
 pub mod rootfs;
 pub mod seccomp;
 mod seccomp_calls;
@@ -136,8 +137,30 @@ fn propagation(container: &ContainerSpec) -> &'static str {
 }
 
 /// Whether its processes run behind a seccomp filter. It is not in the configuration: libcontainer would compile it each time.
+/// One of its own a privileged container has too, as with Docker.
 pub fn has_filter(security: &Security) -> bool {
-    !security.privileged && !security.seccomp_unconfined
+    !security.seccomp_unconfined && (!security.privileged || !security.seccomp_profile.is_empty())
+}
+
+/// The profile of a process with these capabilities; `None` when it has none, or one that switches seccomp off.
+pub fn seccomp_profile(
+    security: &Security,
+    capabilities: &[String],
+) -> Result<Option<Value>, String> {
+    if !has_filter(security) {
+        return Ok(None);
+    }
+    if security.seccomp_profile.is_empty() {
+        return Ok(Some(seccomp::profile(capabilities)));
+    }
+    let uname = rustix::system::uname();
+    let here = profile::Circumstances {
+        capabilities,
+        architecture: std::env::consts::ARCH,
+        kernel: profile::kernel_version(&uname.release().to_string_lossy()),
+    };
+    profile::resolve(&security.seccomp_profile, &here)
+        .map_err(|reason| format!("seccomp profile: {reason}"))
 }
 
 fn namespaces(inputs: &Inputs) -> Value {

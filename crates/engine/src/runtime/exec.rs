@@ -8,7 +8,7 @@ use super::launch::{Launch, read_failure};
 use super::{Task, failed};
 use crate::cgroup::Cgroups;
 use crate::oci::filter::Filter;
-use crate::oci::{self, capabilities, seccomp, user};
+use crate::oci::{self, capabilities, user};
 use crate::process::ExecSpec;
 use crate::records::{self, ContainerRecord, ContainerState};
 use crate::spec::{Security, Ulimit};
@@ -137,15 +137,16 @@ impl Parts {
         let container = &record.spec;
         let security = &container.security;
         let privileged = security.privileged || exec.privileged;
-        let capabilities = capabilities::of(&Security {
+        let security_here = Security {
             privileged,
             ..security.clone()
-        });
-        let filter = if privileged || security.seccomp_unconfined {
-            None
-        } else {
-            Some(Filter::of(&seccomp::profile(&capabilities), filters)?)
         };
+        let capabilities = capabilities::of(&security_here);
+        // Resolved as for the container itself, whose profile it is.
+        let own = capabilities::of(security);
+        let filter = oci::seccomp_profile(&security_here, &own)?
+            .map(|profile| Filter::of(&profile, filters))
+            .transpose()?;
         let inherited = config["process"]["env"]
             .as_array()
             .into_iter()

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::restart::{Ended, Step, after_exit, backoff_s};
 use super::{Worker, restarts};
+use crate::confinement;
 use crate::container::{self, label};
 use crate::ending::{self, note};
 
@@ -337,6 +338,8 @@ impl Worker {
             .map_err(|e| create_error(e.to_string()))?
             .map_err(|e| create_error(e.to_string()))?;
         let (environment, argv, mounts, message_file) = described?;
+        let seccomp = confinement::seccomp(&self.pod, container, &shared.config.seccomp_dir)
+            .map_err(create_error)?;
         let spec = container::spec(
             &self.pod,
             container,
@@ -352,6 +355,7 @@ impl Worker {
                 mounts,
                 annotations: ending::notes(container, &message_file),
                 logs: container::log_directory(&shared.config.logs_dir, &self.pod),
+                seccomp,
                 memory_capacity_bytes: shared.memory_capacity_bytes,
             },
         );
