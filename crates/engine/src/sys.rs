@@ -349,6 +349,12 @@ pub fn set_undumpable() {
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
 }
 
+/// Gives this process's files in /proc to the user that it is now.
+pub fn set_dumpable() {
+    // SAFETY: takes no pointers.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) };
+}
+
 /// Sets the file creation mask.
 pub fn set_umask(mask: u32) {
     // SAFETY: takes no pointers and cannot fail.
@@ -394,4 +400,25 @@ pub fn forget_clean_pages() {
     }
     // SAFETY: the callback keeps nothing and takes no data.
     unsafe { libc::dl_iterate_phdr(Some(forget), std::ptr::null_mut()) };
+}
+
+/// Lets the kernel reap children of this process.
+pub fn ignore_children() {
+    // SAFETY: SIG_IGN is no function of ours.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// Closes every descriptor but `kept`. Standard streams too: whoever reads from them must see their end.
+///
+/// # Safety
+/// No live value that is used again may own another one.
+pub unsafe fn close_all_but(kept: RawFd) {
+    let kept = kept as u32;
+    // SAFETY: the caller promises that nobody uses them.
+    unsafe {
+        if kept > 0 {
+            libc::close_range(0, kept - 1, 0);
+        }
+        libc::close_range(kept + 1, u32::MAX, 0);
+    }
 }

@@ -4,16 +4,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Component, Path};
 
-use k8s_openapi::api::core::v1::{AppArmorProfile, Container, Pod};
+use engine::{IpcNamespace, PidNamespace};
+use k8s_openapi::api::core::v1::{AppArmorProfile, Container, Pod, PodSpec};
 
 const SECCOMP_BYTES_MAX: u64 = 1 << 20;
 
 /// What stands in the way, in words for the pod's events.
 pub fn unmet(pod: &Pod) -> Option<String> {
     let spec = pod.spec.as_ref()?;
-    if spec.host_users == Some(false) {
-        return Some("hostUsers: false: this node does not support user namespaces yet".into());
-    }
     let shared = spec.security_context.as_ref();
     let of_pod = shared.and_then(|context| app_armor(context.app_armor_profile.as_ref()));
     let containers = spec
@@ -27,6 +25,23 @@ pub fn unmet(pod: &Pod) -> Option<String> {
         Some(format!("container {}: {reason}", container.name))
     });
     of_pod.or_else(|| of_containers.next())
+}
+
+/// Which processes the containers of a pod see.
+pub fn processes(spec: &PodSpec) -> PidNamespace {
+    match (spec.host_pid, spec.share_process_namespace) {
+        (Some(true), _) => PidNamespace::Host,
+        (_, Some(true)) => PidNamespace::Sandbox,
+        _ => PidNamespace::Own,
+    }
+}
+
+/// Whose shared memory and semaphores they use.
+pub fn shared_memory(spec: &PodSpec) -> IpcNamespace {
+    match spec.host_ipc {
+        Some(true) => IpcNamespace::Host,
+        _ => IpcNamespace::Sandbox,
+    }
 }
 
 /// The seccomp profile of one container.
@@ -119,10 +134,6 @@ mod tests {
         for (spec, reason) in [
             (json!({ "containers": [{ "name": "main" }] }), None),
             (json!({ "containers": [], "hostUsers": true }), None),
-            (
-                json!({ "containers": [], "hostUsers": false }),
-                Some("user namespaces"),
-            ),
             (
                 container(json!({ "appArmorProfile": { "type": "Unconfined" } })),
                 None,

@@ -5,7 +5,9 @@ use crate::error::Error;
 use crate::oci::{self, capabilities, ulimits};
 use crate::process::ExecSpec;
 use crate::records::check_id;
-use crate::spec::{ContainerSpec, MountKind, SandboxSpec, Security};
+use crate::spec::{
+    ContainerSpec, IpcNamespace, MountKind, PidNamespace, SandboxNetwork, SandboxSpec, Security,
+};
 use std::path::{Component, Path};
 
 const HOSTNAME_LENGTH_MAX: usize = 64;
@@ -68,6 +70,16 @@ pub fn sandbox(spec: &SandboxSpec) -> Result<(), Error> {
                 spec.hostname
             ),
         );
+    }
+    let shares = spec.network == SandboxNetwork::Host
+        || !matches!(spec.pid, PidNamespace::Own | PidNamespace::Sandbox)
+        || spec.ipc != IpcNamespace::Sandbox;
+    if spec.user_namespace && shares {
+        let reason = "it cannot be had together with the network, processes or shared memory of the host or of another container";
+        return invalid("user_namespace", reason);
+    }
+    for other in [&spec.pid_of(), &spec.ipc_of()].into_iter().flatten() {
+        check_id("namespace", other)?;
     }
     Ok(())
 }

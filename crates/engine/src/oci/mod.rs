@@ -12,9 +12,9 @@ pub mod ulimits;
 pub mod user;
 
 use crate::runtime::late;
-use crate::spec::{ContainerSpec, SandboxNetwork, SandboxSpec, Security};
+use crate::spec::{ContainerSpec, SandboxSpec, Security};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use user::User;
 
 /// `PATH` of a container that sets none, as Docker does.
@@ -29,10 +29,8 @@ pub struct Inputs<'a> {
     pub sandbox_dir: &'a Path,
     /// What its containers share as `/dev/shm`.
     pub shared_memory: &'a Path,
-    /// Its network namespace, unless it has the host's.
-    pub network_namespace: Option<&'a Path>,
-    /// Process that holds the sandbox's ipc and uts namespaces.
-    pub holder: u32,
+    /// Namespaces by the specification's name: one to join, or none for a new one. What is not there is the runtime's own.
+    pub namespaces: &'a [(&'static str, Option<PathBuf>)],
     pub cgroup: &'a str,
     pub unified: bool,
     /// The cgroup's directories on v1, by controller.
@@ -72,13 +70,13 @@ pub fn config(inputs: &Inputs) -> Value {
         process["noNewPrivileges"] = json!(true);
     }
     if !container.ulimits.is_empty() {
-        process["rlimits"] = ulimits::of(&container.ulimits);
+        process["rlimits"] = ulimits::of(&container.ulimits, inputs.sandbox.user_namespace);
     }
     if let Some(adjustment) = oom_score(container.oom_score_adj) {
         process["oomScoreAdj"] = json!(adjustment);
     }
     let mut linux = json!({
-        "namespaces": namespaces(inputs),
+        "namespaces": inputs.namespaces.iter().map(namespace).collect::<Vec<_>>(),
         "cgroupsPath": inputs.cgroup,
         "resources": { "devices": [{ "allow": security.privileged, "access": "rwm" }] },
         "sysctl": security.sysctls,
@@ -163,23 +161,11 @@ pub fn seccomp_profile(
         .map_err(|reason| format!("seccomp profile: {reason}"))
 }
 
-fn namespaces(inputs: &Inputs) -> Value {
-    let mut list = vec![
-        json!({ "type": "pid" }),
-        json!({ "type": "mount" }),
-        json!({ "type": "ipc", "path": format!("/proc/{}/ns/ipc", inputs.holder) }),
-        json!({ "type": "uts", "path": format!("/proc/{}/ns/uts", inputs.holder) }),
-    ];
-    if let (Some(path), true) = (
-        inputs.network_namespace,
-        inputs.sandbox.network != SandboxNetwork::Host,
-    ) {
-        list.push(json!({ "type": "network", "path": path }));
+fn namespace((kind, path): &(&'static str, Option<PathBuf>)) -> Value {
+    match path {
+        Some(path) => json!({ "type": kind, "path": path }),
+        None => json!({ "type": kind }),
     }
-    if inputs.unified {
-        list.push(json!({ "type": "cgroup" }));
-    }
-    Value::Array(list)
 }
 
 fn environment(inputs: &Inputs) -> Vec<String> {
@@ -262,8 +248,7 @@ mod tests {
             user: &user,
             sandbox_dir: Path::new("/s"),
             shared_memory: Path::new("/run/shm/s"),
-            network_namespace: Some(Path::new("/run/netns/x")),
-            holder: 4,
+            namespaces: &[("pid", None), ("network", Some("/run/netns/x".into()))],
             cgroup: "/plim/pods/a/b",
             unified: false,
             cgroup_directories: &[("memory".into(), "/cg/memory".into())],

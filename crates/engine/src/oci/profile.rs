@@ -5,11 +5,15 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Longest text of a profile, and what one may hold: more is no profile but an attempt to keep the compiler busy.
 pub const LENGTH_MAX: usize = 1 << 20;
 const RULES_MAX: usize = 2048;
 const NAMES_MAX: usize = 16 << 10;
+/// Rules with conditions in all, and of one call: the library's tree of them grows much faster than their number.
+const CONDITIONS_MAX: usize = 256;
+const CONDITIONS_OF_CALL_MAX: usize = 12;
 /// Arguments of a system call.
 const ARGUMENTS_MAX: usize = 6;
 /// The highest error number that the kernel returns (MAX_ERRNO).
@@ -153,6 +157,7 @@ pub fn resolve(text: &str, here: &Circumstances) -> Result<Option<Value>, String
     if names > NAMES_MAX {
         return Err(format!("it names more than {NAMES_MAX} calls"));
     }
+    few_conditions(&rules)?;
     Ok(Some(json!({
         "defaultAction": profile.default_action,
         "defaultErrnoRet": profile.default_errno_ret.unwrap_or(libc::EPERM as u32),
@@ -206,6 +211,27 @@ fn resolve_rule(rule: &Rule) -> Result<Value, String> {
         "errnoRet": rule.errno_ret.unwrap_or(libc::EPERM as u32),
         "args": arguments,
     }))
+}
+
+fn few_conditions(rules: &[Value]) -> Result<(), String> {
+    let mut by_call = BTreeMap::<&str, usize>::new();
+    let conditional = rules.iter().filter(|rule| rule["args"] != json!([]));
+    for name in conditional.flat_map(|rule| rule["names"].as_array().into_iter().flatten()) {
+        let name = name.as_str().unwrap_or_default();
+        let count = by_call.entry(name).or_default();
+        *count += 1;
+        if *count > CONDITIONS_OF_CALL_MAX {
+            return Err(format!(
+                "{name} has more than {CONDITIONS_OF_CALL_MAX} rules with args"
+            ));
+        }
+    }
+    match by_call.values().sum::<usize>() {
+        count if count > CONDITIONS_MAX => {
+            Err(format!("it has more than {CONDITIONS_MAX} rules with args"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a rule is meant for these circumstances: nothing that it excludes, all that it includes.

@@ -179,10 +179,7 @@ fn what_is_wrong_is_told_with_its_place() {
             "minKernel \"new\" is no version",
         ),
         (&rule(&many), "more than 2048 rules"),
-        (
-            &format!("{}{}", "{\"a\":".repeat(100_000), "]"),
-            "line 1",
-        ),
+        (&format!("{}{}", "{\"a\":".repeat(100_000), "]"), "line 1"),
         (&" ".repeat(LENGTH_MAX + 1), "longer than"),
     ] {
         let error = resolved(text).expect_err(text);

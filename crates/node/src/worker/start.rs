@@ -331,7 +331,18 @@ impl Worker {
         // from here on there is something to remove, whatever fails
         self.ids.insert(id.to_owned());
         let (images, of, snapshot) = (shared.images.clone(), image.clone(), id.to_owned());
-        let preparing = tokio::task::spawn_blocking(move || images.prepare(&of, &snapshot));
+        let sandbox = shared.engine.sandbox(&self.sandbox_id()).await;
+        let owners = sandbox.and_then(|sandbox| sandbox.user_namespace);
+        let preparing = tokio::task::spawn_blocking(move || match owners {
+            Some(namespace) => {
+                let owners = image::Owners {
+                    first_id: namespace.first_id,
+                    user_namespace: namespace.path,
+                };
+                images.prepare_owned(&of, &snapshot, &owners)
+            }
+            None => images.prepare(&of, &snapshot),
+        });
         let described = self.describe(container, image, restarts).await;
         let rootfs = preparing
             .await
