@@ -36,9 +36,9 @@ fn containers_of_a_sandbox_see_each_others_processes() {
             world
                 .start(world.spec(sandbox, &one, &["sh", "-c", sleeper]))
                 .await;
-            world
-                .start(world.spec(sandbox, &two, &["sleep", "5678"]))
-                .await;
+            let mut tracer = world.spec(sandbox, &two, &["sleep", "5678"]);
+            tracer.security.capabilities_add = vec!["SYS_PTRACE".into(), "DAC_READ_SEARCH".into()];
+            world.start(tracer).await;
             let (_, said) = enter(&world, &two, command(&["ps", "-o", "pid,args"])).await;
             for process in ["sleep 1234", "sleep 4321", "sleep 5678"] {
                 assert!(said.contains(process), "{process}: {said}");
@@ -57,6 +57,16 @@ fn containers_of_a_sandbox_see_each_others_processes() {
             let script = "ls /proc/1/fd /proc/1/root; readlink /proc/1/exe; cat /proc/1/environ; echo x > /proc/1/exe; kill -9 1; kill -0 1 && echo alive";
             let (_, said) = enter(&world, &two, command(&["sh", "-c", script])).await;
             assert!(said.contains("alive") && !said.contains("target"), "{said}");
+            // Who may trace it finds nothing that it could do.
+            let script = "ls -a /proc/1/root/ | tr '\\n' ' '; grep -hE '^(Uid|CapBnd|CapPrm|NoNewPrivs):' /proc/1/status; ls /proc/1/fd | wc -l";
+            let (_, said) = enter(&world, &two, command(&["sh", "-c", script])).await;
+            let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+            let expected = ". .. Uid: 65535 65535 65535 65535 CapPrm: 0000000000000000 CapBnd: 0000000000000000 NoNewPrivs: 1 1";
+            assert!(
+                said.ends_with(expected) || said.starts_with(". .. Uid: 65535"),
+                "{said}"
+            );
+            assert!(said.contains(expected) || user_namespace, "{said}");
             // One that ends takes along what it left running, and nothing of the other.
             let exit = world
                 .engine

@@ -353,7 +353,7 @@ spec:
   containers:
   - name: main
     image: busybox:static
-    command: [sh, -c, 'echo up; echo words > /dev/termination-log; httpd -f -p 8080 -h /config']
+    command: [sh, -c, 'trap exit TERM; echo up; echo words > /dev/termination-log; httpd -f -p 8080 -h /config & wait']
     readinessProbe: {{httpGet: {{port: 8080, path: /COLOUR}}, periodSeconds: 1}}
     livenessProbe: {{exec: {{command: [test, -e, /data/file]}}, periodSeconds: 1}}
     volumeMounts: [{{name: data, mountPath: /data}}, {{name: fast, mountPath: /fast}}, {{name: config, mountPath: /config}}, {{name: key, mountPath: /key}}, {{name: host, mountPath: /host}}, {{name: data, mountPath: /sub, subPath: part}}]
@@ -456,6 +456,31 @@ spec:
         "ShareProcessNamespace and HostPID cannot both be enabled",
     );
     holds(&said, "must not contain '..'");
+
+    // the docker command's words for the same
+    let docker = |arguments: &str| space.instance.docker(arguments);
+    let file = profiles.join("no-directories.json").display().to_string();
+    let said = docker(&format!(
+        "run --rm --security-opt seccomp={file} busybox:static mkdir /tmp/x"
+    ))
+    .fails(1);
+    holds(&said, "No space left on device");
+    docker("run -d --name plim-lender --ipc shareable busybox:static sleep 4003").ok();
+    let seen = docker("run --rm --pid container:plim-lender --ipc container:plim-lender busybox:static ps -o args").ok();
+    holds(&seen, "sleep 4003");
+    holds(
+        &docker("run --rm --pid host busybox:static ps -o args").ok(),
+        "sleep 4003",
+    );
+    lacks(
+        &docker("run --rm busybox:static ps -o args").ok(),
+        "sleep 4003",
+    );
+    docker("rm -f plim-lender").ok();
+    holds(
+        &docker("run --rm --pid container:plim-lender busybox:static true").fails(125),
+        "No such container",
+    );
 }
 
 fn host_ports_and_the_hosts_network(space: &Space) {

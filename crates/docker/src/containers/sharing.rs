@@ -26,15 +26,13 @@ pub async fn of(
     let pid = match mode("PID", text(host, "PidMode"), &[])? {
         Wanted::Own => PidNamespace::Own,
         Wanted::Host => PidNamespace::Host,
-        Wanted::Of(name) => {
-            PidNamespace::Container(super::find(docker, name).await?.id().to_owned())
-        }
+        Wanted::Of(name) => PidNamespace::Container(lender(docker, name).await?.id().to_owned()),
     };
     let ipc = match mode("IPC", text(host, "IpcMode"), &["private", "shareable"])? {
         Wanted::Own => IpcNamespace::Sandbox,
         Wanted::Host => IpcNamespace::Host,
         Wanted::Of(name) => {
-            let lender = super::find(docker, name).await?;
+            let lender = lender(docker, name).await?;
             if text(&lender.record.host, "IpcMode") != "shareable" {
                 return Err(Refusal::bad(format!(
                     "can't join IPC of container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
@@ -45,6 +43,13 @@ pub async fn of(
         }
     };
     Ok((pid, ipc))
+}
+
+/// Not as "not found": clients take that for a missing image.
+async fn lender(docker: &Docker, name: &str) -> Result<super::Container, Refusal> {
+    super::find(docker, name)
+        .await
+        .map_err(|refusal| Refusal::bad(refusal.message))
 }
 
 fn text<'a>(host: &'a HostConfig, field: &str) -> &'a str {

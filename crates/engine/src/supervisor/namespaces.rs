@@ -7,12 +7,16 @@ use crate::oci;
 use crate::records::{self, Layout, SandboxRecord};
 use crate::spec::{IpcNamespace, PidNamespace, SandboxNetwork};
 use crate::sys;
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+/// Who the first process of a shared process namespace is, as upstream's.
+const NOBODY: u32 = 65_535;
 const FILES: [&str; 4] = ["user", "ipc", "uts", "pid"];
 
 /// Makes them. What is returned keeps the sandbox's shared process namespace alive, if it has one: the supervising process holds it
@@ -106,15 +110,48 @@ fn pause(end: OwnedFd) -> ! {
     sys::reset_signals();
     sys::ignore_children();
     sys::set_name(c"pause");
-    // Containers see this process: neither its memory nor its program, and not where this instance lives.
-    sys::set_dumpable();
-    let _ = hide_arguments();
-    sys::set_undumpable();
     let end = File::from(end);
     // SAFETY: this process never returns to who owns them.
     unsafe { sys::close_all_but(end.as_raw_fd()) };
-    let _ = (&end).read(&mut [0]);
+    // Without it no container starts, rather than one that could look at more than an empty place.
+    if shrink().is_ok() {
+        let _ = (&end).read(&mut [0]);
+    }
     std::process::exit(0)
+}
+
+/// Containers see this process, and one that may trace others could make it do anything: so there is nothing that it can do. No
+/// user, no rights, an empty root, no network, and no word of where this instance lives.
+fn shrink() -> io::Result<()> {
+    sys::set_dumpable();
+    hide_arguments()?;
+    sys::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWNET)?;
+    let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", flags)?;
+    // Any directory does; the old root lies beneath the new one until it is let go.
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("empty", "/proc", "tmpfs", flags, c"size=4k,mode=555")?;
+    std::env::set_current_dir("/proc")?;
+    rustix::process::pivot_root(".", ".")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    std::env::set_current_dir("/")?;
+    for bit in 0..64 {
+        // Numbers that the kernel does not know are the end of the list.
+        if sys::drop_bounding(bit).is_err() {
+            break;
+        }
+    }
+    sys::set_ids(NOBODY, NOBODY, &[])?;
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets {
+        effective: none,
+        permitted: none,
+        inheritable: none,
+    };
+    rustix::thread::set_capabilities(None, sets)?;
+    sys::set_no_new_privileges()?;
+    sys::set_undumpable();
+    Ok(())
 }
 
 /// Writes over this process's own arguments (proc(5), stat: fields 48 and 49 are where they lie).
