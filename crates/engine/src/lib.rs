@@ -10,6 +10,7 @@ mod cgroup;
 mod config;
 mod engine;
 mod error;
+mod ids;
 mod kernel;
 mod oci;
 mod proc;
@@ -21,6 +22,7 @@ mod spec;
 mod status;
 mod supervisor;
 mod sys;
+mod tree;
 mod wire;
 
 pub use config::Config;
@@ -30,9 +32,12 @@ pub use kernel::check_kernel;
 pub use process::{ExecSpec, Output, Process, Resizer};
 pub use runtime::runtime_main;
 pub use spec::{
-    ContainerSpec, LogConfig, Mount, MountKind, Protocol, PublishedPort, Resources, SandboxNetwork,
-    SandboxSpec, SandboxUpdate, Security, Ulimit,
+    ContainerSpec, IpcNamespace, LogConfig, Mount, MountKind, PidNamespace, Protocol,
+    PublishedPort, Resources, SandboxNetwork, SandboxSpec, SandboxUpdate, Security, Ulimit,
 };
-pub use status::{ContainerStatus, Event, ExitStatus, SandboxState, SandboxStatus, State, Stats};
+pub use status::{
+    ContainerStatus, Event, ExitStatus, SandboxState, SandboxStatus, State, Stats, UserNamespace,
+};
+pub use tree::mount_mapped;
 
 pub use supervisor::supervise_main;

@@ -22,6 +22,9 @@ pub struct SandboxRecord {
     pub spec: SandboxSpec,
     pub created_at: Timestamp,
     pub state: SandboxState,
+    /// First of the ids of its user namespace, if it has one.
+    #[serde(default)]
+    pub ids: Option<u32>,
 }
 
 /// Written by the supervising process only.
@@ -92,6 +95,10 @@ impl Layout {
     }
     pub fn network_namespace(&self, sandbox: &str) -> PathBuf {
         self.network_namespaces().join(sandbox)
+    }
+    /// Namespaces of a sandbox that are held as files: `user`, `ipc`, `uts`, `pid`.
+    pub fn namespaces(&self, sandbox: &str) -> PathBuf {
+        self.run.join("ns").join(sandbox)
     }
     /// A directory that stays empty: a layer of the overlay over the program.
     pub fn empty(&self) -> PathBuf {

@@ -23,6 +23,37 @@ pub struct SandboxSpec {
     /// Content of `/etc/resolv.conf` in its containers; empty means the image's own file.
     pub resolv_conf: String,
     pub published: Vec<PublishedPort>,
+    /// A user namespace of its own: root inside is nobody outside. 65 536 ids of the machine are set aside for it, for as long as
+    /// there is a record of it (see `SandboxStatus::user_namespace`). Not together with namespaces of the host or of others.
+    pub user_namespace: bool,
+    pub pid: PidNamespace,
+    pub ipc: IpcNamespace,
+}
+
+/// Which processes the containers of a sandbox see.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PidNamespace {
+    /// Each container its own ones.
+    #[default]
+    Own,
+    /// All containers of the sandbox those of all.
+    Sandbox,
+    /// Those of the host.
+    Host,
+    /// Those of this container, which must run when one is started.
+    Container(String),
+}
+
+/// Whose shared memory, semaphores and message queues the containers of a sandbox use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpcNamespace {
+    /// All containers of the sandbox those of the sandbox.
+    #[default]
+    Sandbox,
+    /// Those of the host, its `/dev/shm` included.
+    Host,
+    /// Those of this container, its `/dev/shm` included; it must run when one is started.
+    Container(String),
 }
 
 /// What network a sandbox has.
@@ -164,7 +195,7 @@ pub struct Resources {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Security {
-    /// All capabilities and devices, nothing masked, no seccomp profile.
+    /// All capabilities and devices, nothing masked, no seccomp profile but one of its own.
     pub privileged: bool,
     /// Names with or without `CAP_`, or `ALL`.
     pub capabilities_add: Vec<String>,
@@ -173,6 +204,10 @@ pub struct Security {
     pub read_only_root: bool,
     pub no_new_privileges: bool,
     pub seccomp_unconfined: bool,
+    /// A seccomp profile of its own instead of the default one: the text of a JSON document as Docker and the OCI runtime
+    /// specification know it, at most 1 MiB. Docker's `includes` and `excludes` are resolved for its capabilities, this
+    /// architecture and this kernel when it starts.
+    pub seccomp_profile: String,
     /// Refuse to start as user id 0.
     pub run_as_non_root: bool,
     /// Group ids in addition to those of the user.
@@ -200,6 +235,24 @@ impl Default for PublishedPort {
             host_port: 0,
             target: SocketAddr::from(([0, 0, 0, 0], 0)),
             protocol: Protocol::Tcp,
+        }
+    }
+}
+
+impl SandboxSpec {
+    /// The container whose processes it sees.
+    pub(crate) fn pid_of(&self) -> Option<&str> {
+        match &self.pid {
+            PidNamespace::Container(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The container whose shared memory it uses.
+    pub(crate) fn ipc_of(&self) -> Option<&str> {
+        match &self.ipc {
+            IpcNamespace::Container(id) => Some(id),
+            _ => None,
         }
     }
 }

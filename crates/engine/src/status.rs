@@ -53,6 +53,15 @@ pub struct ContainerStatus {
     pub exit: Option<ExitStatus>,
 }
 
+/// A sandbox's user namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserNamespace {
+    /// The machine's id that is 0 inside; 65 535 more follow.
+    pub first_id: u32,
+    /// The namespace as a file.
+    pub path: PathBuf,
+}
+
 /// A sandbox as it is now.
 #[derive(Clone, Debug)]
 pub struct SandboxStatus {
@@ -65,6 +74,9 @@ pub struct SandboxStatus {
     pub created_at: Timestamp,
     /// The ports that are bound now, with the numbers that the kernel chose.
     pub published: Vec<PublishedPort>,
+    /// Its user namespace while it runs, if it asked for one. The root filesystem of a container in it must be owned by its ids:
+    /// an overlay of id-mapped layers, or else any directory of a file system that supports id-mapped mounts, which is mapped.
+    pub user_namespace: Option<UserNamespace>,
 }
 
 /// One reading of a cgroup's counters.

@@ -316,8 +316,8 @@ pub fn set_no_new_privileges() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
 }
 
-/// Loads a seccomp filter, as many whole instructions as `program` holds (seccomp(2)).
-pub fn load_filter(program: &[u8]) -> io::Result<()> {
+/// Loads a seccomp filter, as many whole instructions as `program` holds, with SECCOMP_FILTER_FLAG_* (seccomp(2)).
+pub fn load_filter(program: &[u8], flags: u32) -> io::Result<()> {
     let length = u16::try_from(program.len() / mem::size_of::<libc::sock_filter>())
         .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let program = libc::sock_fprog {
@@ -329,7 +329,7 @@ pub fn load_filter(program: &[u8]) -> io::Result<()> {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            0,
+            flags,
             &raw const program,
         )
     };
@@ -347,6 +347,12 @@ pub fn drop_bounding(capability: u32) -> io::Result<()> {
 pub fn set_undumpable() {
     // SAFETY: takes no pointers.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+}
+
+/// Gives this process's files in /proc to the user that it is now.
+pub fn set_dumpable() {
+    // SAFETY: takes no pointers.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) };
 }
 
 /// Sets the file creation mask.
@@ -394,4 +400,25 @@ pub fn forget_clean_pages() {
     }
     // SAFETY: the callback keeps nothing and takes no data.
     unsafe { libc::dl_iterate_phdr(Some(forget), std::ptr::null_mut()) };
+}
+
+/// Lets the kernel reap children of this process.
+pub fn ignore_children() {
+    // SAFETY: SIG_IGN is no function of ours.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// Closes every descriptor but `kept`. Standard streams too: whoever reads from them must see their end.
+///
+/// # Safety
+/// No live value that is used again may own another one.
+pub unsafe fn close_all_but(kept: RawFd) {
+    let kept = kept as u32;
+    // SAFETY: the caller promises that nobody uses them.
+    unsafe {
+        if kept > 0 {
+            libc::close_range(0, kept - 1, 0);
+        }
+        libc::close_range(kept + 1, u32::MAX, 0);
+    }
 }

@@ -16,6 +16,9 @@ pub enum Error {
     /// Nothing of that name or id is stored here.
     #[error("No such image: {0}")]
     NotFound(String),
+    /// The owners of layers cannot be mapped into a user namespace.
+    #[error("cannot give the image's files to a user namespace: {0}")]
+    Mapping(String),
     /// Several images begin with this id.
     #[error("ambiguous image id {0:?}: several images begin with it, give more digits")]
     Ambiguous(String),

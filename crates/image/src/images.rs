@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::model::{Auth, ConfigFile, Freed, Image, ImageConfig, Platform, Removed, Usage};
 use crate::progress::ProgressSender;
 use crate::store::Store;
+use crate::store::mounts::Owners;
 use crate::store::snapshots::SnapshotInfo;
 use crate::unpack::Limits;
 
@@ -200,7 +201,21 @@ impl Images {
     /// # Errors
     /// [`Error::SnapshotExists`] when the snapshot belongs to another image, [`Error::TooManyLayers`], I/O.
     pub fn prepare(&self, image: &Image, snapshot_id: &str) -> Result<PathBuf, Error> {
-        self.store.prepare(image, snapshot_id)
+        self.store.prepare(image, snapshot_id, None)
+    }
+
+    /// As [`Images::prepare`], for a container in a user namespace: owned by its ids. The same snapshot must always be asked for
+    /// with the same owners.
+    ///
+    /// # Errors
+    /// As there; and [`Error::Mapping`] when kernel or file system cannot map the owners of layers.
+    pub fn prepare_owned(
+        &self,
+        image: &Image,
+        snapshot_id: &str,
+        owners: &Owners,
+    ) -> Result<PathBuf, Error> {
+        self.store.prepare(image, snapshot_id, Some(owners))
     }
 
     /// Unmounts a snapshot; its content stays.

@@ -29,5 +29,6 @@ pub use model::{
 };
 pub use progress::{ProgressSender, PullEvent, silent};
 pub use reference::Reference;
+pub use store::mounts::Owners;
 pub use store::snapshots::SnapshotInfo;
 pub use unpack::Limits;

@@ -1,17 +1,19 @@
 //! Confinement that a pod asks for and this node cannot give: the pod is not run with less than it asked for.
 
-use k8s_openapi::api::core::v1::{AppArmorProfile, Pod, SeccompProfile};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Component, Path};
+
+use engine::{IpcNamespace, PidNamespace};
+use k8s_openapi::api::core::v1::{AppArmorProfile, Container, Pod, PodSpec};
+
+const SECCOMP_BYTES_MAX: u64 = 1 << 20;
 
 /// What stands in the way, in words for the pod's events.
 pub fn unmet(pod: &Pod) -> Option<String> {
     let spec = pod.spec.as_ref()?;
-    if spec.host_users == Some(false) {
-        return Some("hostUsers: false: this node does not support user namespaces yet".into());
-    }
     let shared = spec.security_context.as_ref();
-    let of_pod = shared.and_then(|context| {
-        seccomp(context.seccomp_profile.as_ref()).or(app_armor(context.app_armor_profile.as_ref()))
-    });
+    let of_pod = shared.and_then(|context| app_armor(context.app_armor_profile.as_ref()));
     let containers = spec
         .init_containers
         .iter()
@@ -19,17 +21,100 @@ pub fn unmet(pod: &Pod) -> Option<String> {
         .chain(&spec.containers);
     let mut of_containers = containers.filter_map(|container| {
         let context = container.security_context.as_ref()?;
-        let reason = seccomp(context.seccomp_profile.as_ref())
-            .or(app_armor(context.app_armor_profile.as_ref()))?;
+        let reason = app_armor(context.app_armor_profile.as_ref())?;
         Some(format!("container {}: {reason}", container.name))
     });
     of_pod.or_else(|| of_containers.next())
 }
 
-fn seccomp(profile: Option<&SeccompProfile>) -> Option<String> {
-    (profile?.type_ == "Localhost").then(|| {
-        "seccompProfile of type Localhost: this node has RuntimeDefault and Unconfined only".into()
-    })
+/// Which processes the containers of a pod see.
+pub fn processes(spec: &PodSpec) -> PidNamespace {
+    match (spec.host_pid, spec.share_process_namespace) {
+        (Some(true), _) => PidNamespace::Host,
+        (_, Some(true)) => PidNamespace::Sandbox,
+        _ => PidNamespace::Own,
+    }
+}
+
+/// Whose shared memory and semaphores they use.
+pub fn shared_memory(spec: &PodSpec) -> IpcNamespace {
+    match spec.host_ipc {
+        Some(true) => IpcNamespace::Host,
+        _ => IpcNamespace::Sandbox,
+    }
+}
+
+/// The seccomp profile of one container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Seccomp {
+    #[default]
+    RuntimeDefault,
+    Unconfined,
+    /// The text of a file of this node.
+    Profile(String),
+}
+
+/// The container's own profile, else the pod's; of type `Localhost` its text, from beneath `directory`.
+///
+/// # Errors
+/// A file that cannot be read, in upstream's words.
+pub fn seccomp(pod: &Pod, container: &Container, directory: &Path) -> Result<Seccomp, String> {
+    let own = container.security_context.as_ref();
+    let shared = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.security_context.as_ref());
+    let profile = own
+        .and_then(|context| context.seccomp_profile.as_ref())
+        .or(shared.and_then(|context| context.seccomp_profile.as_ref()));
+    let Some(profile) = profile else {
+        return Ok(Seccomp::RuntimeDefault);
+    };
+    match profile.type_.as_str() {
+        "Unconfined" => Ok(Seccomp::Unconfined),
+        "Localhost" => {
+            let name = profile.localhost_profile.as_deref().unwrap_or_default();
+            let descends = Path::new(name)
+                .components()
+                .all(|part| matches!(part, Component::Normal(_)));
+            if name.is_empty() || !descends {
+                return Err(format!(
+                    "localhostProfile {name:?} is no path beneath {}",
+                    directory.display()
+                ));
+            }
+            let path = directory.join(name);
+            read_bounded(&path).map(Seccomp::Profile).map_err(|error| {
+                let (path, error) = (path.display(), words(&error));
+                format!(
+                    "cannot load seccomp profile {:?}: open {path}: {error}",
+                    path.to_string()
+                )
+            })
+        }
+        _ => Ok(Seccomp::RuntimeDefault),
+    }
+}
+
+fn read_bounded(path: &Path) -> io::Result<String> {
+    // Opening a pipe would wait for somebody to write.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut text = String::new();
+    // A byte more than the engine takes: it tells what is wrong.
+    File::open(path)?
+        .take(SECCOMP_BYTES_MAX + 1)
+        .read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error")
+        .next()
+        .unwrap_or(&text)
+        .to_lowercase()
 }
 
 fn app_armor(profile: Option<&AppArmorProfile>) -> Option<String> {
@@ -49,24 +134,6 @@ mod tests {
         for (spec, reason) in [
             (json!({ "containers": [{ "name": "main" }] }), None),
             (json!({ "containers": [], "hostUsers": true }), None),
-            (
-                json!({ "containers": [], "hostUsers": false }),
-                Some("user namespaces"),
-            ),
-            (
-                container(json!({ "seccompProfile": { "type": "RuntimeDefault" } })),
-                None,
-            ),
-            (
-                container(json!({ "seccompProfile": { "type": "Unconfined" } })),
-                None,
-            ),
-            (
-                container(
-                    json!({ "seccompProfile": { "type": "Localhost", "localhostProfile": "x.json" } }),
-                ),
-                Some("container main: seccompProfile"),
-            ),
             (
                 container(json!({ "appArmorProfile": { "type": "Unconfined" } })),
                 None,
@@ -90,6 +157,50 @@ mod tests {
                     "{spec}: {found:?}"
                 ),
             }
+        }
+    }
+
+    #[test]
+    fn the_containers_profile_comes_before_the_pods_and_lies_beneath_the_directory() {
+        let dir = tempfile::Builder::new()
+            .prefix("plimsoll-seccomp-")
+            .tempdir()
+            .expect("temp dir");
+        std::fs::create_dir(dir.path().join("sub")).expect("mkdir");
+        std::fs::write(dir.path().join("sub/a.json"), "{}").expect("write");
+        let of = |shared: serde_json::Value, own: serde_json::Value| {
+            let pod: Pod = serde_json::from_value(json!({ "metadata": {}, "spec": {
+                "securityContext": { "seccompProfile": shared },
+                "containers": [{ "name": "main", "securityContext": { "seccompProfile": own } }] } }))
+            .expect("a pod");
+            let container = pod.spec.as_ref().expect("spec").containers[0].clone();
+            seccomp(&pod, &container, dir.path())
+        };
+        let local = |path: &str| json!({ "type": "Localhost", "localhostProfile": path });
+        let null = serde_json::Value::Null;
+        assert_eq!(of(null.clone(), null.clone()), Ok(Seccomp::RuntimeDefault));
+        assert_eq!(
+            of(json!({ "type": "Unconfined" }), null.clone()),
+            Ok(Seccomp::Unconfined)
+        );
+        let own = json!({ "type": "RuntimeDefault" });
+        assert_eq!(
+            of(json!({ "type": "Unconfined" }), own),
+            Ok(Seccomp::RuntimeDefault)
+        );
+        assert_eq!(
+            of(local("sub/a.json"), null.clone()),
+            Ok(Seccomp::Profile("{}".into()))
+        );
+        for (path, expected) in [
+            ("none.json", "none.json: no such file or directory"),
+            ("sub", "not a regular file"),
+            ("../sub/a.json", "no path beneath"),
+            ("/etc/passwd", "no path beneath"),
+            ("", "no path beneath"),
+        ] {
+            let error = of(null.clone(), local(path)).expect_err(path);
+            assert!(error.contains(expected), "{path}: {error}");
         }
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use engine::{ContainerSpec, LogConfig, Mount, Security};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+use crate::confinement::Seccomp;
 use crate::resources;
 
 pub use non_root::breaks_non_root;
@@ -110,6 +111,7 @@ pub struct Attempt<'a> {
     pub mounts: Vec<Mount>,
     pub annotations: BTreeMap<String, String>,
     pub logs: PathBuf,
+    pub seccomp: Seccomp,
     pub memory_capacity_bytes: u64,
     /// The daemon's own OOM score.
     pub oom_score: i32,
@@ -144,10 +146,6 @@ pub fn spec(pod: &Pod, container: &Container, attempt: Attempt) -> ContainerSpec
         (None, None) => config.user.clone(),
     };
     let privileged = own.privileged.unwrap_or(false);
-    let profile = own
-        .seccomp_profile
-        .as_ref()
-        .or(shared.seccomp_profile.as_ref());
     let capabilities = own.capabilities.clone().unwrap_or_default();
 
     let mut labels = pod_labels(pod);
@@ -191,7 +189,11 @@ pub fn spec(pod: &Pod, container: &Container, attempt: Attempt) -> ContainerSpec
             capabilities_drop: capabilities.drop.unwrap_or_default(),
             read_only_root: own.read_only_root_filesystem.unwrap_or(false),
             no_new_privileges: own.allow_privilege_escalation == Some(false),
-            seccomp_unconfined: privileged || profile.is_some_and(|p| p.type_ == "Unconfined"),
+            seccomp_unconfined: privileged || attempt.seccomp == Seccomp::Unconfined,
+            seccomp_profile: match attempt.seccomp {
+                Seccomp::Profile(text) if !privileged => text,
+                _ => String::new(),
+            },
             run_as_non_root: own
                 .run_as_non_root
                 .or(shared.run_as_non_root)
@@ -357,6 +359,7 @@ mod tests {
                     mounts: Vec::new(),
                     annotations: BTreeMap::new(),
                     logs: "/logs".into(),
+                    seccomp: Seccomp::RuntimeDefault,
                     memory_capacity_bytes: 1 << 30,
                     oom_score: 0,
                 },

@@ -64,6 +64,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where the volumes of claims lie that this node provisions: `claims_dir/pvc-UID`.
     pub claims_dir: PathBuf,
+    /// Where `localhostProfile` of a seccomp profile is looked up, as the kubelet does beneath its `seccomp`.
+    pub seccomp_dir: PathBuf,
     pub cluster_domain: String,
     /// Pods that this node takes.
     pub pods_max: u32,
@@ -111,7 +113,7 @@ pub async fn run(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    for path in [&config.logs_dir, &config.state_dir] {
+    for path in [&config.logs_dir, &config.state_dir, &config.seccomp_dir] {
         std::fs::create_dir_all(path).map_err(|source| Error::Directory {
             path: path.clone(),
             source,

@@ -204,6 +204,7 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
         port: instance.kubelet_port,
         tls: kubelet_tls(&pki, &node_name, &gateway.to_string())?,
         logs_dir: data.join("logs").join("pods"),
+        seccomp_dir: data.join("seccomp"),
         state_dir: data.join("node"),
         claims_dir: data.join("claims"),
         cluster_domain: "cluster.local".into(),

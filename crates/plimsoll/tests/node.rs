@@ -34,6 +34,7 @@ fn a_node_does_what_a_kubelet_does() {
         ("host", host_ports_and_the_hosts_network),
         ("lost", a_lost_sandbox_is_made_again),
         ("streams", logs_attach_copy_and_terminals),
+        ("confined", profiles_and_namespaces),
         ("refusals", the_kubelets_api_refuses_strangers_and_nonsense),
     ];
     let outcome = std::panic::catch_unwind(|| {
@@ -303,6 +304,183 @@ fn deletion_works_at_awkward_moments(space: &Space) {
     // and one that is deleted as soon as it is there leaves nothing either
     space.apply(&pod("brief", "sleep 1000", "", QUICK));
     space.kubectl("delete pod brief --timeout=30s").ok();
+}
+
+fn profiles_and_namespaces(space: &Space) {
+    let profiles = space.instance.data_dir.join("seccomp");
+    let profile = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":28}]}"#;
+    std::fs::write(profiles.join("no-directories.json"), profile).expect("profile");
+    let secured = |name: &str, file: &str| {
+        pod(
+            name,
+            "exec sleep 1000",
+            "",
+            &format!(
+                "{QUICK}, securityContext: {{seccompProfile: {{type: Localhost, localhostProfile: {file}}}}}"
+            ),
+        )
+    };
+    space.apply(&(secured("local", "no-directories.json") + &secured("none", "none.json")));
+    space.ready("pod/local");
+    holds(
+        &space.kubectl("exec local -- mkdir /tmp/x").fails(1),
+        "No space left on device",
+    );
+    space.until_says(
+        "get events",
+        &format!(
+            "cannot load seccomp profile \"{0}\": open {0}: no such file or directory",
+            profiles.join("none.json").display()
+        ),
+    );
+
+    space
+        .kubectl("create configmap settings --from-literal=COLOUR=green")
+        .ok();
+    space
+        .kubectl("create secret generic key --from-literal=pw=s3cret")
+        .ok();
+    let shared = Root::scratch();
+    space.apply(&format!(
+        r#"apiVersion: v1
+kind: Pod
+metadata: {{name: users, labels: {{app: users}}}}
+spec:
+  hostUsers: false
+  terminationGracePeriodSeconds: 0
+  initContainers:
+  - {{name: first, image: 'busybox:static', command: [sh, -c, 'echo made > /data/file'], volumeMounts: [{{name: data, mountPath: /data}}]}}
+  containers:
+  - name: main
+    image: busybox:static
+    command: [sh, -c, 'trap exit TERM; echo up; echo words > /dev/termination-log; httpd -f -p 8080 -h /config & wait']
+    readinessProbe: {{httpGet: {{port: 8080, path: /COLOUR}}, periodSeconds: 1}}
+    livenessProbe: {{exec: {{command: [test, -e, /data/file]}}, periodSeconds: 1}}
+    volumeMounts: [{{name: data, mountPath: /data}}, {{name: fast, mountPath: /fast}}, {{name: config, mountPath: /config}}, {{name: key, mountPath: /key}}, {{name: host, mountPath: /host}}, {{name: data, mountPath: /sub, subPath: part}}]
+  volumes:
+  - {{name: data, emptyDir: {{}}}}
+  - {{name: fast, emptyDir: {{medium: Memory, sizeLimit: 1Mi}}}}
+  - {{name: config, configMap: {{name: settings}}}}
+  - {{name: key, secret: {{secretName: key, defaultMode: 0400}}}}
+  - {{name: host, hostPath: {{path: {}}}}}
+"#,
+        shared.display()
+    ));
+    space.ready("pod/users");
+    let sh = |script: &str| space.kubectl(&format!("exec users -- sh -c '{script}'"));
+    assert_eq!(
+        sh("id -u; cat /data/file /config/COLOUR /key/pw; stat -c %u /data /data/file /key/pw /etc/hosts /bin/busybox /var/run/secrets/kubernetes.io/serviceaccount/token").ok(),
+        "0\nmade\ngreens3cret0\n0\n0\n0\n0\n0\n"
+    );
+    sh("echo x > /fast/x && echo y > /sub/y && cat /data/part/y && touch /host/made /root-made && chown 1000 /host/made && test -s /var/run/secrets/kubernetes.io/serviceaccount/token").ok();
+    let map = sh("cat /proc/self/uid_map").ok();
+    let ids: Vec<u64> = map
+        .split_whitespace()
+        .map(|id| id.parse().expect("a number"))
+        .collect();
+    assert!(
+        ids.len() == 3 && ids[0] == 0 && ids[1] >= 65_536 && ids[2] == 65_536,
+        "{map}"
+    );
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!(
+        std::fs::metadata(shared.join("made")).expect("made").uid(),
+        1000
+    );
+    holds(&space.kubectl("logs users").ok(), "up");
+    let copied = Root::scratch().join("file");
+    std::fs::write(&copied, "copied").expect("write");
+    space
+        .kubectl(&format!("cp {} users:/data/copied", copied.display()))
+        .ok();
+    assert_eq!(
+        sh("cat /data/copied; stat -c %u /data/copied").ok(),
+        "copied0\n"
+    );
+    sh("kill 1").ok();
+    space.until(
+        "pod/users",
+        ".status.containerStatuses[0].restartCount",
+        "1",
+    );
+    space.until(
+        "pod/users",
+        ".status.containerStatuses[0].lastState.terminated.message",
+        "words\n",
+    );
+    space.ready("pod/users");
+    assert_eq!(sh("cat /proc/self/uid_map").ok(), map, "the same ids");
+
+    let two = |name: &str, more: &str| {
+        pod(
+            name,
+            "exec sleep 4001",
+            "}, {name: other, image: 'busybox:static', command: [sleep, '4002']",
+            &format!("{QUICK}{more}"),
+        )
+    };
+    space.apply(
+        &(two("together", ", shareProcessNamespace: true")
+            + &two("host", ", hostPID: true, hostIPC: true")),
+    );
+    for (name, count) in [("together", "2"), ("host", "4")] {
+        space.ready(&format!("pod/{name}"));
+        let seen = space.kubectl(&format!("exec {name} -c other -- sh -c 'cat /proc/[0-9]*/cmdline | tr -d \\\\000 | grep -o sleep400. | wc -l'")).ok();
+        assert!(
+            seen.trim() == count
+                || (name == "host" && seen.trim().parse::<u32>().is_ok_and(|seen| seen >= 2)),
+            "{name}: {seen}"
+        );
+    }
+    let refused = pod(
+        "refused",
+        "true",
+        "",
+        ", hostUsers: false, hostPID: true, hostNetwork: true",
+    );
+    let said = space.kubectl("apply -f -").stdin(refused).fails(1);
+    holds(
+        &said,
+        "spec.hostNetwork: Forbidden: when `hostUsers` is false",
+    );
+    holds(&said, "spec.HostPID: Forbidden: when `hostUsers` is false");
+    let refused = pod(
+        "refused",
+        "true",
+        "",
+        ", hostPID: true, shareProcessNamespace: true, securityContext: {seccompProfile: {type: Localhost, localhostProfile: ../x}}",
+    );
+    let said = space.kubectl("apply -f -").stdin(refused).fails(1);
+    holds(
+        &said,
+        "ShareProcessNamespace and HostPID cannot both be enabled",
+    );
+    holds(&said, "must not contain '..'");
+
+    // the docker command's words for the same
+    let docker = |arguments: &str| space.instance.docker(arguments);
+    let file = profiles.join("no-directories.json").display().to_string();
+    let said = docker(&format!(
+        "run --rm --security-opt seccomp={file} busybox:static mkdir /tmp/x"
+    ))
+    .fails(1);
+    holds(&said, "No space left on device");
+    docker("run -d --name plim-lender --ipc shareable busybox:static sleep 4003").ok();
+    let seen = docker("run --rm --pid container:plim-lender --ipc container:plim-lender busybox:static ps -o args").ok();
+    holds(&seen, "sleep 4003");
+    holds(
+        &docker("run --rm --pid host busybox:static ps -o args").ok(),
+        "sleep 4003",
+    );
+    lacks(
+        &docker("run --rm busybox:static ps -o args").ok(),
+        "sleep 4003",
+    );
+    docker("rm -f plim-lender").ok();
+    holds(
+        &docker("run --rm --pid container:plim-lender busybox:static true").fails(125),
+        "No such container",
+    );
 }
 
 fn host_ports_and_the_hosts_network(space: &Space) {

@@ -16,7 +16,7 @@ use crate::record::{ANNOTATION, Config, HostConfig, OWNER, Record};
 use crate::reply::{Answer, Refusal, json_with};
 use crate::{Docker, body, names, ports, volumes};
 
-use super::security;
+use super::{security, sharing};
 
 const CPU_PERIOD_US: u64 = 100_000;
 const LOG_BYTES_MAX: u64 = 10 << 20;
@@ -73,7 +73,12 @@ pub async fn create(docker: &Docker, query: &Query, incoming: Incoming) -> Answe
         host: request.host,
         ..Record::default()
     };
-    let sandbox = sandbox(docker, &id, &record)?;
+    let (pid, ipc) = sharing::of(docker, &record.host).await?;
+    let sandbox = SandboxSpec {
+        pid,
+        ipc,
+        ..sandbox(docker, &id, &record)?
+    };
     container(docker, &id, &record, Vec::new())?;
     let image_volumes = image.config.volumes.clone();
     let borrowed = borrowed(docker, &record.host).await?;

@@ -9,6 +9,7 @@ pub mod lifecycle;
 pub mod list;
 pub mod logs;
 pub mod security;
+mod sharing;
 pub mod stats;
 pub mod wait;
 

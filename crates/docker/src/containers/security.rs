@@ -43,11 +43,16 @@ pub fn of(host: &HostConfig) -> Result<Security, Refusal> {
             ("no-new-privileges", "" | "true") => security.no_new_privileges = true,
             ("no-new-privileges", "false") => security.no_new_privileges = false,
             ("seccomp", "unconfined") => security.seccomp_unconfined = true,
-            ("seccomp", "builtin" | "") => {}
-            ("seccomp", _) => {
-                return Err(Refusal::bad(
-                    "seccomp profiles of one's own are not supported yet: leave the option out for the default profile, or use seccomp=unconfined",
-                ));
+            ("seccomp", "builtin" | "") => security.seccomp_unconfined = host.privileged,
+            // The docker command sends the file's content; with one of its own a privileged container is confined too.
+            ("seccomp", profile) => {
+                value.clone_into(&mut security.seccomp_profile);
+                security.seccomp_unconfined = false;
+                if !profile.trim_start().starts_with('{') {
+                    return Err(Refusal::bad(format!(
+                        "Decoding seccomp profile failed: {profile:.60?} is no JSON object; the API takes a profile's content, not its path"
+                    )));
+                }
             }
             // No profile is loaded here, so that there is none to be unconfined from either.
             ("apparmor", "unconfined" | "docker-default" | "") => {}
@@ -108,12 +113,27 @@ mod tests {
             );
         }
         for options in [
-            &["seccomp={}"][..],
+            &["seccomp=/etc/profile.json"][..],
             &["apparmor=mine"],
             &["magic"],
             &["no-new-privileges=maybe"],
         ] {
             assert!(ask(options).is_err(), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn a_seccomp_profile_comes_as_its_content() {
+        let profile = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["a=b:c"]}]}"#;
+        for privileged in [false, true] {
+            let security = of(&HostConfig {
+                security_opt: vec![format!("seccomp={profile}")],
+                privileged,
+                ..HostConfig::default()
+            });
+            let security = security.unwrap_or_else(|_| panic!("{privileged}"));
+            assert_eq!(security.seccomp_profile, profile);
+            assert!(!security.seccomp_unconfined, "{privileged}");
         }
     }
 

@@ -20,7 +20,9 @@ use crate::proc::ProcessId;
 use crate::records::{self, Layout};
 use crate::sealed::Program;
 use crate::spec::{ContainerSpec, PublishedPort, SandboxNetwork, SandboxSpec};
-use crate::status::{ContainerStatus, Event, ExitStatus, SandboxState, SandboxStatus, State};
+use crate::status::{
+    ContainerStatus, Event, ExitStatus, SandboxState, SandboxStatus, State, UserNamespace,
+};
 use jiff::Timestamp;
 use link::Link;
 use parking_lot::Mutex;
@@ -57,6 +59,8 @@ struct Known {
 struct Sandbox {
     id: String,
     created_at: Timestamp,
+    /// First of the ids of its user namespace.
+    ids: Option<u32>,
     now: Mutex<SandboxNow>,
     /// Held while its state changes.
     turn: tokio::sync::Mutex<()>,
@@ -262,6 +266,13 @@ impl Inner {
             supervisor_pid: now.supervisor.as_ref().map(|process| process.pid),
             created_at: sandbox.created_at,
             published: now.published.clone(),
+            user_namespace: sandbox
+                .ids
+                .filter(|_| now.state == SandboxState::Running)
+                .map(|first_id| UserNamespace {
+                    first_id,
+                    path: self.layout.namespaces(&sandbox.id).join("user"),
+                }),
         }
     }
 }

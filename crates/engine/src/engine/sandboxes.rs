@@ -3,6 +3,7 @@
 use super::supervise::{END_MAX, end_process};
 use super::{Engine, Inner, Sandbox, SandboxNow, validate};
 use crate::error::Error;
+use crate::ids;
 use crate::oci;
 use crate::records::{self, SandboxRecord};
 use crate::spec::{PublishedPort, SandboxSpec, SandboxUpdate};
@@ -19,12 +20,19 @@ impl Engine {
         validate::sandbox(&spec)?;
         let inner = &self.inner;
         let id = spec.id.clone();
-        let record = SandboxRecord {
+        // Looked up before the lock is taken: it reads a file per process.
+        let others = match spec.user_namespace {
+            true => tokio::task::spawn_blocking(ids::used_by_others)
+                .await
+                .unwrap_or_default(),
+            false => Vec::new(),
+        };
+        let mut record = SandboxRecord {
             spec,
             created_at: Timestamp::now(),
             state: SandboxState::Created,
+            ids: None,
         };
-        let sandbox = Arc::new(Sandbox::new(&record));
         {
             // Taken before anything is written: of two with the same id one must lose.
             let mut known = inner.known.lock();
@@ -34,7 +42,22 @@ impl Engine {
                     id,
                 });
             }
-            known.sandboxes.insert(id.clone(), sandbox);
+            if record.spec.user_namespace {
+                let ours = known.sandboxes.values().filter_map(|sandbox| sandbox.ids);
+                let ours = ours.map(|first| (u64::from(first), u64::from(ids::COUNT)));
+                let used: Vec<ids::Used> = ours.chain(others).collect();
+                record.ids = ids::choose(&id, &used);
+                if record.ids.is_none() {
+                    return Err(Error::Invalid {
+                        field: "user_namespace",
+                        reason: "all ranges of ids for user namespaces are in use on this machine"
+                            .into(),
+                    });
+                }
+            }
+            known
+                .sandboxes
+                .insert(id.clone(), Arc::new(Sandbox::new(&record)));
         }
         let saved = records::make_dir(&inner.layout.containers(&id))
             .and_then(|()| records::save(&inner.layout.sandbox_record(&id), &record));
@@ -285,6 +308,7 @@ impl Inner {
             spec,
             created_at: sandbox.created_at,
             state,
+            ids: sandbox.ids,
         };
         records::save(&self.layout.sandbox_record(&sandbox.id), &record)
     }
@@ -296,6 +320,7 @@ impl Sandbox {
         Sandbox {
             id: record.spec.id.clone(),
             created_at: record.created_at,
+            ids: record.ids,
             now: Mutex::new(SandboxNow {
                 spec: Arc::new(record.spec.clone()),
                 state: record.state,

@@ -2,10 +2,12 @@
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::oci::{capabilities, ulimits};
+use crate::oci::{self, capabilities, ulimits};
 use crate::process::ExecSpec;
 use crate::records::check_id;
-use crate::spec::{ContainerSpec, MountKind, SandboxSpec};
+use crate::spec::{
+    ContainerSpec, IpcNamespace, MountKind, PidNamespace, SandboxNetwork, SandboxSpec, Security,
+};
 use std::path::{Component, Path};
 
 const HOSTNAME_LENGTH_MAX: usize = 64;
@@ -69,6 +71,16 @@ pub fn sandbox(spec: &SandboxSpec) -> Result<(), Error> {
             ),
         );
     }
+    let shares = spec.network == SandboxNetwork::Host
+        || !matches!(spec.pid, PidNamespace::Own | PidNamespace::Sandbox)
+        || spec.ipc != IpcNamespace::Sandbox;
+    if spec.user_namespace && shares {
+        let reason = "it cannot be had together with the network, processes or shared memory of the host or of another container";
+        return invalid("user_namespace", reason);
+    }
+    for other in [&spec.pid_of(), &spec.ipc_of()].into_iter().flatten() {
+        check_id("namespace", other)?;
+    }
     Ok(())
 }
 
@@ -117,6 +129,9 @@ pub fn container(spec: &ContainerSpec) -> Result<(), Error> {
             return invalid("capabilities", format!("unknown capability {name:?}"));
         }
     }
+    if let Err(reason) = check_seccomp(&spec.security) {
+        return invalid("seccomp", reason);
+    }
     for ulimit in &spec.ulimits {
         let higher = |soft: i64, hard: i64| hard >= 0 && (soft < 0 || soft > hard);
         if !ulimits::known(&ulimit.name) {
@@ -159,6 +174,15 @@ pub fn container(spec: &ContainerSpec) -> Result<(), Error> {
         );
     }
     Ok(())
+}
+
+/// What the kernel would not take is told now: compiled as for its start, and kept nowhere.
+fn check_seccomp(security: &Security) -> Result<(), String> {
+    if security.seccomp_profile.is_empty() {
+        return Ok(());
+    }
+    let profile = oci::seccomp_profile(security, &capabilities::of(security))?;
+    profile.map_or(Ok(()), |profile| oci::filter::check(&profile))
 }
 
 pub fn exec(spec: &ExecSpec) -> Result<(), Error> {
@@ -217,7 +241,7 @@ fn target(path: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{Mount, Security};
+    use crate::spec::Mount;
 
     fn good() -> ContainerSpec {
         let own = |text: &str| text.to_owned();

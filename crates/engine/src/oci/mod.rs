@@ -4,6 +4,7 @@ pub mod capabilities;
 pub mod filter;
 mod masks;
 mod mounts;
+pub mod profile;
 pub mod rootfs;
 pub mod seccomp;
 mod seccomp_calls;
@@ -11,9 +12,9 @@ pub mod ulimits;
 pub mod user;
 
 use crate::runtime::late;
-use crate::spec::{ContainerSpec, SandboxNetwork, SandboxSpec, Security};
+use crate::spec::{ContainerSpec, SandboxSpec, Security};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use user::User;
 
 /// `PATH` of a container that sets none, as Docker does.
@@ -28,10 +29,8 @@ pub struct Inputs<'a> {
     pub sandbox_dir: &'a Path,
     /// What its containers share as `/dev/shm`.
     pub shared_memory: &'a Path,
-    /// Its network namespace, unless it has the host's.
-    pub network_namespace: Option<&'a Path>,
-    /// Process that holds the sandbox's ipc and uts namespaces.
-    pub holder: u32,
+    /// Namespaces by the specification's name: one to join, or none for a new one. What is not there is the runtime's own.
+    pub namespaces: &'a [(&'static str, Option<PathBuf>)],
     pub cgroup: &'a str,
     pub unified: bool,
     /// The cgroup's directories on v1, by controller.
@@ -71,13 +70,13 @@ pub fn config(inputs: &Inputs) -> Value {
         process["noNewPrivileges"] = json!(true);
     }
     if !container.ulimits.is_empty() {
-        process["rlimits"] = ulimits::of(&container.ulimits);
+        process["rlimits"] = ulimits::of(&container.ulimits, inputs.sandbox.user_namespace);
     }
     if let Some(adjustment) = oom_score(container.oom_score_adj) {
         process["oomScoreAdj"] = json!(adjustment);
     }
     let mut linux = json!({
-        "namespaces": namespaces(inputs),
+        "namespaces": inputs.namespaces.iter().map(namespace).collect::<Vec<_>>(),
         "cgroupsPath": inputs.cgroup,
         "resources": { "devices": [{ "allow": security.privileged, "access": "rwm" }] },
         "sysctl": security.sysctls,
@@ -136,27 +135,37 @@ fn propagation(container: &ContainerSpec) -> &'static str {
 }
 
 /// Whether its processes run behind a seccomp filter. It is not in the configuration: libcontainer would compile it each time.
+/// One of its own a privileged container has too, as with Docker.
 pub fn has_filter(security: &Security) -> bool {
-    !security.privileged && !security.seccomp_unconfined
+    !security.seccomp_unconfined && (!security.privileged || !security.seccomp_profile.is_empty())
 }
 
-fn namespaces(inputs: &Inputs) -> Value {
-    let mut list = vec![
-        json!({ "type": "pid" }),
-        json!({ "type": "mount" }),
-        json!({ "type": "ipc", "path": format!("/proc/{}/ns/ipc", inputs.holder) }),
-        json!({ "type": "uts", "path": format!("/proc/{}/ns/uts", inputs.holder) }),
-    ];
-    if let (Some(path), true) = (
-        inputs.network_namespace,
-        inputs.sandbox.network != SandboxNetwork::Host,
-    ) {
-        list.push(json!({ "type": "network", "path": path }));
+/// The profile of a process with these capabilities; `None` when it has none, or one that switches seccomp off.
+pub fn seccomp_profile(
+    security: &Security,
+    capabilities: &[String],
+) -> Result<Option<Value>, String> {
+    if !has_filter(security) {
+        return Ok(None);
     }
-    if inputs.unified {
-        list.push(json!({ "type": "cgroup" }));
+    if security.seccomp_profile.is_empty() {
+        return Ok(Some(seccomp::profile(capabilities)));
     }
-    Value::Array(list)
+    let uname = rustix::system::uname();
+    let here = profile::Circumstances {
+        capabilities,
+        architecture: std::env::consts::ARCH,
+        kernel: profile::kernel_version(&uname.release().to_string_lossy()),
+    };
+    profile::resolve(&security.seccomp_profile, &here)
+        .map_err(|reason| format!("seccomp profile: {reason}"))
+}
+
+fn namespace((kind, path): &(&'static str, Option<PathBuf>)) -> Value {
+    match path {
+        Some(path) => json!({ "type": kind, "path": path }),
+        None => json!({ "type": kind }),
+    }
 }
 
 fn environment(inputs: &Inputs) -> Vec<String> {
@@ -239,8 +248,7 @@ mod tests {
             user: &user,
             sandbox_dir: Path::new("/s"),
             shared_memory: Path::new("/run/shm/s"),
-            network_namespace: Some(Path::new("/run/netns/x")),
-            holder: 4,
+            namespaces: &[("pid", None), ("network", Some("/run/netns/x".into()))],
             cgroup: "/plim/pods/a/b",
             unified: false,
             cgroup_directories: &[("memory".into(), "/cg/memory".into())],

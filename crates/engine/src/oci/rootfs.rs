@@ -141,6 +141,30 @@ impl Root {
         }
     }
 
+    /// Gives what was just made here, the directories above included, to the first of the ids of the root's user namespace: what is
+    /// owned by an id outside of it. Without one nothing happens; what cannot be given stays root's.
+    pub fn give(&self, path: &str, first: Option<u32>) {
+        let Some(first) = first else {
+            return;
+        };
+        let inside = first..first.saturating_add(crate::ids::COUNT);
+        let mut part = Some(Path::new(path));
+        while let Some(here) = part.filter(|here| here.parent().is_some()) {
+            let opened = here.to_str().map(|here| self.open_in(here, OFlags::PATH));
+            if let Some(Ok(found)) = opened
+                && let Ok(stat) = rustix::fs::fstat(&found)
+                && !inside.contains(&stat.st_uid)
+            {
+                let (uid, gid) = (
+                    rustix::fs::Uid::from_raw(first),
+                    rustix::fs::Gid::from_raw(first),
+                );
+                let _ = rustix::fs::chownat(&found, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH);
+            }
+            part = here.parent();
+        }
+    }
+
     /// Makes a directory and its parents where they are missing, mode 0755.
     pub fn make_dirs(&self, path: &str) -> io::Result<()> {
         let mut parent = self.open_in("/", OFlags::PATH)?;

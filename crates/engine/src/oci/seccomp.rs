@@ -174,4 +174,4 @@ fn architectures(arch: &str) -> Value {
 
 #[cfg(test)]
 #[path = "seccomp_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -32,7 +32,7 @@ fn docker() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 /// What a filter answers: a classic BPF program as libseccomp makes them, executed.
-fn answer(program: &[u8], arch: u32, number: i32, arguments: &[u64; 6]) -> u32 {
+pub(in crate::oci) fn answer(program: &[u8], arch: u32, number: i32, arguments: &[u64; 6]) -> u32 {
     let mut data = [0_u8; 64];
     data[..4].copy_from_slice(&number.to_ne_bytes());
     data[4..8].copy_from_slice(&arch.to_ne_bytes());

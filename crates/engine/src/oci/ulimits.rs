@@ -30,29 +30,31 @@ pub fn known(name: &str) -> bool {
     resource(name).is_some()
 }
 
-/// For the runtime's configuration, as high as this process may set them.
-pub fn of(wanted: &[Ulimit]) -> Value {
-    let limits = possible(wanted).into_iter().map(|(name, _, limit)| {
-        let number = |value: Option<u64>| value.unwrap_or(u64::MAX);
-        json!({
-            "type": format!("RLIMIT_{}", name.to_uppercase()),
-            "soft": number(limit.current),
-            "hard": number(limit.maximum),
-        })
-    });
+/// For the runtime's configuration, as high as this process may set them; `mapped`: from within a user namespace.
+pub fn of(wanted: &[Ulimit], mapped: bool) -> Value {
+    let limits = possible(wanted, mapped)
+        .into_iter()
+        .map(|(name, _, limit)| {
+            let number = |value: Option<u64>| value.unwrap_or(u64::MAX);
+            json!({
+                "type": format!("RLIMIT_{}", name.to_uppercase()),
+                "soft": number(limit.current),
+                "hard": number(limit.maximum),
+            })
+        });
     limits.collect()
 }
 
 /// Sets them for this process and all that it becomes.
-pub fn apply(wanted: &[Ulimit]) -> rustix::io::Result<()> {
-    for (_, resource, limit) in possible(wanted) {
+pub fn apply(wanted: &[Ulimit], mapped: bool) -> rustix::io::Result<()> {
+    for (_, resource, limit) in possible(wanted, mapped) {
         rustix::process::setrlimit(resource, limit)?;
     }
     Ok(())
 }
 
-fn possible(wanted: &[Ulimit]) -> Vec<(&str, Resource, Rlimit)> {
-    let free = capabilities::held("SYS_RESOURCE");
+fn possible(wanted: &[Ulimit], mapped: bool) -> Vec<(&str, Resource, Rlimit)> {
+    let free = !mapped && capabilities::held("SYS_RESOURCE");
     wanted
         .iter()
         .filter_map(|ulimit| {

@@ -1,13 +1,14 @@
 //! Makes a container with libcontainer and starts its program.
 
+use super::joined::{self, Joined};
 use super::late::Late;
 use super::launch::{Confinement, Launch, Steps, read_failure};
-use super::{Task, failed};
+use super::{Task, failed, stage};
 use crate::cgroup::{Cgroups, devices};
 use crate::oci::rootfs::Root;
 use crate::oci::{self, user};
 use crate::records::{self, ContainerRecord, SandboxRecord};
-use crate::spec::{Mount, MountKind, SandboxNetwork};
+use crate::spec::{ContainerSpec, Mount, MountKind};
 use crate::wire::{Failure, FailureKind};
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
@@ -71,6 +72,12 @@ pub fn run(task: &Task) -> Result<(u32, Option<OwnedFd>), Failure> {
     user.groups.extend(&container.security.supplementary_groups);
     user.groups.sort_unstable();
     user.groups.dedup();
+    if let Some(id) = sandbox.ids.and_then(|_| joined::unmapped(&user)) {
+        let reason = format!(
+            "the id {id} is not mapped in the container's user namespace: it has 0 to 65535"
+        );
+        return Err(Failure::new(FailureKind::Start, reason));
+    }
     let missing = |mount: &&Mount| mount.kind == MountKind::Bind && !mount.source.exists();
     if let Some(mount) = container.mounts.iter().find(missing) {
         let reason = format!(
@@ -93,30 +100,44 @@ pub fn run(task: &Task) -> Result<(u32, Option<OwnedFd>), Failure> {
         // As root, here, because the container's user may not be allowed to; a mount may still hide it.
         let _ = root.make_dirs(&container.cwd);
     }
-    give_stdio_to(&user);
+    give_stdio_to(&user, sandbox.ids);
 
-    let network_namespace = layout.network_namespace(&task.sandbox);
-    let holder = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get() as u32);
-    let config = oci::config(&oci::Inputs {
-        container,
-        sandbox: &sandbox.spec,
-        user: &user,
-        sandbox_dir: &layout.sandbox(&task.sandbox),
-        shared_memory: &layout.shared_memory(&task.sandbox),
-        network_namespace: (sandbox.spec.network != SandboxNetwork::Host)
-            .then_some(network_namespace.as_path()),
-        holder,
-        cgroup: &cgroup,
-        unified: cgroups.unified(),
-        cgroup_directories: &cgroups.directories(&cgroup),
-    });
+    let mut joined = Joined::of(&sandbox, layout, cgroups.unified())
+        .map_err(|reason| Failure::new(FailureKind::Start, reason))?;
+    let mut seen = container.clone();
+    let mut sandbox_dir = layout.sandbox(&task.sandbox);
+    let cgroup_directories = cgroups.directories(&cgroup);
+    let inputs = |seen: &ContainerSpec, sandbox_dir: &Path, joined: &Joined| {
+        oci::config(&oci::Inputs {
+            container: seen,
+            sandbox: &sandbox.spec,
+            user: &user,
+            sandbox_dir,
+            shared_memory: &joined.shared_memory,
+            namespaces: &joined.namespaces,
+            cgroup: &cgroup,
+            unified: cgroups.unified(),
+            cgroup_directories: &cgroup_directories,
+        })
+    };
+    let mut config = inputs(&seen, &sandbox_dir, &joined);
+    let owner = sandbox.ids.filter(|_| stage::is_overlay(&container.rootfs));
     for target in oci::file_targets(&config) {
         // What cannot be made, the mount complains of; a mount of the caller may be above it.
         let _ = root.make_file(target);
+        root.give(target, owner);
     }
+    root.give(&container.cwd, owner);
     let bundle = layout.bundles().join(&task.container);
     for dir in [&bundle, &layout.runtime()] {
         records::make_dir(dir).map_err(|error| fail("runtime", &error))?;
+    }
+    let late =
+        Late::of(container).map_err(|error| fail("cannot open a mount over /dev", &error))?;
+    if sandbox.ids.is_some() {
+        stage::set(layout, &mut seen, &mut sandbox_dir, &mut joined)
+            .map_err(|reason| Failure::new(FailureKind::Start, reason))?;
+        config = inputs(&seen, &sandbox_dir, &joined);
     }
     fs::write(bundle.join("config.json"), config.to_string())
         .map_err(|error| fail("cannot write the runtime's configuration", &error))?;
@@ -133,8 +154,6 @@ pub fn run(task: &Task) -> Result<(u32, Option<OwnedFd>), Failure> {
         cwd: container.cwd.clone(),
         kind: FailureKind::Start,
     };
-    let late =
-        Late::of(container).map_err(|error| fail("cannot open a mount over /dev", &error))?;
     let confinement = Confinement::of(&container.security, &user, layout)
         .map_err(|error| fail("cannot prepare", &error))?;
     let (failures, failures_in) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
@@ -237,8 +256,10 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// So that a program that is not root may open `/dev/stdout` and the like again.
-fn give_stdio_to(user: &user::User) {
-    if user.uid == 0 {
+fn give_stdio_to(user: &user::User, ids: Option<u32>) {
+    let first = ids.unwrap_or(0);
+    let (uid, gid) = (first + user.uid, first + user.gid);
+    if uid == 0 {
         return;
     }
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
@@ -248,8 +269,8 @@ fn give_stdio_to(user: &user::User) {
         if is_pipe {
             let _ = rustix::fs::fchown(
                 fd,
-                Some(rustix::fs::Uid::from_raw(user.uid)),
-                Some(rustix::fs::Gid::from_raw(user.gid)),
+                Some(rustix::fs::Uid::from_raw(uid)),
+                Some(rustix::fs::Gid::from_raw(gid)),
             );
         }
     }

@@ -8,9 +8,9 @@ use super::launch::{Launch, read_failure};
 use super::{Task, failed};
 use crate::cgroup::Cgroups;
 use crate::oci::filter::Filter;
-use crate::oci::{self, capabilities, seccomp, user};
+use crate::oci::{self, capabilities, user};
 use crate::process::ExecSpec;
-use crate::records::{self, ContainerRecord, ContainerState};
+use crate::records::{self, ContainerRecord, ContainerState, SandboxRecord};
 use crate::spec::{Security, Ulimit};
 use crate::sys;
 use crate::wire::{Failure, FailureKind};
@@ -60,7 +60,7 @@ pub fn run(task: &Task, request: &str) -> Result<(u32, Option<OwnedFd>), Failure
     let doors = cgroups
         .doors(&format!("{}/{}", task.cgroup, task.container))
         .map_err(|error| fail("cgroups", &error))?;
-    let parts = Parts::of(&record, exec, &config, &layout.filters())
+    let mut parts = Parts::of(&record, exec, &config, &layout.filters())
         .map_err(|error| fail("cannot prepare", &error))?;
 
     // As the container's own processes: what started this one is to be spared by the kernel, and this is not.
@@ -71,11 +71,18 @@ pub fn run(task: &Task, request: &str) -> Result<(u32, Option<OwnedFd>), Failure
     }
 
     sys::set_undumpable();
-    let namespaces = libc::CLONE_NEWNS
+    let mut namespaces = libc::CLONE_NEWNS
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS
         | libc::CLONE_NEWNET;
+    let mapped = records::load::<SandboxRecord>(&layout.sandbox_record(&task.sandbox))
+        .map_err(|error| fail("cannot read the sandbox's record", &error))?
+        .is_some_and(|sandbox| sandbox.ids.is_some());
+    parts.mapped = mapped;
+    if mapped {
+        namespaces |= libc::CLONE_NEWUSER;
+    }
     // Not here, but in the child once it has been moved: from within, a group outside is out of reach (before Linux 5.16 also
     // through a file that was opened before).
     let cgroup_namespace = cgroups.unified().then(|| init.try_clone()).transpose();
@@ -132,6 +139,8 @@ struct Parts {
     filter: Option<Filter>,
     no_new_privileges: bool,
     ulimits: Vec<Ulimit>,
+    /// In a user namespace, where rights over the machine end.
+    mapped: bool,
 }
 
 impl Parts {
@@ -144,15 +153,16 @@ impl Parts {
         let container = &record.spec;
         let security = &container.security;
         let privileged = security.privileged || exec.privileged;
-        let capabilities = capabilities::of(&Security {
+        let security_here = Security {
             privileged,
             ..security.clone()
-        });
-        let filter = if privileged || security.seccomp_unconfined {
-            None
-        } else {
-            Some(Filter::of(&seccomp::profile(&capabilities), filters)?)
         };
+        let capabilities = capabilities::of(&security_here);
+        // Resolved as for the container itself, whose profile it is.
+        let own = capabilities::of(security);
+        let filter = oci::seccomp_profile(&security_here, &own)?
+            .map(|profile| Filter::of(&profile, filters))
+            .transpose()?;
         let inherited = config["process"]["env"]
             .as_array()
             .into_iter()
@@ -197,6 +207,7 @@ impl Parts {
             filter,
             no_new_privileges: security.no_new_privileges,
             ulimits: container.ulimits.clone(),
+            mapped: false,
         })
     }
 
@@ -260,7 +271,7 @@ impl Parts {
 
     fn confine(&self, user: &user::User) -> Result<(), String> {
         let text = |error: std::io::Error| error.to_string();
-        oci::ulimits::apply(&self.ulimits).map_err(|error| error.to_string())?;
+        oci::ulimits::apply(&self.ulimits, self.mapped).map_err(|error| error.to_string())?;
         let wanted = capabilities::bits(&self.capabilities);
         for bit in 0..64 {
             // Numbers that the kernel does not know are refused, and are the end of the list.

@@ -3,11 +3,10 @@
 
 use crate::oci::rootfs::Root;
 use crate::spec::{ContainerSpec, Mount, MountKind};
-use rustix::fs::CWD;
-use rustix::io::Errno;
-use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+use crate::tree::{self, Attributes};
+use rustix::mount::MountAttrFlags;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -64,13 +63,13 @@ impl Late {
             let kept = if target == DEV { KEPT.as_slice() } else { &[] };
             let kept: Vec<(&str, OwnedFd)> = kept
                 .iter()
-                .filter_map(|path| Some((*path, open_tree(Path::new(path)).ok()?)))
+                .filter_map(|path| Some((*path, tree::copy(Path::new(path), true).ok()?)))
                 .collect();
-            put(tree, target)?;
+            tree::put(tree, target.as_str())?;
             for (path, tree) in kept {
-                match put(&tree, path) {
-                    Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                    Err(error) => return Err(error.into()),
+                match tree::put(&tree, path) {
+                    Err(error) if !absent(&error) => return Err(error),
+                    _ => {}
                 }
             }
         }
@@ -78,40 +77,20 @@ impl Late {
     }
 }
 
-fn put(tree: &OwnedFd, target: &str) -> rustix::io::Result<()> {
-    rustix::mount::move_mount(
-        tree,
-        "",
-        CWD,
-        target,
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+fn absent(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)
     )
 }
 
-fn open_tree(path: &Path) -> rustix::io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE;
-    rustix::mount::open_tree(CWD, path, flags)
-}
-
-/// `struct mount_attr` of mount_setattr(2).
-#[repr(C)]
-struct Attributes {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    user_namespace: u64,
-}
-
-fn copy(mount: &Mount) -> io::Result<OwnedFd> {
-    let tree = open_tree(&mount.source)?;
+/// A copy of what a mount of the caller shows, with the access and propagation that it asks for.
+pub(super) fn copy(mount: &Mount) -> io::Result<OwnedFd> {
+    let tree = tree::copy(&mount.source, true)?;
     let has = |name: &str| mount.options.iter().any(|option| option == name);
     let mut attributes = Attributes {
-        set: 0,
-        clear: 0,
         propagation: libc::MS_PRIVATE,
-        user_namespace: 0,
+        ..Attributes::default()
     };
     if has("rshared") || has("shared") {
         attributes.propagation = 0;
@@ -130,22 +109,8 @@ fn copy(mount: &Mount) -> io::Result<OwnedFd> {
     if mount.read_only {
         attributes.set |= u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
     }
-    // SAFETY: the path is an empty C string, the structure is as large as is said and outlives the call.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
-            &raw const attributes,
-            size_of::<Attributes>(),
-        )
-    };
-    if result == 0 {
-        Ok(tree)
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    tree::set(&tree, attributes, true)?;
+    Ok(tree)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::late::Late;
 use crate::oci::filter::Filter;
 use crate::oci::user::User;
-use crate::oci::{self, capabilities, seccomp};
+use crate::oci::{self, capabilities};
 use crate::records::Layout;
 use crate::spec::Security;
 use crate::sys;
@@ -176,8 +176,8 @@ pub struct Confinement {
 impl Confinement {
     pub fn of(security: &Security, user: &User, layout: &Layout) -> Result<Confinement, String> {
         let capabilities = capabilities::of(security);
-        let filter = oci::has_filter(security)
-            .then(|| Filter::of(&seccomp::profile(&capabilities), &layout.filters()))
+        let filter = oci::seccomp_profile(security, &capabilities)?
+            .map(|profile| Filter::of(&profile, &layout.filters()))
             .transpose()?;
         let effective = if user.uid == 0 {
             capabilities::bits(&capabilities)

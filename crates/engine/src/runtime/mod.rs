@@ -3,9 +3,11 @@
 
 mod create;
 mod exec;
+mod joined;
 mod keyring;
 pub(crate) mod late;
 mod launch;
+mod stage;
 
 use crate::records::Layout;
 use crate::sys;

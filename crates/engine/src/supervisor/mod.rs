@@ -11,6 +11,7 @@ mod ending;
 mod events;
 mod jobs;
 pub mod log;
+mod namespaces;
 mod ports;
 mod removals;
 mod requests;

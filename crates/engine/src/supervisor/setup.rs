@@ -1,14 +1,13 @@
 //! Start and end of a supervising process: its own cgroup, the sandbox's cgroup, namespaces, socket and ports.
 
+use super::namespaces;
 use super::ports::Ports;
 use super::removals::Removals;
 use super::{SCRATCH_LENGTH, Supervisor};
 use crate::cgroup::Cgroups;
 use crate::error::Error;
-use crate::oci;
 use crate::proc::ProcessId;
 use crate::records::{self, Layout, SandboxRecord, SupervisorRecord};
-use crate::spec::SandboxNetwork;
 use crate::sys;
 use crate::wire::{Failure, FailureKind};
 use rustix::mount::MountFlags;
@@ -18,7 +17,6 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -71,9 +69,11 @@ pub fn set_up(args: &[OsString]) -> Result<Supervisor, Failure> {
         .and_then(|()| cgroups.limit(&cgroup, &resources))
         .map_err(text)?;
 
-    make_namespaces(&layout, id, &record)
-        .and_then(|()| make_shared_memory(&layout, id))
-        .map_err(|(what, error)| other(format!("cannot {what}: {error}")))?;
+    namespaces::make(&layout, id, &record)
+        .and_then(|pause| make_shared_memory(&layout, id, record.ids).map(|()| pause))
+        .map_err(|(what, error)| other(format!("cannot {what}: {error}")))
+        // Held to the end of this process.
+        .map(std::mem::forget)?;
     let mut ports = Ports::default();
     let bound = ports.publish(&record.spec.published);
     let listener =
@@ -139,6 +139,7 @@ pub fn release(layout: &Layout, cgroups: &Cgroups, cgroup: &str, id: &str) -> bo
     let namespace = layout.network_namespace(id);
     let mut clean = sys::unmount(&namespace).is_ok();
     let _ = fs::remove_file(&namespace);
+    clean &= namespaces::release(layout, id);
     let shared_memory = layout.shared_memory(id);
     clean &= sys::unmount(&shared_memory).is_ok();
     let _ = fs::remove_dir(&shared_memory);
@@ -174,51 +175,20 @@ fn listen(layout: &Layout, id: &str) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-type Step = (&'static str, std::io::Error);
-
-fn make_namespaces(layout: &Layout, id: &str, record: &SandboxRecord) -> Result<(), Step> {
-    sys::unshare(libc::CLONE_NEWIPC | libc::CLONE_NEWUTS)
-        .map_err(|error| ("make ipc and uts namespaces", error))?;
-    sys::set_hostname(oci::hostname(&record.spec)).map_err(|error| ("set the host name", error))?;
-    if record.spec.network == SandboxNetwork::Host {
-        return Ok(());
-    }
-    let path = layout.network_namespace(id);
-    let host = File::open("/proc/self/ns/net")
-        .map_err(|error| ("open the host's network namespace", error))?;
-    sys::unshare(libc::CLONE_NEWNET).map_err(|error| ("make a network namespace", error))?;
-    let kept = sys::loopback_up()
-        .map_err(|error| ("bring the loopback interface up", error))
-        .and_then(|()| {
-            // Left by a process that was killed.
-            let _ = sys::unmount(&path);
-            let mut options = File::options();
-            options.write(true).create(true).truncate(false).mode(0o600);
-            options
-                .open(&path)
-                .map_err(|error| ("make the file of the network namespace", error))?;
-            sys::mount(
-                Some(Path::new("/proc/self/ns/net")),
-                &path,
-                None,
-                libc::MS_BIND,
-            )
-            .map_err(|error| ("mount the network namespace", error))
-        });
-    // Published ports are the host's: this process does not stay inside.
-    sys::set_namespace(&host, libc::CLONE_NEWNET)
-        .map_err(|error| ("return to the host's network namespace", error))?;
-    kept
-}
+pub(super) type Step = (&'static str, std::io::Error);
 
 /// What its containers share as `/dev/shm`: as long as the sandbox lives, and of a size that Docker and containerd give it.
-fn make_shared_memory(layout: &Layout, id: &str) -> Result<(), Step> {
+fn make_shared_memory(layout: &Layout, id: &str, ids: Option<u32>) -> Result<(), Step> {
     let path = layout.shared_memory(id);
     // Left by a process that was killed.
     let _ = sys::unmount(&path);
     records::make_dir(&path)
         .map_err(|error| ("make shared memory", std::io::Error::other(error)))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    rustix::mount::mount("shm", &path, "tmpfs", flags, c"mode=1777,size=65536k")
+    let owner = ids.unwrap_or(0);
+    let options = format!("mode=1777,size=65536k,uid={owner},gid={owner}");
+    let options = std::ffi::CString::new(options)
+        .map_err(|error| ("mount shared memory", std::io::Error::other(error)))?;
+    rustix::mount::mount("shm", &path, "tmpfs", flags, options.as_c_str())
         .map_err(|error| ("mount shared memory", error.into()))
 }

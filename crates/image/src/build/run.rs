@@ -44,10 +44,13 @@ impl<'a> Workspace<'a> {
             image: String::new(),
             layers: layers.to_vec(),
         };
-        let root =
-            store
-                .snapshots
-                .prepare(&format!("{TEMPORARY}{id}"), record, &store.layers, true)?;
+        let root = store.snapshots.prepare(
+            &format!("{TEMPORARY}{id}"),
+            record,
+            &store.layers,
+            true,
+            None,
+        )?;
         Ok(Workspace { store, id, root })
     }
 

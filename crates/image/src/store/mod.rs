@@ -264,7 +264,12 @@ impl Store {
     }
 
     /// Mounts a snapshot of an image.
-    pub fn prepare(&self, image: &Image, snapshot_id: &str) -> Result<PathBuf, Error> {
+    pub fn prepare(
+        &self,
+        image: &Image,
+        snapshot_id: &str,
+        owners: Option<&mounts::Owners>,
+    ) -> Result<PathBuf, Error> {
         // Removal of the image meanwhile must wait until the snapshot is recorded.
         let _busy = self.busy();
         self.uses.note(&image.id, jiff::Timestamp::now());
@@ -273,7 +278,7 @@ impl Store {
             layers: image.layers().to_vec(),
         };
         self.snapshots
-            .prepare(snapshot_id, record, &self.layers, false)
+            .prepare(snapshot_id, record, &self.layers, false, owners)
     }
 
     pub fn unmount_snapshot(&self, id: &str) -> Result<(), Error> {

@@ -21,7 +21,13 @@ pub(crate) fn mount_overlay(
     stack: &[String],
     directory: &Path,
     volatile: bool,
+    owners: Option<&Owners>,
 ) -> Result<PathBuf, Error> {
+    let mapped = match owners {
+        Some(owners) => Some(Mapped::of(links, directory, owners)?),
+        None => None,
+    };
+    let links = mapped.as_ref().map_or(links, |mapped| &mapped.links);
     let open = |path: &Path| {
         rustix::fs::open(
             path,
@@ -64,6 +70,59 @@ pub(crate) fn mount_overlay(
     result.map_err(Error::io("mount overlay on", &merged))?;
     Ok(merged)
 }
+
+/// Who owns a snapshot for a user namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owners {
+    /// The machine's id that is 0 inside; 65 535 more follow.
+    pub first_id: u32,
+    /// The namespace as a file.
+    pub user_namespace: PathBuf,
+}
+
+/// A view of the store in which the layers have other owners, for as long as the overlay is being made: it keeps copies of its own.
+/// An overlay cannot be mapped as a whole (as of Linux 6.18), its layers can (since 5.19).
+struct Mapped {
+    place: PathBuf,
+    links: PathBuf,
+}
+
+impl Mapped {
+    fn of(links: &Path, directory: &Path, owners: &Owners) -> Result<Mapped, Error> {
+        let place = directory.join(MAPPED);
+        // Left by a process that was killed.
+        unmount(&place)?;
+        fs::create_dir_all(&place).map_err(Error::io("create", &place))?;
+        let (Some(store), Some(name)) = (links.parent(), links.file_name()) else {
+            return Err(Error::io("map", links)(Errno::INVAL));
+        };
+        // The links lead to the layers beside them: one view of the whole store is enough.
+        engine::mount_mapped(store, &owners.user_namespace, &place)
+            .map_err(|error| Error::Mapping(error.to_string()))?;
+        let mapped = Mapped {
+            links: place.join(name),
+            place,
+        };
+        // What the container writes belongs to its ids on the disk too.
+        let owner = Some(owners.first_id);
+        for part in ["upper", "work"] {
+            let part = directory.join(part);
+            std::os::unix::fs::chown(&part, owner, owner)
+                .map_err(Error::io("change the owner of", &part))?;
+        }
+        Ok(mapped)
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // What is left the next mount, removal or start finds.
+        let _ = unmount(&self.place).map(|()| fs::remove_dir(&self.place));
+    }
+}
+
+/// Where a snapshot's view of the store is while its overlay is made.
+pub(crate) const MAPPED: &str = "mapped";
 
 /// Unmounts whatever is mounted there, stacked mounts too; nothing mounted is fine.
 pub(crate) fn unmount(path: &Path) -> Result<(), Error> {

@@ -51,6 +51,7 @@ impl Snapshots {
                 }
                 _ => {
                     mounts::unmount(&entry.path().join("merged"))?;
+                    mounts::unmount(&entry.path().join(mounts::MAPPED))?;
                     durable::delete_tree(&entry.path())?;
                 }
             }
@@ -73,6 +74,7 @@ impl Snapshots {
         record: Record,
         layers: &Layers,
         volatile: bool,
+        owners: Option<&mounts::Owners>,
     ) -> Result<PathBuf, Error> {
         check_name(id)?;
         let stack = layers.stack(&record.layers)?;
@@ -110,7 +112,7 @@ impl Snapshots {
             }
             mounts::unmount(&merged)?;
         }
-        mounts::mount_overlay(layers.links(), &stack, &path, volatile)
+        mounts::mount_overlay(layers.links(), &stack, &path, volatile, owners)
     }
 
     pub fn unmount(&self, id: &str) -> Result<(), Error> {
@@ -126,6 +128,7 @@ impl Snapshots {
         let path = self.path(id);
         let mut records = self.records.lock();
         mounts::unmount(&path.join("merged"))?;
+        mounts::unmount(&path.join(mounts::MAPPED))?;
         // Without its record it is garbage, whatever happens next.
         durable::delete_tree(&path.join("snapshot.json"))?;
         records.remove(id);

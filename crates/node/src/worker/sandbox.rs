@@ -39,6 +39,9 @@ impl Worker {
                 resources: resources::pod_resources(&spec),
                 hosts: container::hosts(&self.pod, &[], &shared.config.cluster_domain),
                 resolv_conf: self.resolv_conf(),
+                user_namespace: spec.host_users == Some(false),
+                pid: confinement::processes(&spec),
+                ipc: confinement::shared_memory(&spec),
                 ..SandboxSpec::default()
             };
             engine

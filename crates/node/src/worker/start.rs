@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::restart::{Ended, Step, after_exit, backoff_s};
 use super::{Worker, restarts};
+use crate::confinement;
 use crate::container::{self, label};
 use crate::ending::{self, note};
 
@@ -330,13 +331,26 @@ impl Worker {
         // from here on there is something to remove, whatever fails
         self.ids.insert(id.to_owned());
         let (images, of, snapshot) = (shared.images.clone(), image.clone(), id.to_owned());
-        let preparing = tokio::task::spawn_blocking(move || images.prepare(&of, &snapshot));
+        let sandbox = shared.engine.sandbox(&self.sandbox_id()).await;
+        let owners = sandbox.and_then(|sandbox| sandbox.user_namespace);
+        let preparing = tokio::task::spawn_blocking(move || match owners {
+            Some(namespace) => {
+                let owners = image::Owners {
+                    first_id: namespace.first_id,
+                    user_namespace: namespace.path,
+                };
+                images.prepare_owned(&of, &snapshot, &owners)
+            }
+            None => images.prepare(&of, &snapshot),
+        });
         let described = self.describe(container, image, restarts).await;
         let rootfs = preparing
             .await
             .map_err(|e| create_error(e.to_string()))?
             .map_err(|e| create_error(e.to_string()))?;
         let (environment, argv, mounts, message_file) = described?;
+        let seccomp = confinement::seccomp(&self.pod, container, &shared.config.seccomp_dir)
+            .map_err(create_error)?;
         let spec = container::spec(
             &self.pod,
             container,
@@ -352,6 +366,7 @@ impl Worker {
                 mounts,
                 annotations: ending::notes(container, &message_file),
                 logs: container::log_directory(&shared.config.logs_dir, &self.pod),
+                seccomp,
                 memory_capacity_bytes: shared.memory_capacity_bytes,
                 oom_score: shared.oom_score,
             },

@@ -2,6 +2,7 @@
 
 mod autoscaler;
 mod config;
+mod confinement;
 mod container;
 mod network;
 mod pod;
