@@ -2,8 +2,9 @@
 //! whatever is on the machine besides.
 //!
 //! Weights count only while processors are short. Whoever is in a group at the top of the hierarchy (a service of systemd, a
-//! session) or in none weighs 1024; everything of the instance together weighs half of that, and in it the supervising processes,
-//! which carry logs and exec, twice as much as all sandboxes.
+//! session) or in none weighs 1024; everything of the instance together weighs four fifths of that, so that the daemon comes first
+//! and pods still get their due beside other services; in it the supervising processes, which carry logs and exec, weigh twice as
+//! much as all sandboxes.
 
 use super::Engine;
 use crate::error::Error;
@@ -12,7 +13,7 @@ use crate::status::Stats;
 use crate::supervisor::{PODS, SUPERVISORS};
 use std::path::Path;
 
-const INSTANCE_SHARES: u64 = 512;
+const INSTANCE_SHARES: u64 = 819;
 const SUPERVISORS_SHARES: u64 = 2048;
 const PODS_SHARES: u64 = 1024;
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::support::{Instance, Space, holds, with_images};
+use crate::support::{Instance, Space, alone, holds, with_images};
 
 /// More processes that do nothing but count than any test machine has processors.
 const GREEDY: &str = r#"apiVersion: apps/v1
@@ -51,6 +51,7 @@ fn oom_score(pid: u64) -> i64 {
 }
 
 pub fn the_daemon_answers_and_acts_while_pods_burn_all_processors() {
+    let _load = alone();
     let instance = Arc::new(with_images());
     {
         let space = Space::within(instance.clone(), "starving");
@@ -130,6 +131,7 @@ fn processes(group: &Path) -> Vec<u64> {
 
 /// As many pods as a kubelet takes, and one more; `PLIMSOLL_E2E_PODS` names another number.
 pub fn a_node_takes_so_many_pods_and_no_more() {
+    let _load = alone();
     let most: u32 = std::env::var("PLIMSOLL_E2E_PODS")
         .ok()
         .map_or(PODS, |text| text.parse().expect("a number"));
