@@ -329,10 +329,9 @@ pub fn pod_status(observed: &Observed) -> PodStatus {
         container_statuses: Some(statuses(observed.containers)),
         init_container_statuses: (!observed.init.is_empty()).then(|| statuses(observed.init)),
         host_ip: observed.host_ips.first().cloned(),
-        host_ips: Some(observed.host_ips.iter().map(host_ip).collect()),
+        host_ips: Some(owned(observed.host_ips, |ip| HostIP { ip })),
         pod_ip: observed.pod_ips.first().cloned(),
-        pod_ips: (!observed.pod_ips.is_empty())
-            .then(|| observed.pod_ips.iter().map(pod_ip).collect()),
+        pod_ips: (!observed.pod_ips.is_empty()).then(|| owned(observed.pod_ips, |ip| PodIP { ip })),
         qos_class: Some(qos_class(&spec).to_owned()),
         start_time: Some(whole_seconds(observed.start_time)),
         observed_generation: observed.pod.metadata.generation,
@@ -340,12 +339,8 @@ pub fn pod_status(observed: &Observed) -> PodStatus {
     }
 }
 
-fn host_ip(ip: &String) -> HostIP {
-    HostIP { ip: ip.clone() }
-}
-
-fn pod_ip(ip: &String) -> PodIP {
-    PodIP { ip: ip.clone() }
+fn owned<T>(ips: &[String], make: impl Fn(String) -> T) -> Vec<T> {
+    ips.iter().cloned().map(make).collect()
 }
 
 fn condition(

@@ -226,9 +226,9 @@ fn each_family_of_the_service_has_slices_of_its_own() {
         all
     };
     let service = both(&|_| {});
-    let slices = carry_out(plan(&service, &[dual.clone()], &[]), &[]);
+    let slices = carry_out(plan(&service, std::slice::from_ref(&dual), &[]), &[]);
     assert_eq!(shown(&slices), ["IPv4 10.1.0.2", "IPv6 fd00:1::2"]);
-    let again = plan(&service, &[dual.clone()], &slices);
+    let again = plan(&service, std::slice::from_ref(&dual), &slices);
     assert!(again.create.is_empty() && again.update.is_empty() && again.delete.is_empty());
     // A pod that has IPv4 alone: the other family is known to have none.
     let old = plan(&service, &[pod(1, |_| {})], &slices);
@@ -239,7 +239,7 @@ fn each_family_of_the_service_has_slices_of_its_own() {
         spec["ipFamilies"] = json!(["IPv6"]);
         spec["clusterIP"] = json!("fd00::1");
     });
-    let slices = carry_out(plan(&single, &[dual.clone()], &slices), &slices);
+    let slices = carry_out(plan(&single, std::slice::from_ref(&dual), &slices), &slices);
     assert_eq!(shown(&slices), ["IPv6 fd00:1::2"]);
     let none = carry_out(plan(&both(&|_| {}), &[], &slices), &slices);
     assert_eq!(shown(&none), ["IPv4", "IPv6"]);
@@ -248,6 +248,6 @@ fn each_family_of_the_service_has_slices_of_its_own() {
         spec["ipFamilies"] = Value::Null;
         spec["clusterIP"] = "None".into();
     });
-    let slices = carry_out(plan(&headless, &[dual], &[]), &[]);
+    let slices = carry_out(plan(&headless, std::slice::from_ref(&dual), &[]), &[]);
     assert_eq!(shown(&slices), ["IPv4 10.1.0.2", "IPv6 fd00:1::2"]);
 }
