@@ -14,7 +14,7 @@ use serde::Deserialize;
 pub struct Pressure {
     /// Below what pods are evicted: of memory.available, nodefs.available, nodefs.inodesFree, imagefs.available,
     /// imagefs.inodesFree and pid.available; nothing is watched that is not named
-    /// (default: memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%)
+    /// (default: memory.available<100Mi,nodefs.available<5%,nodefs.inodesFree<5%,imagefs.available<5%,imagefs.inodesFree<5%)
     #[arg(long, env = "PLIMSOLL_EVICTION_HARD", value_name = "SIGNAL<AMOUNT,...")]
     pub eviction_hard: Option<Thresholds>,
     /// How much more than that has to be free again before nothing more is evicted (default: nothing)
