@@ -111,9 +111,11 @@ impl Chaos {
         let machine = Machine::new(500);
         let clock = machine.disk.outside().join("clock");
         clock::set(&clock, 0);
-        let machine = machine
-            .with_environment(&clock::environment(&clock))
-            .started();
+        let mut environment = clock::environment(&clock).to_vec();
+        // a node that watches its disk would evict pods and keep new ones away for minutes (see `pressure`)
+        environment.push(("PLIMSOLL_EVICTION_HARD", String::new()));
+        environment.push(("PLIMSOLL_IMAGE_GC_HIGH", "100".into()));
+        let machine = machine.with_environment(&environment).started();
         machine.apply(MANIFEST).ok();
         machine
             .docker("run -d --name keeper --restart always busybox:static sleep 100000")
