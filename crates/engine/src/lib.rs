@@ -38,6 +38,5 @@ pub use spec::{
 pub use status::{
     ContainerStatus, Event, ExitStatus, SandboxState, SandboxStatus, State, Stats, UserNamespace,
 };
-pub use tree::mount_mapped;
 
 pub use supervisor::supervise_main;

@@ -1,10 +1,11 @@
-//! The small interface through which an image build runs its steps, and its implementation on an engine.
+//! The small interface through which images use the engine: to run the steps of a build, and to mount for mapped owners.
 
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::process::Output;
 use crate::spec::{ContainerSpec, SandboxNetwork, SandboxSpec, SandboxUpdate};
 pub use crate::spec::{Mount, MountKind};
+pub use crate::tree::mount_mapped;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;

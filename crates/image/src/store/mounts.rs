@@ -97,7 +97,7 @@ impl Mapped {
             return Err(Error::io("map", links)(Errno::INVAL));
         };
         // The links lead to the layers beside them: one view of the whole store is enough.
-        engine::mount_mapped(store, &owners.user_namespace, &place)
+        engine::runner::mount_mapped(store, &owners.user_namespace, &place)
             .map_err(|error| Error::Mapping(error.to_string()))?;
         let mapped = Mapped {
             links: place.join(name),
