@@ -253,12 +253,13 @@ impl Chaos {
             "{replicas}: {:?}",
             self.replicas
         );
+        let value = round.to_string();
         eventually("the pods are those that were declared", || {
             let pods = machine.get("pods");
             let pods = pods["items"].as_array().expect("a list");
             let good = pods.iter().filter(|pod| {
                 let spec = &pod["spec"]["containers"][0];
-                spec["env"][0]["value"] == round.to_string()
+                spec["env"][0]["value"] == *value
                     && pod["status"]["containerStatuses"][0]["ready"] == true
                     && pod["metadata"]["deletionTimestamp"] == Value::Null
             });
