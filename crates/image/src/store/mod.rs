@@ -85,8 +85,12 @@ impl Store {
             return Err(Error::Locked(root));
         }
         let temporary = root.join("tmp");
-        durable::delete_tree(&temporary)?;
+        // emptied, not made anew: a start must not need space on the disk
         fs::create_dir_all(&temporary).map_err(Error::io("create", &temporary))?;
+        for entry in fs::read_dir(&temporary).map_err(Error::io("read", &temporary))? {
+            let entry = entry.map_err(Error::io("read", &temporary))?;
+            durable::delete_tree(&entry.path())?;
+        }
         let blobs = Blobs::open(&root, &temporary)?;
         let layers = Layers::open(&root)?;
         let snapshots = Snapshots::open(&root, &temporary)?;
@@ -119,7 +123,10 @@ impl Store {
             state: Mutex::new(state),
             _lock: lock,
         };
-        store.collect_garbage()?;
+        if let Err(error) = store.collect_garbage() {
+            tracing::warn!(%error, "garbage of the image store stays for the time being");
+            store.state.lock().garbage = true;
+        }
         Ok(store)
     }
 
