@@ -103,7 +103,8 @@ fn root_inside_is_nobody_outside_and_volumes_keep_their_owners() {
                 "{name}"
             );
         }
-        let script = "id -u; id -g; stat -c %u /data/secret /etc/hosts /etc/passwd /dev/shm /dev/null /proc/1; cat /data/secret /deep/er/secret; \
+        // One stream: two would come in any order.
+        let script = "exec 2>&1; id -u; id -g; stat -c %u /data/secret /etc/hosts /etc/passwd /dev/shm /dev/null /proc/1; cat /data/secret /deep/er/secret; \
             echo > /data/made && chown 1000:1000 /data/made && echo > /root-made && echo > /dev/shm/x && echo > /scratch/x && echo done; \
             echo > /closed/x; cat /etc/resolv.conf; ulimit -n; hostname; cat /proc/self/uid_map; grep -c . /proc/mounts >/dev/null && ls /sys/class/net";
         let (code, said) = enter(&world, "plim-c", command(&["sh", "-c", script])).await;
@@ -142,7 +143,7 @@ fn root_inside_is_nobody_outside_and_volumes_keep_their_owners() {
             "plim-c",
             ExecSpec {
                 user: "web".into(),
-                ..command(&["sh", "-c", "id -u; cat /data/secret"])
+                ..command(&["sh", "-c", "exec 2>&1; id -u; cat /data/secret"])
             },
         )
         .await;
