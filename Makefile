@@ -1,6 +1,6 @@
 # The commands that people need. Each one sets up what it needs on a fresh Debian or Ubuntu with a Rust toolchain (see scripts/setup).
 
-.PHONY: demo test test-v2 chaos bench build lint setup
+.PHONY: demo test test-v2 chaos bench soak build lint setup
 
 demo: setup            ## the main job, live
 	cargo build --release -p plimsoll
@@ -19,6 +19,10 @@ bench: setup clients   ## one table of figures beside peers; needs root
 	cargo build --release -p plimsoll
 	cargo build --release -p apiserver --example api_load
 	./bench/run
+
+soak: setup clients    ## an hour of everyday work: memory, descriptors and threads are flat; needs root
+	cargo build --release -p plimsoll
+	./bench/soak --plot docs/soak.svg
 
 build:
 	cargo build --release -p plimsoll

@@ -5,8 +5,8 @@
 //! after a restart) makes it reach back through all that the store retains; until then, nothing is read for it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -26,7 +26,8 @@ pub(crate) struct Event {
     pub current: Option<Arc<Object>>,
     /// The object before the change; `None` for a creation.
     pub previous: Option<Arc<Object>>,
-    frame: OnceLock<Bytes>,
+    /// When it came into the window.
+    seen: Instant,
 }
 
 impl Event {
@@ -39,32 +40,63 @@ impl Event {
         }
     }
 
-    /// The JSON line for a watcher without selectors, made once for all of them.
+    /// What it counts for. The object before is the one after an earlier change, or of one that has gone.
+    fn bytes(&self) -> usize {
+        const OVERHEAD_BYTES: usize = 500;
+        let object = self.current.as_ref().or(self.previous.as_ref());
+        OVERHEAD_BYTES + object.map_or(0, |object| object.json_bytes())
+    }
+
+    /// The JSON line for a watcher without selectors.
     pub fn frame(&self) -> Bytes {
-        self.frame
-            .get_or_init(|| match (&self.current, &self.previous) {
-                (Some(object), _) => frame(self.kind(), object.json()),
-                (None, Some(object)) => frame("DELETED", &object.json_at(self.revision)),
-                (None, None) => Bytes::new(),
-            })
-            .clone()
+        match (&self.current, &self.previous) {
+            (Some(object), _) => object_frame(self.kind(), object, object.revision),
+            (None, Some(object)) => object_frame("DELETED", object, self.revision),
+            (None, None) => Bytes::new(),
+        }
     }
 }
 
+/// One line of a watch stream: the object under `revision`.
+pub(crate) fn object_frame(kind: &str, object: &Object, revision: Revision) -> Bytes {
+    framed(kind, object.json_bytes(), |out| {
+        object.write_json(revision, out);
+    })
+}
+
 /// One line of a watch stream.
-pub(crate) fn frame(kind: &str, object: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(object.len() + kind.len() + 24);
+pub(crate) fn frame(kind: &str, json: &[u8]) -> Bytes {
+    framed(kind, json.len(), |out| out.extend_from_slice(json))
+}
+
+fn framed(kind: &str, bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut out = Vec::with_capacity(bytes + kind.len() + 24);
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(kind.as_bytes());
     out.extend_from_slice(b"\",\"object\":");
-    out.extend_from_slice(object);
+    write(&mut out);
     out.extend_from_slice(b"}\n");
     Bytes::from(out)
+}
+
+/// How long a change stays in the window: upstream's etcd forgets after five to ten minutes. What a busy hour needed
+/// is given back in the quiet one.
+const WINDOW_AGE: Duration = Duration::from_secs(600);
+
+/// How much a window may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Capacity {
+    /// Changes.
+    pub changes: usize,
+    /// Bytes of the changed objects.
+    pub bytes: usize,
 }
 
 struct Window {
     objects: HashMap<String, Arc<Object>>,
     events: VecDeque<Arc<Event>>,
+    /// What `events` counts for against the capacity.
+    bytes: usize,
     /// Changes up to and including this revision may be missing from `events`.
     oldest: Revision,
     /// Every change up to this revision has been seen.
@@ -73,6 +105,26 @@ struct Window {
     generation: u64,
     /// The store's past has been put before `events`, or there was no room for it.
     reached_back: bool,
+}
+
+impl Window {
+    fn push(&mut self, event: Event) {
+        self.bytes += event.bytes();
+        self.events.push_back(Arc::new(event));
+    }
+
+    /// Drops the oldest changes that are too many, too large or older than [`WINDOW_AGE`].
+    fn shrink(&mut self, capacity: Capacity, now: Instant) {
+        while let Some(first) = self.events.front() {
+            let fits = self.events.len() <= capacity.changes && self.bytes <= capacity.bytes;
+            if fits && now.duration_since(first.seen) < WINDOW_AGE {
+                break;
+            }
+            self.oldest = first.revision;
+            self.bytes -= first.bytes();
+            self.events.pop_front();
+        }
+    }
 }
 
 /// What a watcher gets when it asks for more.
@@ -86,7 +138,7 @@ pub(crate) enum Next {
 pub(crate) struct Cache {
     kind: &'static Kind,
     window: RwLock<Window>,
-    capacity: usize,
+    capacity: Capacity,
     changed: watch::Sender<u64>,
     /// Held while the past is read, so that it is read once.
     reaching: tokio::sync::Mutex<()>,
@@ -104,7 +156,7 @@ impl Cache {
     pub async fn start(
         kind: &'static Kind,
         store: Arc<dyn Store>,
-        capacity: usize,
+        capacity: Capacity,
         shutdown: CancellationToken,
     ) -> Result<Arc<Self>, Error> {
         let fail = |source| Error::Store {
@@ -118,12 +170,16 @@ impl Cache {
             window: RwLock::new(Window {
                 objects: load(kind, &page.items),
                 events: VecDeque::new(),
+                bytes: 0,
                 oldest: page.revision,
                 revision: page.revision,
                 generation: 0,
                 reached_back: false,
             }),
-            capacity: capacity.max(1),
+            capacity: Capacity {
+                changes: capacity.changes.max(1),
+                ..capacity
+            },
             changed: watch::Sender::new(0),
             reaching: tokio::sync::Mutex::new(()),
         });
@@ -171,6 +227,7 @@ impl Cache {
                 let mut window = self.window.write();
                 window.objects = load(kind, &page.items);
                 window.events.clear();
+                window.bytes = 0;
                 window.oldest = page.revision;
                 window.revision = page.revision;
                 window.generation += 1;
@@ -187,9 +244,11 @@ impl Cache {
             WatchItem::Progress(revision) => {
                 let mut window = self.window.write();
                 window.revision = window.revision.max(revision);
+                window.shrink(self.capacity, Instant::now());
                 return;
             }
             WatchItem::Changes(changes) => {
+                let now = Instant::now();
                 // Parsing happens before the lock is taken.
                 let parsed: Vec<_> = changes
                     .iter()
@@ -214,18 +273,14 @@ impl Cache {
                     if current.is_none() && previous.is_none() {
                         continue;
                     }
-                    window.events.push_back(Arc::new(Event {
+                    window.push(Event {
                         revision,
                         current,
                         previous,
-                        frame: OnceLock::new(),
-                    }));
-                    if window.events.len() > self.capacity
-                        && let Some(dropped) = window.events.pop_front()
-                    {
-                        window.oldest = dropped.revision;
-                    }
+                        seen: now,
+                    });
                 }
+                window.shrink(self.capacity, now);
             }
         }
         self.changed.send_modify(|n| *n += 1);
@@ -315,7 +370,7 @@ impl Cache {
                 if let Some(event) = self.past_event(change) {
                     past.push_back(Arc::new(event));
                 }
-                if past.len() > self.capacity
+                if past.len() > self.capacity.changes
                     && let Some(dropped) = past.pop_front()
                 {
                     oldest = dropped.revision;
@@ -331,15 +386,11 @@ impl Cache {
         if window.oldest != until {
             return Ok(());
         }
-        while window.events.len() + past.len() > self.capacity {
-            let Some(dropped) = past.pop_front() else {
-                break;
-            };
-            oldest = dropped.revision;
-        }
         window.oldest = window.oldest.min(oldest);
+        window.bytes += past.iter().map(|event| event.bytes()).sum::<usize>();
         past.append(&mut window.events);
         window.events = past;
+        window.shrink(self.capacity, Instant::now());
         Ok(())
     }
 
@@ -355,7 +406,7 @@ impl Cache {
             revision: change.revision(),
             current,
             previous,
-            frame: OnceLock::new(),
+            seen: Instant::now(),
         })
     }
 
@@ -391,4 +442,73 @@ fn load(kind: &Kind, items: &[KeyValue]) -> HashMap<String, Arc<Object>> {
         .iter()
         .filter_map(|kv| Some((kv.key.clone(), Object::new(kind, kv)?)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object;
+
+    fn event(revision: Revision, bytes: usize, seen: Instant) -> Event {
+        let kind = crate::registry::find("", "v1", "configmaps").expect("a kind");
+        let kv = KeyValue {
+            key: format!("/registry/configmaps/a/{revision}"),
+            value: object::encode(
+                &serde_json::json!({"metadata": {}, "data": {"a": "x".repeat(bytes)}}),
+            ),
+            create_revision: revision,
+            mod_revision: revision,
+            version: 1,
+        };
+        Event {
+            revision,
+            current: Object::new(kind, &kv),
+            previous: None,
+            seen,
+        }
+    }
+
+    fn window(events: impl IntoIterator<Item = Event>) -> Window {
+        let mut window = Window {
+            objects: HashMap::new(),
+            events: VecDeque::new(),
+            bytes: 0,
+            oldest: 0,
+            revision: 0,
+            generation: 0,
+            reached_back: false,
+        };
+        events.into_iter().for_each(|event| window.push(event));
+        window
+    }
+
+    fn held(window: &Window) -> (Revision, Vec<Revision>) {
+        let revisions = window.events.iter().map(|event| event.revision).collect();
+        (window.oldest, revisions)
+    }
+
+    #[test]
+    fn a_window_is_bounded_by_number_bytes_and_age() {
+        let now = Instant::now();
+        let capacity = |changes, bytes| Capacity { changes, bytes };
+        let mut of_number = window((1..=5).map(|n| event(n, 10, now)));
+        of_number.shrink(capacity(3, 1 << 20), now);
+        assert_eq!(held(&of_number), (2, vec![3, 4, 5]));
+
+        let mut of_bytes = window((1..=5).map(|n| event(n, 10_000, now)));
+        of_bytes.shrink(capacity(100, 25_000), now);
+        assert_eq!(held(&of_bytes), (3, vec![4, 5]));
+        assert!(
+            (20_000..25_000).contains(&of_bytes.bytes),
+            "{}",
+            of_bytes.bytes
+        );
+
+        let later = now + WINDOW_AGE / 2;
+        let mut of_age = window([event(1, 10, now), event(2, 10, now), event(3, 10, later)]);
+        of_age.shrink(capacity(100, 1 << 20), now + WINDOW_AGE);
+        assert_eq!(held(&of_age), (2, vec![3]));
+        of_age.shrink(capacity(100, 1 << 20), later + WINDOW_AGE);
+        assert_eq!((held(&of_age), of_age.bytes), ((3, vec![]), 0));
+    }
 }

@@ -22,10 +22,14 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// Address that `default/kubernetes` points at. `None` leaves its EndpointSlice out.
     pub advertise_address: Option<SocketAddr>,
-    /// How many recent changes of each resource are kept for watchers that resume.
+    /// How many recent changes of each resource are kept for watchers that resume, for ten minutes at most.
     pub watch_window: usize,
+    /// How many bytes of them.
+    pub watch_window_bytes: usize,
     /// How long an event is kept after it was last heard of.
     pub event_ttl: Duration,
+    /// How many events are kept; of more, those last heard of the longest ago go.
+    pub events_max: usize,
     /// What clients may take.
     pub limits: Limits,
 }
@@ -78,7 +82,9 @@ impl Config {
             max_body_bytes: 3 * 1024 * 1024,
             advertise_address: None,
             watch_window: 4096,
+            watch_window_bytes: 4 * 1024 * 1024,
             event_ttl: Duration::from_secs(3600),
+            events_max: 5000,
             limits: Limits::default(),
         }
     }

@@ -1,6 +1,6 @@
 //! A stored object as watchers and lists need it: bytes, and the few parsed fields that selection reads.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -8,7 +8,8 @@ use store::{KeyValue, Revision};
 
 use crate::registry::Kind;
 
-/// One version of one object. The JSON with its resourceVersion is made once, when first asked for.
+/// One version of one object. Its JSON with the resourceVersion is put together each time it is sent: the caches hold
+/// thousands of versions, and a copy of each would cost more than copying it now and then.
 #[derive(Debug)]
 pub(crate) struct Object {
     pub key: String,
@@ -19,7 +20,6 @@ pub(crate) struct Object {
     pub fields: Vec<String>,
     pub revision: Revision,
     stored: Bytes,
-    json: OnceLock<Bytes>,
 }
 
 impl Object {
@@ -51,19 +51,24 @@ impl Object {
             fields: kind.fields.iter().map(|field| field.read(&value)).collect(),
             revision: kv.mod_revision,
             stored: kv.value.clone(),
-            json: OnceLock::new(),
         }))
     }
 
     /// The object as clients get it.
-    pub fn json(&self) -> &Bytes {
-        self.json
-            .get_or_init(|| with_revision(&self.stored, self.revision))
+    pub fn json(&self) -> Bytes {
+        let mut out = Vec::with_capacity(self.json_bytes());
+        self.write_json(self.revision, &mut out);
+        Bytes::from(out)
     }
 
-    /// The object under another resource version (that of its deletion).
-    pub fn json_at(&self, revision: Revision) -> Bytes {
-        with_revision(&self.stored, revision)
+    /// Appends the object as clients get it, under `revision` (another than its own for its deletion).
+    pub fn write_json(&self, revision: Revision, out: &mut Vec<u8>) {
+        with_revision(&self.stored, revision, out);
+    }
+
+    /// Room for what [`write_json`](Self::write_json) appends.
+    pub fn json_bytes(&self) -> usize {
+        self.stored.len() + REVISION_BYTES
     }
 
     /// The object parsed, with its resource version.
@@ -122,8 +127,11 @@ fn member(out: &mut Vec<u8>, key: &str, value: &Value) {
 
 const METADATA: &[u8] = b"\"metadata\":{";
 
-/// The stored bytes with `resourceVersion` put in.
-fn with_revision(stored: &[u8], revision: Revision) -> Bytes {
+/// `"resourceVersion":"18446744073709551615",`
+const REVISION_BYTES: usize = 41;
+
+/// Appends the stored bytes with `resourceVersion` put in.
+fn with_revision(stored: &[u8], revision: Revision, out: &mut Vec<u8>) {
     // `encode` writes metadata right after apiVersion and kind, whose values hold no braces; bytes from
     // another writer take the slow way.
     let head = &stored[..stored.len().min(512)];
@@ -134,17 +142,16 @@ fn with_revision(stored: &[u8], revision: Revision) -> Bytes {
             .any(|b| matches!(b, b'{' | b'}' | b'\\'))
     });
     let Some(at) = ours else {
-        return Bytes::from(parse(stored, revision).to_string());
+        out.extend_from_slice(parse(stored, revision).to_string().as_bytes());
+        return;
     };
     let cut = at + METADATA.len();
-    let mut out = Vec::with_capacity(stored.len() + 48);
     out.extend_from_slice(&stored[..cut]);
     out.extend_from_slice(format!("\"resourceVersion\":\"{revision}\"").as_bytes());
     if stored.get(cut) != Some(&b'}') {
         out.push(b',');
     }
     out.extend_from_slice(&stored[cut..]);
-    Bytes::from(out)
 }
 
 /// The object's metadata, made when missing.
@@ -198,13 +205,19 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    fn spliced(stored: &[u8], revision: Revision) -> Value {
+        let mut out = Vec::new();
+        with_revision(stored, revision, &mut out);
+        serde_json::from_slice(&out).expect("JSON")
+    }
+
     #[test]
     fn revision_goes_in_without_parsing() {
         let object = json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"metadata": "{"},
             "metadata": {"name": "a", "resourceVersion": "3"}});
         let stored = encode(&object);
         assert_eq!(&stored[..], br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"metadata":"{"}}"#);
-        let read: Value = serde_json::from_slice(&with_revision(&stored, 7)).expect("JSON");
+        let read: Value = spliced(&stored, 7);
         assert_eq!(
             read["metadata"],
             json!({"name": "a", "resourceVersion": "7"})
@@ -214,7 +227,7 @@ mod tests {
     #[test]
     fn bytes_of_another_writer_are_parsed() {
         let stored = br#"{"data":{"metadata":{"x":1}},"metadata":{}}"#;
-        let read: Value = serde_json::from_slice(&with_revision(stored, 7)).expect("JSON");
+        let read: Value = spliced(stored, 7);
         assert_eq!(
             read,
             json!({"data": {"metadata": {"x": 1}}, "metadata": {"resourceVersion": "7"}})
@@ -226,8 +239,7 @@ mod tests {
         fn splicing_equals_parsing(kind in "[A-Za-z\\\\\"{}]{0,8}", name in ".{0,8}", other in ".{0,8}") {
             let object = json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, "x": {"metadata": {"y": other}}});
             let stored = encode(&object);
-            let spliced: Value = serde_json::from_slice(&with_revision(&stored, 9)).expect("JSON");
-            prop_assert_eq!(spliced, parse(&stored, 9));
+            prop_assert_eq!(spliced(&stored, 9), parse(&stored, 9));
         }
     }
 }

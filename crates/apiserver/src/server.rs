@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aggregate::{AggregatedResource, AggregatedService, Aggregator};
 use crate::auth::{Authorizer, BuiltinAuthorizer, Identity};
-use crate::cache::Cache;
+use crate::cache::{Cache, Capacity};
+use crate::events::Keep;
 use crate::handlers::addresses::Addresses;
 use crate::kubelet::NodeDialer;
 use crate::registry::{self, Kind};
@@ -71,12 +72,15 @@ impl ApiServer {
         let tokens = Tokens::open(&config.data_dir.join("pki"), &config.cluster_domain)?;
         let shutdown = CancellationToken::new();
         let mut caches = HashMap::new();
+        let capacity = Capacity {
+            changes: config.watch_window,
+            bytes: config.watch_window_bytes,
+        };
         for kind in registry::all() {
             if kind.storage.is_empty() || caches.contains_key(kind.storage) {
                 continue;
             }
-            let cache =
-                Cache::start(kind, store.clone(), config.watch_window, shutdown.clone()).await?;
+            let cache = Cache::start(kind, store.clone(), capacity, shutdown.clone()).await?;
             caches.insert(kind.storage, cache);
         }
         let watches = Arc::new(tokio::sync::Semaphore::new(config.limits.watches_max));
@@ -100,7 +104,10 @@ impl ApiServer {
         tokio::spawn(crate::bootstrap::keep(Arc::downgrade(state)));
         tokio::spawn(crate::events::run(
             state.store.clone(),
-            state.config.event_ttl,
+            Keep {
+                ttl: state.config.event_ttl,
+                most: state.config.events_max,
+            },
             state.shutdown.clone(),
         ));
         Ok(server)

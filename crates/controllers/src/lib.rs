@@ -10,7 +10,6 @@ mod drive;
 mod endpointslice;
 mod error;
 pub mod events;
-mod expire;
 mod gc;
 pub mod hpa;
 mod informer;
@@ -42,8 +41,6 @@ const DECISIONS_MAX: usize = 256;
 pub struct Config {
     /// PEM of the cluster's certificate authority, published as `kube-root-ca.crt` in every namespace.
     pub cluster_ca_pem: String,
-    /// How long an Event is kept after it was last seen.
-    pub event_ttl: Duration,
     /// How long a node's Lease may be stale before its conditions become `Unknown`.
     pub node_grace: Duration,
     /// How often the horizontal pod autoscaler looks at each object.
@@ -54,7 +51,6 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             cluster_ca_pem: String::new(),
-            event_ttl: Duration::from_secs(3600),
             node_grace: Duration::from_secs(50),
             hpa_sync: Duration::from_secs(15),
         }
@@ -110,12 +106,6 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
     keep(
         "garbage-collector",
         Box::new(|shared, _, stop| Box::pin(gc::run(shared.client, stop))),
-    );
-    keep(
-        "event-expiry",
-        Box::new(|shared, config, stop| {
-            Box::pin(expire::run(shared.client, config.event_ttl, stop))
-        }),
     );
     keep(
         "node-lifecycle",

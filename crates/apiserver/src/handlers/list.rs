@@ -112,7 +112,7 @@ pub(super) async fn get(context: &Context) -> Result<Response, ApiError> {
             .cache(context.kind)
             .and_then(|cache| cache.object(&kv));
         if let Some(object) = cached {
-            return Ok(respond::json(200, object.json().clone()));
+            return Ok(respond::json(200, object.json()));
         }
     }
     let mut value = object::parse(&kv.value, kv.mod_revision);
@@ -142,17 +142,24 @@ pub(super) async fn list(context: &Context, options: &ListOptions) -> Result<Res
     }
     let kind = context.kind;
     Ok(match form {
-        Form::Object => concatenate(
-            json!({"kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(), "metadata": metadata}),
-            found.objects.iter().map(|o| wire(kind, o)),
-        ),
-        Form::Metadata | Form::MetadataList => concatenate(
-            json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
-            found
-                .objects
-                .iter()
-                .map(|o| respond::partial(&o.value()).to_string().into()),
-        ),
+        Form::Object => {
+            let bytes = found.objects.iter().map(|o| o.json_bytes()).sum();
+            let head = json!({"kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(), "metadata": metadata});
+            concatenate(head, &found.objects, bytes, |object, out| {
+                if kind.conversion.is_none() {
+                    object.write_json(object.revision, out);
+                } else {
+                    out.extend_from_slice(served(kind, object).to_string().as_bytes());
+                }
+            })
+        }
+        Form::Metadata | Form::MetadataList => {
+            let head = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
+            concatenate(head, &found.objects, 0, |object, out| {
+                let partial = respond::partial(&object.value());
+                out.extend_from_slice(partial.to_string().as_bytes());
+            })
+        }
         Form::Table => {
             let include = respond::include_object(context);
             let rows = found
@@ -165,28 +172,25 @@ pub(super) async fn list(context: &Context, options: &ListOptions) -> Result<Res
     })
 }
 
-fn concatenate(head: Value, items: impl Iterator<Item = bytes::Bytes>) -> Response {
-    let mut out = head.to_string().into_bytes();
-    out.pop();
+/// A list of what `write` appends for each object, `bytes` of them at a guess.
+fn concatenate(
+    head: Value,
+    objects: &[Arc<Object>],
+    bytes: usize,
+    write: impl Fn(&Object, &mut Vec<u8>),
+) -> Response {
+    let head = head.to_string();
+    let mut out = Vec::with_capacity(head.len() + bytes + objects.len() + 16);
+    out.extend_from_slice(&head.as_bytes()[..head.len() - 1]);
     out.extend_from_slice(b",\"items\":[");
-    let empty = out.len();
-    for item in items {
-        if out.len() > empty {
+    for (index, object) in objects.iter().enumerate() {
+        if index > 0 {
             out.push(b',');
         }
-        out.extend_from_slice(&item);
+        write(object, &mut out);
     }
     out.extend_from_slice(b"]}");
     respond::json(200, out)
-}
-
-/// An object's bytes in the served version.
-pub(super) fn wire(kind: &Kind, object: &Object) -> bytes::Bytes {
-    if kind.conversion.is_none() {
-        object.json().clone()
-    } else {
-        served(kind, object).to_string().into()
-    }
 }
 
 /// An object parsed, in the served version.

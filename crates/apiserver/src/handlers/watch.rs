@@ -15,7 +15,7 @@ use super::list::{self, Selection};
 use super::respond::{self, IncludeObject, Response};
 use super::{Context, table};
 use crate::BoxError;
-use crate::cache::{Cache, Cursor, Event, Next, frame};
+use crate::cache::{Cache, Cursor, Event, Next, frame, object_frame};
 use crate::negotiate::Form;
 use crate::object::Object;
 use crate::query::ListOptions;
@@ -277,11 +277,7 @@ struct Writer {
 impl Writer {
     fn line(&mut self, kind: &'static Kind, event: &str, object: &Object, revision: u64) -> Bytes {
         if self.form == Form::Object && kind.conversion.is_none() {
-            return if revision == object.revision {
-                frame(event, object.json())
-            } else {
-                frame(event, &object.json_at(revision))
-            };
+            return object_frame(event, object, revision);
         }
         let mut value = list::served(kind, object);
         value["metadata"]["resourceVersion"] = revision.to_string().into();

@@ -34,8 +34,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            history_changes_max: 20_000,
-            history_bytes_max: 16 * 1024 * 1024,
+            history_changes_max: 10_000,
+            history_bytes_max: 8 * 1024 * 1024,
             queue_writes_max: 1024,
             queue_bytes_max: 16 * 1024 * 1024,
             commit_writes_max: 512,
