@@ -1,14 +1,21 @@
-//! Packet filter rules of one instance: what they should be ([`plan`]), how nft says it ([`text`]), and the program that
-//! takes it ([`nft`]).
+//! Packet filter rules of one instance: what they should be ([`plan`]), what leads there ([`change`]), how that is said to the
+//! kernel ([`encode`], [`batch`]) and to nft ([`text`], [`nft`]).
+//!
+//! What changes with services, policies and published ports is said to the kernel; the fixed part, and the whole when
+//! something went wrong, is nft's.
 //!
 //! One table of each address family. A map leads from (address, protocol, port) to the chain of a service port in constant time; that chain is a
 //! single rule which picks an endpoint at random. A change touches only the elements and chains that differ. Modelled on
 //! upstream's nftables mode (KEP-3866), with one chain per service port where upstream has one more per endpoint.
 
+mod batch;
+mod change;
+mod encode;
 pub(crate) mod fixed;
 pub(crate) mod nft;
 pub(crate) mod plan;
 mod render;
+mod rule;
 pub(crate) mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 use crate::foreign::{self, Owner};
 use crate::{Error, Family, names};
+use batch::{Changes, Kernel};
 use nft::OwnRuns;
 use plan::{Plan, Plans};
 use text::{Found, Layout};
@@ -24,6 +32,7 @@ use text::{Found, Layout};
 pub(crate) struct Rules {
     nft: PathBuf,
     runs: OwnRuns,
+    kernel: Kernel,
     /// One for each family.
     layouts: Vec<Layout>,
     owner: Owner,
@@ -44,9 +53,13 @@ impl Rules {
         runs: OwnRuns,
     ) -> Result<Self, Error> {
         let nft = nft::find()?;
+        let kernel = Kernel::open()
+            .map_err(|error| Error::link("cannot speak to the packet filter", error))?;
+        runs.own(kernel.port());
         let mut rules = Self {
             nft,
             runs,
+            kernel,
             layouts,
             owner,
             refused: BTreeSet::new(),
@@ -77,13 +90,16 @@ impl Rules {
             Some(applied) => {
                 if let Err(error) = self.follow(&applied).await {
                     tracing::warn!(%error, "a change of rules failed: loading all of them");
-                    self.load().await?;
+                    self.load(Way::Nft).await?;
                 }
                 self.applied = Some(self.wanted.clone());
                 Ok(Some(applied))
             }
             None => {
-                self.load().await?;
+                if let Err(error) = self.load(Way::Kernel).await {
+                    tracing::warn!(%error, "loading the rules failed: loading them by nft");
+                    self.load(Way::Nft).await?;
+                }
                 self.applied = Some(self.wanted.clone());
                 Ok(None)
             }
@@ -155,23 +171,19 @@ impl Rules {
         let ahead = applied.map_some(|plan, family| text::ahead(plan, self.wanted.of(family)));
         let mut from = applied;
         for to in ahead.iter().chain([&self.wanted]) {
-            let layouts = self.layouts.iter();
-            let difference: String = layouts
-                .map(|layout| {
-                    let family = layout.family;
-                    text::difference(layout, from.of(family), to.of(family))
-                })
-                .collect();
-            if !difference.is_empty() {
-                self.run(&difference).await?;
-            }
+            let changes = |layout: &Layout| {
+                let family = layout.family;
+                change::difference(layout, from.of(family), to.of(family))
+            };
+            self.kernel.apply(&self.tables(changes)).await?;
             from = to;
         }
         Ok(())
     }
 
-    /// Makes the kernel's table the wanted one, whatever it is now.
-    async fn load(&self) -> Result<(), Error> {
+    /// Makes the kernel's table the wanted one, whatever it is now. By the kernel's own interface the fixed part has to be
+    /// there and stays.
+    async fn load(&self, way: Way) -> Result<(), Error> {
         let mut found = BTreeMap::new();
         for layout in &self.layouts {
             let (family, table) = (layout.family, layout.table.clone());
@@ -183,8 +195,9 @@ impl Rules {
                 found.insert(family, there);
             }
         }
-        match self.renew(found).await {
+        match self.renew(way, found).await {
             Ok(()) => Ok(()),
+            Err(error) if way == Way::Kernel => Err(error),
             Err(error) => {
                 // A table of another version, or one that somebody has altered.
                 tracing::warn!(%error, "replacing the rules that were found");
@@ -193,9 +206,9 @@ impl Rules {
         }
     }
 
-    async fn renew(&self, mut found: BTreeMap<Family, Found>) -> Result<(), Error> {
+    async fn renew(&self, way: Way, mut found: BTreeMap<Family, Found>) -> Result<(), Error> {
         let nothing = Plan::default();
-        let mut first = String::new();
+        let mut first = Vec::new();
         for layout in &self.layouts {
             let Some(found) = found.get_mut(&layout.family) else {
                 continue;
@@ -207,25 +220,48 @@ impl Rules {
                 ..Plan::default()
             };
             if let Some(ahead) = text::ahead(&nothing, &permits) {
-                first.push_str(&text::difference(layout, &nothing, &ahead));
+                first.push((layout, change::difference(layout, &nothing, &ahead)));
                 found.chains.extend(ahead.permits.into_keys());
             }
         }
-        if !first.is_empty() {
-            self.run(&first).await?;
+        match way {
+            Way::Kernel => {
+                self.kernel.apply(&first).await?;
+                let none = Found::default();
+                let changes = |layout: &Layout| {
+                    let found = found.get(&layout.family).unwrap_or(&none);
+                    change::renewal(layout, self.wanted.of(layout.family), found)
+                };
+                self.kernel.apply(&self.tables(changes)).await
+            }
+            Way::Nft => {
+                let first = first.iter();
+                let first: String = first
+                    .map(|(layout, changes)| text::script(layout, changes))
+                    .collect();
+                if !first.is_empty() {
+                    self.run(&first).await?;
+                }
+                let script = self.scripts(|layout, plan| match found.get(&layout.family) {
+                    Some(found) => text::renew(layout, plan, found),
+                    None => text::replace(layout, plan),
+                });
+                self.run(&script).await
+            }
         }
-        let script = self.scripts(|layout, plan| match found.get(&layout.family) {
-            Some(found) => text::renew(layout, plan, found),
-            None => text::replace(layout, plan),
-        });
-        self.run(&script).await
+    }
+
+    /// What `changes` says of each table.
+    fn tables(&self, changes: impl Fn(&Layout) -> Vec<change::Change>) -> Vec<Changes<'_>> {
+        let layouts = self.layouts.iter();
+        layouts.map(|layout| (layout, changes(layout))).collect()
     }
 
     /// Puts the whole table in place again.
     pub async fn restore(&mut self) -> Result<(), Error> {
         match &self.applied {
             Some(_) => {
-                self.load().await?;
+                self.load(Way::Nft).await?;
                 self.applied = Some(self.wanted.clone());
             }
             None => self.run(&self.scripts(text::adopt)).await?,
@@ -277,6 +313,15 @@ impl Rules {
     async fn run(&self, script: &str) -> Result<(), Error> {
         nft::run(&self.nft, &self.owner.table(), script, &self.runs).await
     }
+}
+
+/// How rules come into the kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    /// By its own interface: what services, policies and published ports determine.
+    Kernel,
+    /// By nft's script: that, and the fixed part.
+    Nft,
 }
 
 /// What the kernel has of a table.
