@@ -19,10 +19,11 @@ mod rule;
 pub(crate) mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::foreign::{self, Owner};
-use crate::{Error, Family, names};
+use crate::{Error, Family, Service, names};
 use batch::{Changes, Kernel};
 use nft::OwnRuns;
 use plan::{Plan, Plans};
@@ -38,10 +39,10 @@ pub(crate) struct Rules {
     owner: Owner,
     /// Foreign rules that could not be made, as they were reported.
     refused: BTreeSet<String>,
-    /// What is applied; `None` until this process has loaded the services: an earlier one may have left rules that work.
-    applied: Option<Plans>,
     /// What should be applied.
     wanted: Plans,
+    /// Whether it is. Not until this process has loaded the services: an earlier one may have left rules that work.
+    applied: bool,
 }
 
 impl Rules {
@@ -63,8 +64,8 @@ impl Rules {
             layouts,
             owner,
             refused: BTreeSet::new(),
-            applied: None,
             wanted,
+            applied: false,
         };
         if let Err(error) = rules.run(&rules.scripts(text::adopt)).await {
             // A table of another version, or one that somebody has altered.
@@ -82,28 +83,42 @@ impl Rules {
         Ok(rules)
     }
 
-    /// Changes what is wanted, and the kernel with it, in one transaction. Returns the plan that it replaced, if this
-    /// process knew it. On an error nothing has changed and the next call tries again from scratch.
-    pub async fn change(&mut self, edit: impl FnOnce(&mut Plans)) -> Result<Option<Plans>, Error> {
+    /// Changes what is wanted, and the kernel with it, in one transaction. On an error nothing has changed and the next call
+    /// tries again from scratch.
+    pub async fn change(&mut self, edit: impl FnOnce(&mut Plans)) -> Result<Replaced, Error> {
+        let before = self.applied.then(|| self.wanted.clone());
         edit(&mut self.wanted);
-        match self.applied.take() {
-            Some(applied) => {
-                if let Err(error) = self.follow(&applied).await {
-                    tracing::warn!(%error, "a change of rules failed: loading all of them");
-                    self.load(Way::Nft).await?;
-                }
-                self.applied = Some(self.wanted.clone());
-                Ok(Some(applied))
-            }
+        self.applied = false;
+        match &before {
+            Some(before) => self.follow(before, &self.wanted).await?,
             None => {
                 if let Err(error) = self.load(Way::Kernel).await {
                     tracing::warn!(%error, "loading the rules failed: loading them by nft");
                     self.load(Way::Nft).await?;
                 }
-                self.applied = Some(self.wanted.clone());
-                Ok(None)
             }
         }
+        self.applied = true;
+        Ok(before.map_or(Replaced::Unknown, Replaced::All))
+    }
+
+    /// [`Rules::change`] from services to others, in a time that depends on how many differ.
+    pub async fn change_services(
+        &mut self,
+        before: &[Service],
+        after: &[Service],
+        reserved: IpAddr,
+    ) -> Result<Replaced, Error> {
+        let parts = self.wanted.parts(before, after, reserved);
+        let Some((old, new)) = parts.filter(|_| self.applied) else {
+            let all = |plans: &mut Plans| plans.set_services(after, reserved);
+            return self.change(all).await;
+        };
+        self.wanted.replace(&old, &new);
+        self.applied = false;
+        self.follow(&old, &new).await?;
+        self.applied = true;
+        Ok(Replaced::Part { old, new })
     }
 
     /// Changes published ports only: does not touch services that an earlier process left when this one has not been
@@ -111,14 +126,14 @@ impl Rules {
     pub async fn change_published(
         &mut self,
         edit: impl FnOnce(&mut Plans),
-    ) -> Result<Option<Plans>, Error> {
-        if self.applied.is_some() {
+    ) -> Result<Replaced, Error> {
+        if self.applied {
             return self.change(edit).await;
         }
         let before = self.wanted.clone();
         edit(&mut self.wanted);
         self.run(&self.scripts(text::adopt)).await?;
-        Ok(Some(before))
+        Ok(Replaced::All(before))
     }
 
     /// What should be applied.
@@ -138,7 +153,7 @@ impl Rules {
                     return false;
                 }
             };
-            let applied = self.applied.iter();
+            let applied = self.applied.then_some(&self.wanted).into_iter();
             let mut further = applied.flat_map(|plans| text::chains(layout, plans.of(family)));
             let fixed = text::fixed_chains().any(|chain| !found.contains(chain));
             if fixed || further.any(|chain| !found.contains(&chain)) {
@@ -166,11 +181,18 @@ impl Rules {
         Ok(())
     }
 
-    /// Makes the kernel's table the wanted one; it is `applied` now.
-    async fn follow(&self, applied: &Plans) -> Result<(), Error> {
-        let ahead = applied.map_some(|plan, family| text::ahead(plan, self.wanted.of(family)));
-        let mut from = applied;
-        for to in ahead.iter().chain([&self.wanted]) {
+    /// Makes the kernel's tables, of which `from` is so, the wanted ones, of which `to` shall be so.
+    async fn follow(&self, from: &Plans, to: &Plans) -> Result<(), Error> {
+        if let Err(error) = self.say(from, to).await {
+            tracing::warn!(%error, "a change of rules failed: loading all of them");
+            self.load(Way::Nft).await?;
+        }
+        Ok(())
+    }
+
+    async fn say(&self, mut from: &Plans, to: &Plans) -> Result<(), Error> {
+        let ahead = from.map_some(|plan, family| text::ahead(plan, to.of(family)));
+        for to in ahead.iter().chain([to]) {
             let changes = |layout: &Layout| {
                 let family = layout.family;
                 change::difference(layout, from.of(family), to.of(family))
@@ -259,14 +281,11 @@ impl Rules {
 
     /// Puts the whole table in place again.
     pub async fn restore(&mut self) -> Result<(), Error> {
-        match &self.applied {
-            Some(_) => {
-                self.load(Way::Nft).await?;
-                self.applied = Some(self.wanted.clone());
-            }
-            None => self.run(&self.scripts(text::adopt)).await?,
+        if self.applied {
+            self.load(Way::Nft).await
+        } else {
+            self.run(&self.scripts(text::adopt)).await
         }
-        Ok(())
     }
 
     /// Has foreign filters let our packets through. What they refuse is reported once: it is no reason not to run.
@@ -312,6 +331,29 @@ impl Rules {
 
     async fn run(&self, script: &str) -> Result<(), Error> {
         nft::run(&self.nft, &self.owner.table(), script, &self.runs).await
+    }
+}
+
+/// What a change has replaced.
+pub(crate) enum Replaced {
+    /// This process does not know.
+    Unknown,
+    All(Plans),
+    /// A part of the plan, by another part.
+    Part {
+        old: Plans,
+        new: Plans,
+    },
+}
+
+impl Replaced {
+    /// What was there, if it is known, and what is there in its place; `all` is there now.
+    pub fn sides<'a>(&'a self, all: &'a Plans) -> (Option<&'a Plans>, &'a Plans) {
+        match self {
+            Replaced::Unknown => (None, all),
+            Replaced::All(before) => (Some(before), all),
+            Replaced::Part { old, new } => (Some(old), new),
+        }
     }
 }
 
