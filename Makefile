@@ -18,6 +18,7 @@ chaos: setup clients   ## ten minutes of disasters (or PLIMSOLL_CHAOS_SECONDS), 
 bench: setup clients   ## one table of figures beside peers; needs root
 	cargo build --release -p plimsoll
 	cargo build --release -p apiserver --example api_load
+	cargo build --release -p network --example network_bench
 	./bench/run
 
 build:
