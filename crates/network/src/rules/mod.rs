@@ -99,7 +99,7 @@ impl Rules {
             }
         }
         self.applied = true;
-        Ok(before.map_or(Replaced::Unknown, Replaced::All))
+        Ok(before.map_or(Replaced::Unknown, |plans| Replaced::All(Box::new(plans))))
     }
 
     /// [`Rules::change`] from services to others, in a time that depends on how many differ.
@@ -118,7 +118,7 @@ impl Rules {
         self.applied = false;
         self.follow(&old, &new).await?;
         self.applied = true;
-        Ok(Replaced::Part { old, new })
+        Ok(Replaced::Part(Box::new((old, new))))
     }
 
     /// Changes published ports only: does not touch services that an earlier process left when this one has not been
@@ -133,7 +133,7 @@ impl Rules {
         let before = self.wanted.clone();
         edit(&mut self.wanted);
         self.run(&self.scripts(text::adopt)).await?;
-        Ok(Replaced::All(before))
+        Ok(Replaced::All(Box::new(before)))
     }
 
     /// What should be applied.
@@ -338,12 +338,9 @@ impl Rules {
 pub(crate) enum Replaced {
     /// This process does not know.
     Unknown,
-    All(Plans),
+    All(Box<Plans>),
     /// A part of the plan, by another part.
-    Part {
-        old: Plans,
-        new: Plans,
-    },
+    Part(Box<(Plans, Plans)>),
 }
 
 impl Replaced {
@@ -352,7 +349,7 @@ impl Replaced {
         match self {
             Replaced::Unknown => (None, all),
             Replaced::All(before) => (Some(before), all),
-            Replaced::Part { old, new } => (Some(old), new),
+            Replaced::Part(parts) => (Some(&parts.0), &parts.1),
         }
     }
 }
