@@ -19,6 +19,7 @@ bench: setup clients   ## one table of figures beside peers; needs root
 	cargo build --release -p plimsoll
 	cargo build --release -p apiserver --example api_load
 	cargo build --release -p autoscale --example decide_rate
+	cargo build --release -p network --example network_bench
 	./bench/run
 
 soak: setup clients    ## an hour of everyday work: memory, descriptors and threads are flat; needs root

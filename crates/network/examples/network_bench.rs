@@ -14,6 +14,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 const SERVICES: usize = 1000;
 const ENDPOINTS: u8 = 2;
 const CHANGES: usize = 30;
+const LOADS: usize = 20;
 const ATTACHMENTS: usize = 20;
 const QUERIES: usize = 1000;
 
@@ -82,24 +83,53 @@ async fn bench(directory: &std::path::Path, pods: &[Namespace]) -> Result<(), Fa
     Command::new("ip")
         .args(["link", "set", "lo", "up"])
         .status()?;
-    let opened = Instant::now();
-    let network = Network::open_with(config, options).await?;
-    report("open, nothing there", vec![opened.elapsed()]);
-
-    let services = services(SERVICES);
-    let loaded = Instant::now();
-    network.set_services(services.clone()).await?;
-    report("load 1000 services of 2 endpoints", vec![loaded.elapsed()]);
-
-    let mut changes = Vec::new();
-    for n in 0..CHANGES {
-        let mut changed = services.clone();
-        changed[n].ports[0].endpoints.pop();
+    let mut services = services(SERVICES);
+    let (mut opened, mut loaded, mut again) = (Vec::new(), Vec::new(), Vec::new());
+    let open = || Network::open_with(config.clone(), options.clone());
+    for _ in 0..LOADS {
         let start = Instant::now();
-        network.set_services(changed).await?;
-        changes.push(start.elapsed());
+        let network = open().await?;
+        opened.push(start.elapsed());
+        let start = Instant::now();
+        network.set_services(services.clone()).await?;
+        loaded.push(start.elapsed());
+        drop(network);
+        // As a daemon does that takes over from another.
+        let network = open().await?;
+        let start = Instant::now();
+        network.set_services(services.clone()).await?;
+        again.push(start.elapsed());
+        network.purge().await?;
     }
-    report("change of two services among 1000", changes);
+    report("open, nothing there", opened);
+    report("load 1000 services of 2 endpoints", loaded);
+    report("load them where a process left them", again);
+
+    let network = open().await?;
+    network.set_services(services.clone()).await?;
+    let (mut changes, mut more, mut fewer) = (Vec::new(), Vec::new(), Vec::new());
+    for n in 0..CHANGES {
+        services[n * 7].ports[0].endpoints.pop();
+        let wanted = services.clone();
+        let start = Instant::now();
+        network.set_services(wanted).await?;
+        changes.push(start.elapsed());
+
+        let mut wanted = services.clone();
+        let gone = wanted.remove(n * 11);
+        let start = Instant::now();
+        network.set_services(wanted).await?;
+        fewer.push(start.elapsed());
+
+        services[n * 11] = gone;
+        let wanted = services.clone();
+        let start = Instant::now();
+        network.set_services(wanted).await?;
+        more.push(start.elapsed());
+    }
+    report("change of one service among 1000", changes);
+    report("one of 1000 services goes", fewer);
+    report("one of 1000 services comes", more);
 
     let (mut attached, mut detached) = (Vec::new(), Vec::new());
     for pod in pods {
@@ -131,7 +161,8 @@ fn services(count: usize) -> Vec<Service> {
             let [_, _, high, low] = (n as u32 + 16).to_be_bytes();
             Service {
                 namespace: "default".into(),
-                name: format!("service-{n}"),
+                // Sorted, as the node hands them in.
+                name: format!("service-{n:04}"),
                 cluster_ips: vec![Ipv4Addr::new(10, 112, high, low).into()],
                 ports: vec![ServicePort::new(
                     "http",
@@ -153,7 +184,7 @@ fn ask(server: Ipv4Addr) -> std::io::Result<Vec<Duration>> {
     socket.set_read_timeout(Some(Duration::from_secs(5)))?;
     socket.connect((server, 53))?;
     let mut query = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in ["service-500", "default", "svc", "cluster", "local", ""] {
+    for label in ["service-0500", "default", "svc", "cluster", "local", ""] {
         query.push(label.len() as u8);
         query.extend(label.as_bytes());
     }

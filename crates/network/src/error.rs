@@ -54,11 +54,11 @@ pub enum Error {
         hint: String,
     },
     /// The packet filter refused a transaction; nothing of it was applied.
-    #[error("nft refused the rules of table {table}: {reason}")]
+    #[error("the rules of table {table} were refused: {reason}")]
     Rules {
         /// The table that was to be changed.
         table: String,
-        /// What nft said, shortened.
+        /// What nft or the kernel said, shortened.
         reason: String,
     },
     /// A file of the state directory, or of /proc, could not be read or written.

@@ -13,7 +13,7 @@ use crate::leases::{self, Leases};
 use crate::link::Links;
 use crate::rules::nft::OwnRuns;
 use crate::rules::plan::Plans;
-use crate::rules::{self, Rules};
+use crate::rules::{self, Replaced, Rules};
 use crate::{
     Attachment, Config, Error, PodPolicy, Protocol, Published, Service, attach, bridge, conntrack,
     dns, families, files, loopback, names, netfilter, netns, system,
@@ -264,41 +264,51 @@ impl Network {
         if services.is_none() && policies.is_none() {
             return Ok(());
         }
-        // Beside the packet filter, which is another process's work.
-        let zone = services.clone().map(|services| {
-            let config = config.clone();
-            tokio::task::spawn_blocking(move || {
-                dns::Zone::new(
-                    &config.cluster_domain,
-                    config.dns_ip,
-                    &services,
-                    config.pod_cidrs(),
-                    config.service_cidrs(),
-                )
-            })
-        });
-        let before = rules
-            .change(|plans| {
-                if let Some(services) = &services {
-                    last.services = None;
-                    plans.set_services(services, config.dns_ip.into());
-                }
-                if let Some(policies) = &policies {
-                    last.policies = None;
-                    plans.set_policies(policies);
-                }
-            })
-            .await?;
-        if let Some(services) = services
-            && let Some(zone) = zone
-        {
-            let zone = zone.await;
+        let known = last.services.as_deref().unwrap_or_default();
+        let same_names = |new: &[Service]| last.services.is_some() && dns::same_names(known, new);
+        // Beside the rules, which is the kernel's work.
+        let zone = services
+            .as_ref()
+            .filter(|new| !same_names(new))
+            .map(|services| {
+                let (config, services) = (config.clone(), services.clone());
+                tokio::task::spawn_blocking(move || {
+                    dns::Zone::new(
+                        &config.cluster_domain,
+                        config.dns_ip,
+                        &services,
+                        config.pod_cidrs(),
+                        config.service_cidrs(),
+                    )
+                })
+            });
+        let reserved = config.dns_ip.into();
+        let before = match (&services, last.services.take()) {
+            (Some(services), Some(known)) if policies.is_none() => {
+                rules.change_services(&known, services, reserved).await?
+            }
+            (_, known) => {
+                let change = |plans: &mut Plans| {
+                    if let Some(services) = &services {
+                        plans.set_services(services, reserved);
+                    }
+                    if let Some(policies) = &policies {
+                        last.policies = None;
+                        plans.set_policies(policies);
+                    }
+                };
+                let before = rules.change(change).await?;
+                last.services = known.filter(|_| services.is_none());
+                before
+            }
+        };
+        if let Some(zone) = zone {
             let cut = |error| Error::Config(format!("names were not made: {error}"));
-            self.inner.zone.set(zone.map_err(cut)?);
-            last.services = Some(services);
+            self.inner.zone.set(zone.await.map_err(cut)?);
         }
+        last.services = services.or_else(|| last.services.take());
         last.policies = policies.or_else(|| last.policies.take());
-        self.forget_flows(before.as_ref(), rules.wanted()).await
+        self.forget_flows(&before, rules.wanted()).await
     }
 
     /// The ports of this machine that lead into containers, for addresses other than loopback.
@@ -331,7 +341,7 @@ impl Network {
         let before = rules
             .change_published(|plans| plans.set_published(all.iter()))
             .await?;
-        self.forget_flows(before.as_ref(), rules.wanted()).await
+        self.forget_flows(&before, rules.wanted()).await
     }
 
     /// Text of /etc/resolv.conf: the cluster's name server, for a pod of `namespace` the cluster's search path, and for
@@ -401,8 +411,9 @@ impl Network {
     }
 
     /// Has the kernel forget UDP flows that do not go where `after` sends them.
-    async fn forget_flows(&self, before: Option<&Plans>, after: &Plans) -> Result<(), Error> {
-        if conntrack::concerned(before, after) {
+    async fn forget_flows(&self, replaced: &Replaced, after: &Plans) -> Result<(), Error> {
+        let (before, instead) = replaced.sides(after);
+        if conntrack::concerned(before, instead) {
             let config = &self.inner.config;
             let ranges = (config.pod_cidrs(), config.service_cidrs());
             let local = self.inner.links.addresses().await?;

@@ -10,7 +10,7 @@ mod zone;
 
 pub(crate) use forward::{Forwarder, resolvers, search_domains};
 pub(crate) use server::Server;
-pub(crate) use zone::{SharedZone, Zone};
+pub(crate) use zone::{SharedZone, Zone, same_names};
 
 /// What the DNS server of a cluster with these services says to a packet, as bytes for UDP; `None`: nothing, or something
 /// that only another resolver knows. Pure: this is all that hostile bytes meet before they are forwarded.

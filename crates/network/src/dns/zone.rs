@@ -243,6 +243,28 @@ impl Zone {
 }
 
 /// The addresses behind a headless service: those given, or those of its ports.
+/// Whether services, in the same order, have the same names: endpoints of those with an address of their own have none.
+pub(crate) fn same_names(before: &[Service], after: &[Service]) -> bool {
+    let ports = |service: &Service| -> Vec<_> {
+        let ports = service.ports.iter();
+        ports
+            .map(|p| (p.name.clone(), p.protocol, p.port))
+            .collect()
+    };
+    let same = |(a, b): (&Service, &Service)| {
+        let named = |service: &Service| {
+            (
+                service.namespace.clone(),
+                service.name.clone(),
+                service.cluster_ips.clone(),
+                service.external_name.clone(),
+            )
+        };
+        a == b || !a.cluster_ips.is_empty() && named(a) == named(b) && ports(a) == ports(b)
+    };
+    before.len() == after.len() && before.iter().zip(after).all(same)
+}
+
 fn headless_hosts(service: &Service) -> Vec<ServiceHost> {
     if !service.hosts.is_empty() {
         return service.hosts.clone();

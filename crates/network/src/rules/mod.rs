@@ -1,21 +1,30 @@
-//! Packet filter rules of one instance: what they should be ([`plan`]), how nft says it ([`text`]), and the program that
-//! takes it ([`nft`]).
+//! Packet filter rules of one instance: what they should be ([`plan`]), what leads there ([`change`]), how that is said to the
+//! kernel ([`encode`], [`batch`]) and to nft ([`text`], [`nft`]).
+//!
+//! What changes with services, policies and published ports is said to the kernel; the fixed part, and the whole when
+//! something went wrong, is nft's.
 //!
 //! One table of each address family. A map leads from (address, protocol, port) to the chain of a service port in constant time; that chain is a
 //! single rule which picks an endpoint at random. A change touches only the elements and chains that differ. Modelled on
 //! upstream's nftables mode (KEP-3866), with one chain per service port where upstream has one more per endpoint.
 
+mod batch;
+mod change;
+mod encode;
 pub(crate) mod fixed;
 pub(crate) mod nft;
 pub(crate) mod plan;
 mod render;
+mod rule;
 pub(crate) mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::foreign::{self, Owner};
-use crate::{Error, Family, names};
+use crate::{Error, Family, Service, names};
+use batch::{Changes, Kernel};
 use nft::OwnRuns;
 use plan::{Plan, Plans};
 use text::{Found, Layout};
@@ -24,15 +33,16 @@ use text::{Found, Layout};
 pub(crate) struct Rules {
     nft: PathBuf,
     runs: OwnRuns,
+    kernel: Kernel,
     /// One for each family.
     layouts: Vec<Layout>,
     owner: Owner,
     /// Foreign rules that could not be made, as they were reported.
     refused: BTreeSet<String>,
-    /// What is applied; `None` until this process has loaded the services: an earlier one may have left rules that work.
-    applied: Option<Plans>,
     /// What should be applied.
     wanted: Plans,
+    /// Whether it is. Not until this process has loaded the services: an earlier one may have left rules that work.
+    applied: bool,
 }
 
 impl Rules {
@@ -44,14 +54,18 @@ impl Rules {
         runs: OwnRuns,
     ) -> Result<Self, Error> {
         let nft = nft::find()?;
+        let kernel = Kernel::open()
+            .map_err(|error| Error::link("cannot speak to the packet filter", error))?;
+        runs.own(kernel.port());
         let mut rules = Self {
             nft,
             runs,
+            kernel,
             layouts,
             owner,
             refused: BTreeSet::new(),
-            applied: None,
             wanted,
+            applied: false,
         };
         if let Err(error) = rules.run(&rules.scripts(text::adopt)).await {
             // A table of another version, or one that somebody has altered.
@@ -69,25 +83,42 @@ impl Rules {
         Ok(rules)
     }
 
-    /// Changes what is wanted, and the kernel with it, in one transaction. Returns the plan that it replaced, if this
-    /// process knew it. On an error nothing has changed and the next call tries again from scratch.
-    pub async fn change(&mut self, edit: impl FnOnce(&mut Plans)) -> Result<Option<Plans>, Error> {
+    /// Changes what is wanted, and the kernel with it, in one transaction. On an error nothing has changed and the next call
+    /// tries again from scratch.
+    pub async fn change(&mut self, edit: impl FnOnce(&mut Plans)) -> Result<Replaced, Error> {
+        let before = self.applied.then(|| self.wanted.clone());
         edit(&mut self.wanted);
-        match self.applied.take() {
-            Some(applied) => {
-                if let Err(error) = self.follow(&applied).await {
-                    tracing::warn!(%error, "a change of rules failed: loading all of them");
-                    self.load().await?;
-                }
-                self.applied = Some(self.wanted.clone());
-                Ok(Some(applied))
-            }
+        self.applied = false;
+        match &before {
+            Some(before) => self.follow(before, &self.wanted).await?,
             None => {
-                self.load().await?;
-                self.applied = Some(self.wanted.clone());
-                Ok(None)
+                if let Err(error) = self.load(Way::Kernel).await {
+                    tracing::warn!(%error, "loading the rules failed: loading them by nft");
+                    self.load(Way::Nft).await?;
+                }
             }
         }
+        self.applied = true;
+        Ok(before.map_or(Replaced::Unknown, |plans| Replaced::All(Box::new(plans))))
+    }
+
+    /// [`Rules::change`] from services to others, in a time that depends on how many differ.
+    pub async fn change_services(
+        &mut self,
+        before: &[Service],
+        after: &[Service],
+        reserved: IpAddr,
+    ) -> Result<Replaced, Error> {
+        let parts = self.wanted.parts(before, after, reserved);
+        let Some((old, new)) = parts.filter(|_| self.applied) else {
+            let all = |plans: &mut Plans| plans.set_services(after, reserved);
+            return self.change(all).await;
+        };
+        self.wanted.replace(&old, &new);
+        self.applied = false;
+        self.follow(&old, &new).await?;
+        self.applied = true;
+        Ok(Replaced::Part(Box::new((old, new))))
     }
 
     /// Changes published ports only: does not touch services that an earlier process left when this one has not been
@@ -95,14 +126,14 @@ impl Rules {
     pub async fn change_published(
         &mut self,
         edit: impl FnOnce(&mut Plans),
-    ) -> Result<Option<Plans>, Error> {
-        if self.applied.is_some() {
+    ) -> Result<Replaced, Error> {
+        if self.applied {
             return self.change(edit).await;
         }
         let before = self.wanted.clone();
         edit(&mut self.wanted);
         self.run(&self.scripts(text::adopt)).await?;
-        Ok(Some(before))
+        Ok(Replaced::All(Box::new(before)))
     }
 
     /// What should be applied.
@@ -122,7 +153,7 @@ impl Rules {
                     return false;
                 }
             };
-            let applied = self.applied.iter();
+            let applied = self.applied.then_some(&self.wanted).into_iter();
             let mut further = applied.flat_map(|plans| text::chains(layout, plans.of(family)));
             let fixed = text::fixed_chains().any(|chain| !found.contains(chain));
             if fixed || further.any(|chain| !found.contains(&chain)) {
@@ -150,28 +181,31 @@ impl Rules {
         Ok(())
     }
 
-    /// Makes the kernel's table the wanted one; it is `applied` now.
-    async fn follow(&self, applied: &Plans) -> Result<(), Error> {
-        let ahead = applied.map_some(|plan, family| text::ahead(plan, self.wanted.of(family)));
-        let mut from = applied;
-        for to in ahead.iter().chain([&self.wanted]) {
-            let layouts = self.layouts.iter();
-            let difference: String = layouts
-                .map(|layout| {
-                    let family = layout.family;
-                    text::difference(layout, from.of(family), to.of(family))
-                })
-                .collect();
-            if !difference.is_empty() {
-                self.run(&difference).await?;
-            }
+    /// Makes the kernel's tables, of which `from` is so, the wanted ones, of which `to` shall be so.
+    async fn follow(&self, from: &Plans, to: &Plans) -> Result<(), Error> {
+        if let Err(error) = self.say(from, to).await {
+            tracing::warn!(%error, "a change of rules failed: loading all of them");
+            self.load(Way::Nft).await?;
+        }
+        Ok(())
+    }
+
+    async fn say(&self, mut from: &Plans, to: &Plans) -> Result<(), Error> {
+        let ahead = from.map_some(|plan, family| text::ahead(plan, to.of(family)));
+        for to in ahead.iter().chain([to]) {
+            let changes = |layout: &Layout| {
+                let family = layout.family;
+                change::difference(layout, from.of(family), to.of(family))
+            };
+            self.kernel.apply(&self.tables(changes)).await?;
             from = to;
         }
         Ok(())
     }
 
-    /// Makes the kernel's table the wanted one, whatever it is now.
-    async fn load(&self) -> Result<(), Error> {
+    /// Makes the kernel's table the wanted one, whatever it is now. By the kernel's own interface the fixed part has to be
+    /// there and stays.
+    async fn load(&self, way: Way) -> Result<(), Error> {
         let mut found = BTreeMap::new();
         for layout in &self.layouts {
             let (family, table) = (layout.family, layout.table.clone());
@@ -183,8 +217,9 @@ impl Rules {
                 found.insert(family, there);
             }
         }
-        match self.renew(found).await {
+        match self.renew(way, found).await {
             Ok(()) => Ok(()),
+            Err(error) if way == Way::Kernel => Err(error),
             Err(error) => {
                 // A table of another version, or one that somebody has altered.
                 tracing::warn!(%error, "replacing the rules that were found");
@@ -193,9 +228,9 @@ impl Rules {
         }
     }
 
-    async fn renew(&self, mut found: BTreeMap<Family, Found>) -> Result<(), Error> {
+    async fn renew(&self, way: Way, mut found: BTreeMap<Family, Found>) -> Result<(), Error> {
         let nothing = Plan::default();
-        let mut first = String::new();
+        let mut first = Vec::new();
         for layout in &self.layouts {
             let Some(found) = found.get_mut(&layout.family) else {
                 continue;
@@ -207,30 +242,50 @@ impl Rules {
                 ..Plan::default()
             };
             if let Some(ahead) = text::ahead(&nothing, &permits) {
-                first.push_str(&text::difference(layout, &nothing, &ahead));
+                first.push((layout, change::difference(layout, &nothing, &ahead)));
                 found.chains.extend(ahead.permits.into_keys());
             }
         }
-        if !first.is_empty() {
-            self.run(&first).await?;
+        match way {
+            Way::Kernel => {
+                self.kernel.apply(&first).await?;
+                let none = Found::default();
+                let changes = |layout: &Layout| {
+                    let found = found.get(&layout.family).unwrap_or(&none);
+                    change::renewal(layout, self.wanted.of(layout.family), found)
+                };
+                self.kernel.apply(&self.tables(changes)).await
+            }
+            Way::Nft => {
+                let first = first.iter();
+                let first: String = first
+                    .map(|(layout, changes)| text::script(layout, changes))
+                    .collect();
+                if !first.is_empty() {
+                    self.run(&first).await?;
+                }
+                let script = self.scripts(|layout, plan| match found.get(&layout.family) {
+                    Some(found) => text::renew(layout, plan, found),
+                    None => text::replace(layout, plan),
+                });
+                self.run(&script).await
+            }
         }
-        let script = self.scripts(|layout, plan| match found.get(&layout.family) {
-            Some(found) => text::renew(layout, plan, found),
-            None => text::replace(layout, plan),
-        });
-        self.run(&script).await
+    }
+
+    /// What `changes` says of each table.
+    fn tables(&self, changes: impl Fn(&Layout) -> Vec<change::Change>) -> Vec<Changes<'_>> {
+        let layouts = self.layouts.iter();
+        layouts.map(|layout| (layout, changes(layout))).collect()
     }
 
     /// Puts the whole table in place again.
     pub async fn restore(&mut self) -> Result<(), Error> {
-        match &self.applied {
-            Some(_) => {
-                self.load().await?;
-                self.applied = Some(self.wanted.clone());
-            }
-            None => self.run(&self.scripts(text::adopt)).await?,
+        if self.applied {
+            self.load(Way::Nft).await
+        } else {
+            self.run(&self.scripts(text::adopt)).await
         }
-        Ok(())
     }
 
     /// Has foreign filters let our packets through. What they refuse is reported once: it is no reason not to run.
@@ -277,6 +332,35 @@ impl Rules {
     async fn run(&self, script: &str) -> Result<(), Error> {
         nft::run(&self.nft, &self.owner.table(), script, &self.runs).await
     }
+}
+
+/// What a change has replaced.
+pub(crate) enum Replaced {
+    /// This process does not know.
+    Unknown,
+    All(Box<Plans>),
+    /// A part of the plan, by another part.
+    Part(Box<(Plans, Plans)>),
+}
+
+impl Replaced {
+    /// What was there, if it is known, and what is there in its place; `all` is there now.
+    pub fn sides<'a>(&'a self, all: &'a Plans) -> (Option<&'a Plans>, &'a Plans) {
+        match self {
+            Replaced::Unknown => (None, all),
+            Replaced::All(before) => (Some(before), all),
+            Replaced::Part(parts) => (Some(&parts.0), &parts.1),
+        }
+    }
+}
+
+/// How rules come into the kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    /// By its own interface: what services, policies and published ports determine.
+    Kernel,
+    /// By nft's script: that, and the fixed part.
+    Nft,
 }
 
 /// What the kernel has of a table.

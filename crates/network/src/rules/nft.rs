@@ -17,21 +17,34 @@ const REASON_BYTES_MAX: usize = 600;
 /// Runs that are remembered: more than can be waiting to be heard of.
 const RUNS_MAX: usize = 256;
 
-/// The latest runs of the program, by PID: it signs its changes with it, and so ours are told from others'.
+/// By what ours are told from others' changes: the latest runs of the program by PID, for it signs with that, and the port of
+/// our own way to the kernel.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct OwnRuns(Arc<Mutex<VecDeque<u32>>>);
+pub(crate) struct OwnRuns(Arc<Mutex<Authors>>);
+
+#[derive(Debug, Default)]
+struct Authors {
+    runs: VecDeque<u32>,
+    port: Option<u32>,
+}
 
 impl OwnRuns {
-    /// Whether one of the latest runs had this PID.
-    pub fn contains(&self, pid: u32) -> bool {
-        self.0.lock().contains(&pid)
+    /// Whether who has signed so is one of us.
+    pub fn contains(&self, author: u32) -> bool {
+        let authors = self.0.lock();
+        authors.port == Some(author) || authors.runs.contains(&author)
+    }
+
+    /// What comes from this port is ours from now on.
+    pub fn own(&self, port: u32) {
+        self.0.lock().port = Some(port);
     }
 
     fn add(&self, pid: u32) {
-        let mut runs = self.0.lock();
-        runs.push_back(pid);
-        if runs.len() > RUNS_MAX {
-            runs.pop_front();
+        let mut authors = self.0.lock();
+        authors.runs.push_back(pid);
+        if authors.runs.len() > RUNS_MAX {
+            authors.runs.pop_front();
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What the rules should be: sets and maps as plain data, worked out from services, policies and published ports.
 
+use std::cmp::Ordering;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -52,6 +54,24 @@ impl Plans {
         self.each(|plan, family| plan.set_services(services, reserved, family));
     }
 
+    /// [`Plan::parts`] of both families, where both have them.
+    pub fn parts(
+        &self,
+        before: &[Service],
+        after: &[Service],
+        reserved: IpAddr,
+    ) -> Option<(Self, Self)> {
+        let of = |family| self.of(family).parts(before, after, reserved, family);
+        let (v4, v6) = (of(Family::V4)?, of(Family::V6)?);
+        let old = Self { v4: v4.0, v6: v6.0 };
+        Some((old, Self { v4: v4.1, v6: v6.1 }))
+    }
+
+    /// Puts parts in the place of others.
+    pub fn replace(&mut self, old: &Self, new: &Self) {
+        self.each(|plan, family| plan.replace(old.of(family), new.of(family)));
+    }
+
     /// [`Plan::set_policies`] of both families.
     pub fn set_policies(&mut self, policies: &[PodPolicy]) {
         self.each(|plan, family| plan.set_policies(policies, family));
@@ -84,6 +104,10 @@ pub(crate) struct Plan {
     pub egress: BTreeMap<IpAddr, String>,
     /// The chains of both, named by their content: pods under the same policies share one.
     pub permits: BTreeMap<String, Permits>,
+    /// In a part of a plan: the targets of the rest, as far as they are this part's too, or its successor's.
+    pub others: BTreeSet<IpAddr>,
+    /// Whether services claim the same address or node port: who has it depends on all of them.
+    pub contested: bool,
 }
 
 /// The chain of one service port.
@@ -129,7 +153,18 @@ impl Plan {
         self.doors.clear();
         self.addresses.clear();
         self.node_ports.clear();
-        for service in services.iter().filter(|s| s.external_name.is_none()) {
+        self.contested = false;
+        self.add_services(services, reserved, family);
+    }
+
+    fn add_services<'a>(
+        &mut self,
+        services: impl IntoIterator<Item = &'a Service>,
+        reserved: IpAddr,
+        family: Family,
+    ) {
+        let services = services.into_iter();
+        for service in services.filter(|s| s.external_name.is_none()) {
             for port in &service.ports {
                 if port.endpoints.iter().any(|end| is_of(end, family)) {
                     self.add_port(service, port, reserved, family);
@@ -150,11 +185,12 @@ impl Plan {
         let own = service.cluster_ips.iter().filter(of_family);
         for address in own.filter(|address| (**address, port.port) != (reserved, 53)) {
             let chain = self.chain(service, port, service.internal_local, family);
-            self.addresses.insert(key(*address), chain);
+            self.contested |= self.addresses.insert(key(*address), chain).is_some();
         }
         if let Some(node_port) = port.node_port {
             let way = self.way_in(service, port, None, family);
-            self.node_ports.insert((port.protocol, node_port), way);
+            let key = (port.protocol, node_port);
+            self.contested |= self.node_ports.insert(key, way).is_some();
         }
         for (addresses, sources) in [
             (&service.external_ips, None),
@@ -166,9 +202,66 @@ impl Plan {
             for address in addresses.iter().filter(of_family) {
                 let way = self.way_in(service, port, sources, family);
                 // Of two services that claim an address's port the first keeps it.
-                self.addresses.entry(key(*address)).or_insert(way);
+                match self.addresses.entry(key(*address)) {
+                    Entry::Vacant(free) => drop(free.insert(way)),
+                    Entry::Occupied(_) => self.contested = true,
+                }
             }
         }
+    }
+
+    /// The parts in which what was made of the services `before` differs from what [`Plan::set_services`] makes of those
+    /// `after`. `None` where it takes more than a look at the services that differ: they are not sorted by namespace and
+    /// name, or claim each other's addresses.
+    fn parts(
+        &self,
+        before: &[Service],
+        after: &[Service],
+        reserved: IpAddr,
+        family: Family,
+    ) -> Option<(Self, Self)> {
+        let (gone, come) = differing_services(before, after)?;
+        let (mut old, mut new) = (Self::default(), Self::default());
+        old.add_services(gone, reserved, family);
+        new.add_services(come, reserved, family);
+        let taken = |key| self.addresses.contains_key(key) && !old.addresses.contains_key(key);
+        let port = |key| self.node_ports.contains_key(key) && !old.node_ports.contains_key(key);
+        if [self, &old, &new].iter().any(|plan| plan.contested)
+            || new.addresses.keys().any(taken)
+            || new.node_ports.keys().any(port)
+        {
+            return None;
+        }
+        let concerned = &old.targets() | &new.targets();
+        let rest = self.chains.iter();
+        let rest = rest.filter(|(name, _)| !old.chains.contains_key(*name));
+        let others: BTreeSet<IpAddr> = rest
+            .flat_map(|(_, chain)| &chain.endpoints)
+            .chain(self.published_any.values())
+            .chain(self.published_at.values())
+            .map(SocketAddr::ip)
+            .filter(|target| concerned.contains(target))
+            .collect();
+        (old.others, new.others) = (others.clone(), others);
+        Some((old, new))
+    }
+
+    fn replace(&mut self, old: &Self, new: &Self) {
+        fn swap<K: Ord + Clone, V: Clone>(
+            all: &mut BTreeMap<K, V>,
+            old: &BTreeMap<K, V>,
+            new: &BTreeMap<K, V>,
+        ) {
+            for key in old.keys() {
+                all.remove(key);
+            }
+            let new = new.iter();
+            all.extend(new.map(|(key, value)| (key.clone(), value.clone())));
+        }
+        swap(&mut self.chains, &old.chains, &new.chains);
+        swap(&mut self.doors, &old.doors, &new.doors);
+        swap(&mut self.addresses, &old.addresses, &new.addresses);
+        swap(&mut self.node_ports, &old.node_ports, &new.node_ports);
     }
 
     /// The chain that balances over a port's endpoints, or over those of this machine.
@@ -310,6 +403,7 @@ impl Plan {
             .chain(self.published_any.values())
             .chain(self.published_at.values())
             .map(|target| target.ip())
+            .chain(self.others.iter().copied())
             .collect()
     }
 
@@ -322,6 +416,36 @@ impl Plan {
         match self.doors.get(name) {
             Some(door) => &of_chain(&door.inside) | &of_chain(&door.outside),
             None => of_chain(name),
+        }
+    }
+}
+
+/// The services of each list that the other has not, or has otherwise; `None` when they are not sorted by their names.
+fn differing_services<'a>(
+    before: &'a [Service],
+    after: &'a [Service],
+) -> Option<(Vec<&'a Service>, Vec<&'a Service>)> {
+    fn id(service: &Service) -> (&str, &str) {
+        (&service.namespace, &service.name)
+    }
+    let sorted = |list: &[Service]| list.is_sorted_by(|a, b| id(a) < id(b));
+    if !sorted(before) || !sorted(after) {
+        return None;
+    }
+    let (mut gone, mut new) = (Vec::new(), Vec::new());
+    let (mut left, mut right) = (before.iter().peekable(), after.iter().peekable());
+    loop {
+        let order = match (left.peek(), right.peek()) {
+            (None, None) => return Some((gone, new)),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(a), Some(b)) => id(a).cmp(&id(b)),
+        };
+        let a = if order.is_le() { left.next() } else { None };
+        let b = if order.is_ge() { right.next() } else { None };
+        if a != b {
+            gone.extend(a);
+            new.extend(b);
         }
     }
 }

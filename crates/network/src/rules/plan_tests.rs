@@ -1,6 +1,10 @@
 //! Tests of the plan: which chain each way into a service leads to, and what pods are allowed.
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::rules::change::difference;
+use crate::rules::text::Layout;
 use crate::{AddressSet, PortRange, Transport};
 
 fn at(address: [u8; 4]) -> IpAddr {
@@ -112,7 +116,7 @@ fn traffic_policies_choose_endpoints() {
 }
 
 #[test]
-fn source_ranges_guard_the_load_balancer_alone() {
+fn source_ranges_guard_the_load_balancer_shaped() {
     let mut port = port(&["10.64.0.2:80"]);
     port.node_port = Some(30080);
     let plan = plan(&[Service {
@@ -246,4 +250,113 @@ fn each_family_has_its_addresses_and_endpoints() {
     let key = ("2001:db8::1".parse().unwrap(), Protocol::Tcp, 80);
     let sources = v6.doors[&v6.addresses[&key]].sources.as_ref();
     assert_eq!(sources.map(BTreeSet::len), Some(1));
+}
+
+/// Services by numbers, with ports, ways in and endpoints as the bits of `shapes` have it.
+fn shaped(shapes: &BTreeMap<u8, u16>) -> Vec<Service> {
+    let shaped = |(number, shape): (&u8, &u16)| {
+        let has = |bit: u16| shape & 1 << bit != 0;
+        let ends: Vec<&str> = [
+            "10.64.0.2:80",
+            "10.64.0.3:80",
+            "192.0.2.9:81",
+            "[fd00::2]:80",
+        ]
+        .into_iter()
+        .zip(0..)
+        .filter(|(_, bit)| has(*bit))
+        .map(|(end, _)| end)
+        .collect();
+        let mut port = port(&ends);
+        port.local_endpoints.truncate(usize::from(has(4)));
+        // Every now and then one that another has too.
+        let node_port = if has(5) {
+            30080
+        } else {
+            30000 + u16::from(*number)
+        };
+        port.node_port = has(6).then_some(node_port);
+        Service {
+            cluster_ips: vec![
+                at([10, 112, 0, *number]),
+                format!("fd00:1::{number}").parse().unwrap(),
+            ],
+            external_local: has(7),
+            affinity_seconds: has(8).then_some(60),
+            external_ips: if has(9) {
+                vec![at([203, 0, 113, 7])]
+            } else {
+                vec![]
+            },
+            ..service(&format!("s{number}"), port)
+        }
+    };
+    let mut services: Vec<Service> = shapes.iter().map(shaped).collect();
+    services.sort_by(|a, b| a.name.cmp(&b.name));
+    services
+}
+
+proptest! {
+    /// Parts put in the place of others make the plan that all services make, and say all that differs.
+    #[test]
+    fn parts_lead_where_the_whole_does(
+        from in prop::collection::btree_map(0..6u8, 0..1024u16, 0..6),
+        to in prop::collection::btree_map(0..6u8, 0..1024u16, 0..6),
+    ) {
+        let (from, to) = (shaped(&from), shaped(&to));
+        let reserved = at([0; 4]);
+        let of = |services: &[Service]| {
+            let mut plans = Plans::default();
+            plans.set_services(services, reserved);
+            let published = Published {
+                host_ip: None,
+                host_port: 8000,
+                target: "10.64.0.3:80".parse().unwrap(),
+                protocol: Protocol::Tcp,
+            };
+            plans.set_published([published].iter());
+            plans
+        };
+        let (mut plans, wanted) = (of(&from), of(&to));
+        let layout = Layout {
+            family: Family::V4,
+            table: "t".into(),
+            bridge: "b".into(),
+            pod_cidr: "10.64.0.0/24".parse().unwrap(),
+            service_cidr: "10.112.0.0/24".parse().unwrap(),
+            gateway: at([10, 64, 0, 1]),
+            dns: None,
+        };
+        if let Some((old, new)) = plans.parts(&from, &to, reserved) {
+            let says = |from: &Plans, to: &Plans| {
+                Family::ALL.map(|family| difference(&layout, from.of(family), to.of(family)))
+            };
+            prop_assert_eq!(says(&old, &new), says(&plans, &wanted));
+            plans.replace(&old, &new);
+            prop_assert_eq!(plans, wanted);
+        }
+    }
+}
+
+#[test]
+fn a_change_of_one_among_many_is_a_part_and_a_claim_of_anothers_is_not() {
+    let many: BTreeMap<u8, u16> = (0..100).map(|number| (number, 0b100_0011)).collect();
+    let plans = |shapes: &BTreeMap<u8, u16>| {
+        let mut plans = Plans::default();
+        plans.set_services(&shaped(shapes), at([0; 4]));
+        plans
+    };
+    let mut other = many.clone();
+    other.insert(7, 0b100_0001);
+    other.remove(&8);
+    other.insert(200, 0b100_0001);
+    let (old, new) = plans(&many)
+        .parts(&shaped(&many), &shaped(&other), at([0; 4]))
+        .expect("a part");
+    assert_eq!(old.of(Family::V4).chains.len(), 2);
+    assert_eq!(new.of(Family::V4).chains.len(), 2);
+    other.insert(7, 0b110_0001);
+    other.insert(9, 0b110_0001);
+    let parts = plans(&many).parts(&shaped(&many), &shaped(&other), at([0; 4]));
+    assert_eq!(parts, None);
 }

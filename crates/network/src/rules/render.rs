@@ -1,9 +1,10 @@
 //! The chains and dynamic sets of a plan, each as its rules.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use super::plan::{Chain, Direction, Door, Permits, Plan, readable_name};
+use super::plan::{Chain, Door, Permits, Plan, readable_name};
+use super::rule::{Ports, Rule};
 use super::text::Layout;
 use crate::{AddressSet, Family, PortRange, Transport, addresses, names};
 
@@ -14,12 +15,12 @@ const COMMENT_BYTES_MAX: usize = 120;
 pub(super) const CLIENTS_PREFIX: &str = "clients-";
 
 /// What a plan's chains are made of.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Rendered {
     /// Sets of clients who were given an endpoint, with the seconds that they are remembered.
     pub clients: BTreeMap<String, u32>,
     /// Chains with their rules.
-    pub chains: BTreeMap<String, Vec<String>>,
+    pub chains: BTreeMap<String, Vec<Rule>>,
 }
 
 /// Renders every chain of a plan.
@@ -28,12 +29,11 @@ pub(super) fn render(layout: &Layout, plan: &Plan) -> Rendered {
     for (name, chain) in &plan.chains {
         match chain.affinity_seconds {
             _ if chain.endpoints.is_empty() => {
-                all.chains.insert(name.clone(), vec!["drop".into()]);
+                all.chains.insert(name.clone(), vec![Rule::Drop]);
             }
-            Some(seconds) => sticky(&mut all, layout.family, name, chain, seconds),
+            Some(seconds) => sticky(&mut all, name, chain, seconds),
             None => {
-                all.chains
-                    .insert(name.clone(), vec![balance(layout.family, chain)]);
+                all.chains.insert(name.clone(), vec![balance(chain)]);
             }
         }
     }
@@ -48,55 +48,38 @@ pub(super) fn render(layout: &Layout, plan: &Plan) -> Rendered {
 }
 
 /// One rule that sends a connection to one of the endpoints, each equally likely.
-fn balance(family: Family, chain: &Chain) -> String {
+fn balance(chain: &Chain) -> Rule {
     let protocol = chain.protocol;
-    let mut endpoints = chain.endpoints.iter();
-    match (endpoints.next(), chain.endpoints.len()) {
-        (Some(only), 1) => format!("meta l4proto {protocol} dnat to {only}"),
-        (_, count) => {
-            let choices: Vec<String> = chain
-                .endpoints
-                .iter()
-                .enumerate()
-                .map(|(index, endpoint)| {
-                    format!("{index} : {} . {}", endpoint.ip(), endpoint.port())
-                })
-                .collect();
-            format!(
-                "meta l4proto {protocol} dnat {} to numgen random mod {count} map {{ {} }}",
-                family.ip(),
-                choices.join(", ")
-            )
-        }
+    let endpoints: Vec<SocketAddr> = chain.endpoints.iter().copied().collect();
+    match endpoints[..] {
+        [to] => Rule::Translate { protocol, to },
+        _ => Rule::Balance {
+            protocol,
+            endpoints,
+        },
     }
 }
 
 /// Session affinity as upstream's nftables mode has it: each endpoint has a chain of its own, which notes the client in
 /// the endpoint's set with a timeout; clients found in a set go where they went before. The set is named by service
 /// port, endpoint and timeout, so it stays when other endpoints come and go, and goes with its own.
-fn sticky(all: &mut Rendered, family: Family, name: &str, chain: &Chain, seconds: u32) {
-    let ip = family.ip();
+fn sticky(all: &mut Rendered, name: &str, chain: &Chain, seconds: u32) {
     let (mut known, mut choices) = (Vec::new(), Vec::new());
-    for (index, endpoint) in chain.endpoints.iter().enumerate() {
+    for endpoint in &chain.endpoints {
         let hash = names::fnv(format!("{name} {endpoint} {seconds}").as_bytes());
         let set = format!("{CLIENTS_PREFIX}{hash:016x}");
         let own = endpoint_chain(name, endpoint);
-        all.chains.insert(
-            own.clone(),
-            vec![
-                format!("update @{set} {{ {ip} saddr }}"),
-                format!("meta l4proto {} dnat to {endpoint}", chain.protocol),
-            ],
-        );
-        known.push(format!("{ip} saddr @{set} goto {own}"));
-        choices.push(format!("{index} : goto {own}"));
-        all.clients.insert(set, seconds);
+        let to_it = Rule::Translate {
+            protocol: chain.protocol,
+            to: *endpoint,
+        };
+        let rules = vec![Rule::Remember(set.clone()), to_it];
+        all.chains.insert(own.clone(), rules);
+        all.clients.insert(set.clone(), seconds);
+        choices.push(own.clone());
+        known.push(Rule::Known { set, chain: own });
     }
-    known.push(format!(
-        "numgen random mod {} vmap {{ {} }}",
-        choices.len(),
-        choices.join(", ")
-    ));
+    known.push(Rule::Choose(choices));
     all.chains.insert(name.to_owned(), known);
 }
 
@@ -112,112 +95,76 @@ fn endpoint_chain(chain: &str, endpoint: &SocketAddr) -> String {
     )
 }
 
-fn enter(layout: &Layout, door: &Door) -> Vec<String> {
+fn enter(layout: &Layout, door: &Door) -> Vec<Rule> {
     let mut rules = Vec::new();
-    let (family, ip) = (layout.family, layout.family.ip());
     if let Some(blocks) = &door.sources {
         let mut sources = AddressSet::default();
         blocks.iter().for_each(|block| sources.add(*block));
-        if sources.has_none(family) {
-            rules.push("fib saddr type != local drop".into());
-        } else if let Some(sources) = address_list(family, &sources) {
-            rules.push(format!(
-                "fib saddr type != local {ip} saddr != {{ {sources} }} drop"
-            ));
+        if !sources.has_all(layout.family) {
+            rules.push(Rule::Exclude {
+                sources: sources.ranges(layout.family),
+            });
         }
     }
-    rules.push(format!(
-        "{ip} saddr {} goto {}",
-        layout.pod_cidr, door.inside
-    ));
-    rules.push(format!("fib saddr type local goto {}", door.inside));
-    rules.push(format!("goto {}", door.outside));
+    rules.push(Rule::From {
+        range: layout.pod_cidr,
+        chain: door.inside.clone(),
+    });
+    rules.push(Rule::Own {
+        chain: door.inside.clone(),
+    });
+    rules.push(Rule::Goto(door.outside.clone()));
     rules
 }
 
 /// Permissions return to the chain that asked; whatever is left is dropped.
-fn permit(family: Family, permits: &Permits) -> Vec<String> {
-    let side = match permits.direction {
-        Direction::Ingress => "saddr",
-        Direction::Egress => "daddr",
-    };
+fn permit(family: Family, permits: &Permits) -> Vec<Rule> {
     let mut rules = Vec::new();
     for allowance in &permits.allowances {
         let peers = match &allowance.peers {
             Some(peers) if peers.has_none(family) => continue,
-            Some(peers) => address_list(family, peers),
+            Some(peers) if peers.has_all(family) => None,
+            Some(peers) => Some(peers.ranges(family)),
             None => None,
         };
-        let peers = peers.map_or_else(String::new, |list| {
-            format!("{} {side} {{ {list} }} ", family.ip())
-        });
-        let comment = comment(&allowance.policy);
         let ports = match &allowance.ports {
-            None => vec![String::new()],
-            Some(ports) => port_matches(ports),
+            None => vec![None],
+            Some(ports) => by_protocol(ports).map(Some).collect(),
         };
-        for ports in ports {
-            rules.push(format!("{peers}{ports}return{comment}"));
-        }
+        rules.extend(ports.into_iter().map(|ports| Rule::Return {
+            direction: permits.direction,
+            peers: peers.clone(),
+            ports,
+            comment: comment(&allowance.policy),
+        }));
     }
-    rules.push("drop".into());
+    rules.push(Rule::Drop);
     rules
 }
 
-/// The elements of an anonymous set; `None` when every address of the family is in it.
-fn address_list(family: Family, set: &AddressSet) -> Option<String> {
-    if set.has_all(family) {
-        return None;
-    }
-    let range = |(first, last): (IpAddr, IpAddr)| {
-        if first == last {
-            first.to_string()
-        } else {
-            format!("{first}-{last}")
-        }
-    };
-    let ranges = set.ranges(family).into_iter();
-    Some(ranges.map(range).collect::<Vec<_>>().join(", "))
-}
-
-/// One match for each protocol, with a space at the end.
-fn port_matches(ports: &[PortRange]) -> Vec<String> {
-    let mut matches = Vec::new();
-    for transport in [Transport::Tcp, Transport::Udp, Transport::Sctp] {
+/// The ports of each protocol that has any.
+fn by_protocol(ports: &[PortRange]) -> impl Iterator<Item = Ports> {
+    let of = |transport: Transport| {
         let of_this = ports.iter().filter(|range| range.transport == transport);
         let mut ranges: Vec<(u16, u16)> = of_this.map(|range| (range.first, range.last)).collect();
         addresses::merge(&mut ranges, |last| last.checked_add(1));
-        let transport = transport.as_str();
         match ranges[..] {
-            [] => continue,
-            [(0 | 1, u16::MAX)] => matches.push(format!("meta l4proto {transport} ")),
-            _ => {
-                let list: Vec<String> = ranges
-                    .iter()
-                    .map(|(first, last)| {
-                        if first == last {
-                            first.to_string()
-                        } else {
-                            format!("{first}-{last}")
-                        }
-                    })
-                    .collect();
-                matches.push(format!("{transport} dport {{ {} }} ", list.join(", ")));
-            }
+            [] => None,
+            [(0 | 1, u16::MAX)] => Some(Ports {
+                transport,
+                ranges: Vec::new(),
+            }),
+            _ => Some(Ports { transport, ranges }),
         }
-    }
-    matches
+    };
+    let all = [Transport::Tcp, Transport::Udp, Transport::Sctp].map(of);
+    all.into_iter().flatten()
 }
 
 fn comment(policy: &str) -> String {
-    let safe: String = policy
+    policy
         .chars()
         .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '/' | '.'))
         .take(COMMENT_BYTES_MAX)
-        .collect();
-    if safe.is_empty() {
-        String::new()
-    } else {
-        format!(" comment \"{safe}\"")
-    }
+        .collect()
 }

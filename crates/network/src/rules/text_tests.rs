@@ -2,8 +2,15 @@
 
 use proptest::prelude::*;
 
+use std::net::SocketAddr;
+
+use super::super::fixed::POLICED_INGRESS;
 use super::*;
 use crate::{Protocol, Service, ServicePort};
+
+fn difference(layout: &Layout, from: &Plan, to: &Plan) -> String {
+    script(layout, &change::difference(layout, from, to))
+}
 
 fn layout() -> Layout {
     Layout {
