@@ -72,6 +72,19 @@ fn an_old_recommendation_gives_its_place_away() {
     assert_eq!(replicas, [1, 7, 1], "the last of the old ones, as upstream");
 }
 
+/// Ten decisions a second fill the log long before an hour's window is over: what the window holds, holds.
+#[test]
+fn a_long_window_holds_however_often_is_decided() {
+    let mut log = Vec::new();
+    for step in 0..36_010_i64 {
+        let at = now() + SignedDuration::from_millis(100 * step);
+        let desired = if step == 0 { 9 } else { 3 };
+        let held = stabilize(&mut log, desired, 3600, at);
+        assert_eq!(held, if step <= 36_000 { 9 } else { 3 }, "step {step}");
+        assert!(log.len() <= 4096, "{}", log.len());
+    }
+}
+
 #[test]
 fn a_move_exactly_as_old_as_the_period_counts_no_more() {
     for (age, counted) in [(14, 5), (15, 0), (16, 0)] {
