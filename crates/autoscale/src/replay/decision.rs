@@ -64,7 +64,7 @@ pub fn written(case: &Value, decided: &mut Option<Decided>) -> Differences {
     }
     for (kind, wanted) in &expected.conditions {
         let found = decision.status.conditions.iter().flatten();
-        let found = found.filter(|condition| &condition.type_ == kind).map(|c| {
+        let mut found = found.filter(|condition| &condition.type_ == kind).map(|c| {
             let reason = c.reason.as_deref().unwrap_or_default();
             if wanted.contains('/') {
                 format!("{}/{reason}", c.status)
@@ -72,7 +72,7 @@ pub fn written(case: &Value, decided: &mut Option<Decided>) -> Differences {
                 reason.to_owned()
             }
         });
-        let found = found.last().unwrap_or_default();
+        let found = found.next().unwrap_or_default();
         let what = format!("conditions.{kind}");
         check(&mut differences, &what, Some(wanted.clone()), &found);
     }
