@@ -203,8 +203,8 @@ impl Follower {
                 let pods = pending.followed.pods.iter();
                 pods.filter(|pod| pod.ready_ms.is_none()).filter_map(seen)
             };
-            let hindrance = waiting().map(|seen| seen.hindrance.clone());
-            let hindrance = hindrance.filter(|text| !text.is_empty()).next();
+            let mut hindrances = waiting().map(|seen| seen.hindrance.clone());
+            let hindrance = hindrances.find(|text| !text.is_empty());
             let given_up = waiting().filter(|seen| seen.gone).count();
             let (hindrance, wanted) = (hindrance.unwrap_or_default(), pending.followed.wanted_pods);
             pending.followed.message = hindrance;

@@ -383,8 +383,8 @@ fn surplus(ones: &mut VecDeque<Kept>) -> Vec<Kept> {
 /// The autoscaler's uid, what is kept, and the record of an object that is one of ours.
 fn understood(object: &DynamicObject) -> Option<(String, Kept, Record)> {
     let record = Record::deserialize(object.data.get("spec")?).ok()?;
-    let owners = object.metadata.owner_references.iter().flatten();
-    let uid = owners.into_iter().next()?.uid.clone();
+    let mut owners = object.metadata.owner_references.iter().flatten();
+    let uid = owners.next()?.uid.clone();
     let kept = Kept {
         namespace: object.metadata.namespace.clone()?,
         name: object.metadata.name.clone()?,
