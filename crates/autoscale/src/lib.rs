@@ -7,6 +7,7 @@
 
 pub mod hpa;
 pub mod quantity;
+pub mod record;
 pub mod replay;
 pub mod selector;
 

@@ -5,10 +5,11 @@ mod support;
 use autoscale::hpa::{
     Bounds, MetricReading, OtherAutoscaler, Pod, PodValue, Reading, Recommendation, Rule,
     ScaleEvent, Settings, State, change_in_period, decide, decide_after_failed_write, limit,
-    remember, stabilize,
+    limit_with_behavior, remember, stabilize, stabilize_with_behavior,
 };
 use autoscale::{EventType, Failure, Inputs};
 use jiff::SignedDuration;
+use k8s_openapi::api::autoscaling::v2::HPAScalingRules;
 use serde_json::{Value, json};
 
 use support::{inputs, now, spec};
@@ -70,6 +71,99 @@ fn an_old_recommendation_gives_its_place_away() {
     stabilize(&mut log, 7, 300, now());
     let replicas: Vec<i32> = log.iter().map(|past| past.replicas).collect();
     assert_eq!(replicas, [1, 7, 1], "the last of the old ones, as upstream");
+}
+
+/// Upstream's comparisons to the letter: the window without `behavior` holds what is exactly as old as it, those with
+/// `behavior` do not, and neither gives the place of such an entry away.
+#[test]
+fn at_the_edge_of_a_window() {
+    let nine = |age| Recommendation {
+        replicas: 9,
+        at: ago(age),
+    };
+    let mut log = vec![nine(300)];
+    assert_eq!((stabilize(&mut log, 3, 300, now()), log.len()), (9, 2));
+    let mut log = vec![nine(301)];
+    assert_eq!((stabilize(&mut log, 3, 300, now()), log.len()), (3, 1));
+    // Downwards with a window of 300 s, and 10 s upwards.
+    for (age, held, length) in [(299, 9, 2), (300, 3, 2), (301, 3, 1)] {
+        let mut log = vec![nine(age)];
+        let size = stabilize_with_behavior(&mut log, 9, 3, 10, 300, now());
+        assert_eq!((size, log.len()), (held, length), "{age} s old");
+    }
+    // Upwards the longer window.
+    for (age, held, length) in [(299, 9, 2), (300, 12, 2), (301, 12, 1)] {
+        let mut log = vec![nine(age)];
+        let size = stabilize_with_behavior(&mut log, 9, 12, 300, 10, now());
+        assert_eq!((size, log.len()), (held, length), "{age} s old");
+    }
+}
+
+/// Bounds and limits that meet: which of them is told, and that what is just allowed is not limited.
+#[test]
+fn at_the_edge_of_a_limit() {
+    let rules = |value: i32| -> HPAScalingRules {
+        let policy = json!({"type": "Pods", "value": value, "periodSeconds": 60});
+        serde_json::from_value(json!({"selectPolicy": "Max", "policies": [policy]})).expect("rules")
+    };
+    let bounds = |minimum: i32, maximum: i32| Bounds {
+        minimum,
+        maximum,
+        current: 5,
+        ups: &[],
+        downs: &[],
+        now: now(),
+    };
+    let within = "DesiredWithinRange";
+    // Without behavior 5 may grow to 10; with it 5 may grow to 8 and shrink to 3.
+    let table = [
+        (10, (1, 20), 10, within, 8, "ScaleUpLimit"),
+        (11, (1, 20), 10, "ScaleUpLimit", 8, "ScaleUpLimit"),
+        (11, (1, 10), 10, "TooManyReplicas", 8, "ScaleUpLimit"),
+        (8, (1, 20), 8, within, 8, within),
+        (9, (1, 8), 8, "TooManyReplicas", 8, "TooManyReplicas"),
+        (8, (1, 8), 8, within, 8, within),
+        (9, (1, 7), 7, "TooManyReplicas", 7, "TooManyReplicas"),
+        (5, (1, 5), 5, within, 5, within),
+        (5, (5, 9), 5, within, 5, within),
+        (3, (1, 9), 3, within, 3, within),
+        (2, (1, 9), 2, within, 3, "ScaleDownLimit"),
+        (3, (3, 9), 3, within, 3, within),
+        (2, (3, 9), 3, "TooFewReplicas", 3, "TooFewReplicas"),
+        (2, (4, 9), 4, "TooFewReplicas", 4, "TooFewReplicas"),
+        (4, (4, 9), 4, within, 4, within),
+    ];
+    for (desired, (minimum, maximum), plain, plain_reason, ruled, ruled_reason) in table {
+        let bounds = bounds(minimum, maximum);
+        let found = limit(desired, &bounds, &Settings::default());
+        let text = format!("{desired} in {minimum}..{maximum}");
+        assert_eq!(
+            (found.replicas, found.reason),
+            (plain, plain_reason),
+            "{text}"
+        );
+        assert_eq!(found.rule.is_none(), plain_reason == within, "{text}");
+        let found = limit_with_behavior(desired, &bounds, &rules(3), &rules(2));
+        assert_eq!(
+            (found.replicas, found.reason),
+            (ruled, ruled_reason),
+            "{text}"
+        );
+        assert_eq!(found.rule.is_none(), ruled_reason == within, "{text}");
+    }
+}
+
+/// Ten decisions a second fill the log long before an hour's window is over: what the window holds, holds.
+#[test]
+fn a_long_window_holds_however_often_is_decided() {
+    let mut log = Vec::new();
+    for step in 0..36_010_i64 {
+        let at = now() + SignedDuration::from_millis(100 * step);
+        let desired = if step == 0 { 9 } else { 3 };
+        let held = stabilize(&mut log, desired, 3600, at);
+        assert_eq!(held, if step <= 36_000 { 9 } else { 3 }, "step {step}");
+        assert!(log.len() <= 4096, "{}", log.len());
+    }
 }
 
 #[test]
@@ -488,10 +582,10 @@ fn a_recommendation_that_one_window_still_holds_is_not_overwritten() {
         at: ago(age),
     };
     let mut log = vec![old(100)];
-    autoscale::hpa::stabilize_with_behavior(&mut log, 3, 2, 0, 300, now());
+    stabilize_with_behavior(&mut log, 3, 2, 0, 300, now());
     assert_eq!(log.len(), 2, "100 s is beyond the window upwards only");
     let mut log = vec![old(400)];
-    autoscale::hpa::stabilize_with_behavior(&mut log, 3, 2, 0, 300, now());
+    stabilize_with_behavior(&mut log, 3, 2, 0, 300, now());
     assert_eq!(log.len(), 1);
 }
 

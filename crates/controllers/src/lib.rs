@@ -33,9 +33,6 @@ use tokio_util::sync::CancellationToken;
 use shared::Shared;
 use supervise::Supervisor;
 
-/// The most recent scaling decisions that are kept in memory, also when the autoscaler is started again.
-const DECISIONS_MAX: usize = 256;
-
 /// What the controllers need to know besides the API.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -64,7 +61,8 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
         return;
     }
     let supervisor = Supervisor::default();
-    let decisions = Arc::new(hpa::RecentDecisions::new(DECISIONS_MAX));
+    let decisions = hpa::KeptDecisions::default();
+    let kept = decisions.clone();
     let mut tasks = JoinSet::new();
     let mut keep =
         |name: &'static str,
@@ -125,12 +123,23 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
     keep(
         "horizontal-pod-autoscaler",
         Box::new(move |shared, config, stop| {
-            let sink = decisions.clone();
+            let sink = Arc::new(decisions.clone());
             Box::pin(hpa::run_with(
                 shared.client,
                 shared.pods,
                 config.hpa_sync,
                 sink,
+                stop,
+            ))
+        }),
+    );
+    keep(
+        "scaling-decisions",
+        Box::new(move |shared, _, stop| {
+            Box::pin(hpa::keep_decisions(
+                shared.client,
+                shared.pods,
+                kept.clone(),
                 stop,
             ))
         }),

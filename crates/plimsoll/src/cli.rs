@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::settings::Settings;
-use crate::{cluster, container, demo, load, service};
+use crate::{cluster, container, demo, load, replay, service, why};
 
 /// From a Dockerfile to a service that scales: builds images, runs containers, deploys, scales and routes, in one program.
 #[derive(Parser)]
@@ -85,6 +85,11 @@ pub enum Verb {
     /// Drive HTTP load at an address and report rates and latencies
     #[command(name = "load-test")]
     LoadTest(load::Options),
+    /// Tell why an autoscaler decided as it did, with the numbers
+    Why(why::Options),
+    /// Put the autoscaler's decisions to the test
+    #[command(subcommand)]
+    Autoscale(replay::Verb),
     #[command(flatten)]
     Cluster(cluster::Verb),
     #[command(flatten)]

@@ -25,6 +25,8 @@ use crate::settings::Settings;
 
 /// Roles get this long to end what they do.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// Time between two looks at an autoscaler, unless the settings say otherwise.
+const AUTOSCALER_PERIOD: Duration = Duration::from_secs(1);
 /// Unless the settings say otherwise.
 const PODS_MAX: u32 = 110;
 /// As a kubelet: after everything that it runs.
@@ -233,7 +235,10 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
     let controllers_config = controllers::Config {
         cluster_ca_pem: pki.ca_certificate().to_owned(),
         // decisions follow the load within a second; what upstream ties to its 15 s stays tied to the clock
-        hpa_sync: Duration::from_secs(1),
+        hpa_sync: settings
+            .autoscaler_period
+            .and_then(|period| Duration::try_from(period).ok())
+            .unwrap_or(AUTOSCALER_PERIOD),
         ..controllers::Config::default()
     };
     roles.spawn(controllers::run(

@@ -13,10 +13,12 @@ mod load;
 mod log;
 mod manual;
 mod ports;
+mod replay;
 mod service;
 mod settings;
 mod status;
 mod up;
+mod why;
 
 use std::process::ExitCode;
 
@@ -50,6 +52,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.verb {
         Verb::Completions { shell } => return manual::completions(shell),
         Verb::Man { dir } => return manual::pages(dir.as_deref()),
+        Verb::Autoscale(verb) => return replay::run(verb),
         _ => {}
     }
     let file = Settings::read(cli.config.as_deref())?;
@@ -72,7 +75,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Doctor { output } => return doctor::run(&data_dir, &file, output),
         Verb::Install(options) => return service::install(&options),
         Verb::Uninstall(options) => return service::uninstall(&options),
-        Verb::Completions { .. } | Verb::Man { .. } => {}
+        Verb::Completions { .. } | Verb::Man { .. } | Verb::Autoscale(_) => {}
         Verb::Down { purge } => {
             need_root("down")?;
             up::down(&data_dir, purge)?;
@@ -91,6 +94,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             need_root("demo")?;
             return demo::run(options);
         }
+        Verb::Why(options) => return why::run(&Instance::existing(&data_dir)?, &options),
         Verb::LoadTest(options) => return load::run(&options),
         Verb::Cluster(verb) => return cluster::run(&Instance::existing(&data_dir)?, verb),
         Verb::Container(verb) => return container::run(&Instance::existing(&data_dir)?, verb),

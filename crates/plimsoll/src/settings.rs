@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use ipnet::{Ipv4Net, Ipv6Net};
+use jiff::SignedDuration;
 use serde::Deserialize;
 
 pub use pressure::Pressure;
@@ -61,6 +62,9 @@ pub struct Settings {
     /// Pods that this node takes at most (default 110)
     #[arg(long, env = "PLIMSOLL_MAX_PODS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub max_pods: Option<u32>,
+    /// How often each autoscaler is looked at, besides at once when it changes: 100ms to 5m (default 1s)
+    #[arg(long, env = "PLIMSOLL_AUTOSCALER_PERIOD", value_name = "TIME", value_parser = autoscaler_period)]
+    pub autoscaler_period: Option<SignedDuration>,
     #[command(flatten)]
     #[serde(default)]
     pub pressure: Pressure,
@@ -109,6 +113,9 @@ impl Settings {
         positive("apiPort", settings.api_port.map(u32::from), 65535)?;
         positive("kubeletPort", settings.kubelet_port.map(u32::from), 65535)?;
         positive("maxPods", settings.max_pods, 1000)?;
+        if let Some(period) = settings.autoscaler_period {
+            check_period(period).context("autoscalerPeriod")?;
+        }
         settings.pressure.resolve()?;
         Ok(settings)
     }
@@ -130,6 +137,7 @@ impl Settings {
             pod_cidr6: self.pod_cidr6.or(below.pod_cidr6),
             service_cidr6: self.service_cidr6.or(below.service_cidr6),
             max_pods: self.max_pods.or(below.max_pods),
+            autoscaler_period: self.autoscaler_period.or(below.autoscaler_period),
             pressure: self.pressure.over(below.pressure),
             log: self.log.or(below.log),
         }
@@ -163,17 +171,38 @@ impl Settings {
             self.service_cidr6.map(|range| range.to_string()),
         );
         flag("max-pods", self.max_pods.map(|count| count.to_string()));
+        let period = self.autoscaler_period;
+        flag(
+            "autoscaler-period",
+            period.map(|time| format!("{}ms", time.as_millis())),
+        );
         flag("log", self.log.clone());
         flags.extend(self.pressure.flags());
         flags
     }
 }
 
+fn autoscaler_period(text: &str) -> Result<SignedDuration, String> {
+    let period = text
+        .parse()
+        .map_err(|error: jiff::Error| error.to_string())?;
+    check_period(period).map_err(|error| error.to_string())?;
+    Ok(period)
+}
+
+/// Shorter ones would measure nothing new, longer ones would not follow any load.
+fn check_period(period: SignedDuration) -> Result<()> {
+    let allowed = SignedDuration::from_millis(100)..=SignedDuration::from_mins(5);
+    if !allowed.contains(&period) {
+        bail!("{period:#} is not between 100ms and 5m");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::Parser;
-    use jiff::SignedDuration;
 
     #[derive(Parser)]
     struct Line {
@@ -198,6 +227,9 @@ mod tests {
             ("apiPort: x", "line 1"),
             ("apiPort: 0", "apiPort"),
             ("maxPods: 5000", "maxPods"),
+            ("autoscalerPeriod: 50ms", "autoscalerPeriod"),
+            ("autoscalerPeriod: 1h", "autoscalerPeriod"),
+            ("autoscalerPeriod: soon", "line 1"),
             ("podCidr: 10.9.0.0", "line 1 column 10"),
             ("apiPort: 1\napiPort: 2", "apiPort"),
             ("- a\n- b", "line 1"),
@@ -260,6 +292,7 @@ mod tests {
             pod_cidr6: Some("fd00:1::/64".parse().expect("range")),
             service_cidr6: Some("fd00:2::/112".parse().expect("range")),
             max_pods: Some(7),
+            autoscaler_period: Some(SignedDuration::from_millis(2500)),
             pressure: Pressure {
                 eviction_hard: Some(
                     "memory.available<1Gi,pid.available<5%"

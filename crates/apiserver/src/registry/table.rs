@@ -4,6 +4,7 @@ use super::fields::{EVENT, NEW_EVENT, POD, field};
 use super::names::{dns1035_label, dns1123_label, dns1123_subdomain, path_segment};
 use super::{Conversion, Kind, Subresource, columns, convert, defaults, strategy, validate};
 
+mod decisions;
 mod storage;
 
 /// Every kind; versions of a group in the order of preference.
@@ -67,6 +68,7 @@ const HPA: Kind = Kind {
     status: true,
     columns: columns::HPA,
     validate: validate::hpa,
+    validate_update: validate::hpa_update,
     ..BASE
 };
 
@@ -76,7 +78,7 @@ const REVIEW: Kind = Kind {
     ..BASE
 };
 
-static KINDS: [Kind; 25] = [
+static KINDS: [Kind; 26] = [
     Kind {
         kind: "ConfigMap",
         plural: "configmaps",
@@ -311,6 +313,7 @@ static KINDS: [Kind; 25] = [
         }),
         ..HPA
     },
+    decisions::SCALING_DECISION,
     Kind {
         group: "coordination.k8s.io",
         kind: "Lease",

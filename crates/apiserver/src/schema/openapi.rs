@@ -137,7 +137,8 @@ impl<'a> Catalogue<'a> {
 /// Changes when the documents may: with the embedded schemas and with the program's version (FNV-1a).
 fn stamp() -> u64 {
     let version = env!("CARGO_PKG_VERSION").bytes();
-    let bytes = blob::openapi_packed().iter().copied().chain(version);
+    let parts = blob::openapi_packed().into_iter().flatten().copied();
+    let bytes = parts.chain(version);
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })

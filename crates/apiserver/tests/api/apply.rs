@@ -363,7 +363,7 @@ async fn every_kind_can_be_applied_again() {
         (
             "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers/h1",
             json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h1"},
-            "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d"}, "targetCPUUtilizationPercentage": 50}}),
+            "spec": {"maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}, "targetCPUUtilizationPercentage": 50}}),
         ),
     ];
     for (path, object) in objects {

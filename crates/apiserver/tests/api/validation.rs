@@ -23,7 +23,7 @@ fn with(mut object: Value, pointer: &str, value: Value) -> Value {
 async fn messages_are_upstreams() {
     let server = Server::new().await;
     let hpas = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers";
-    let hpa = json!({"metadata": {"name": "h"}, "spec": {"maxReplicas": 2, "scaleTargetRef": {"kind": "Deployment", "name": "d"}}});
+    let hpa = json!({"metadata": {"name": "h"}, "spec": {"maxReplicas": 2, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}}});
     let container = "/spec/containers/0";
     let cases = [
         (
@@ -162,12 +162,12 @@ async fn messages_are_upstreams() {
         (
             hpas,
             with(hpa.clone(), "/spec/maxReplicas", json!(0)),
-            "HorizontalPodAutoscaler.autoscaling \"h\" is invalid: [spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`, spec.maxReplicas: Invalid value: 0: must be greater than 0]",
+            "HorizontalPodAutoscaler.autoscaling \"h\" is invalid: [spec.maxReplicas: Invalid value: 0: must be greater than 0, spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`]",
         ),
         (
             hpas,
             with(hpa, "/spec/minReplicas", json!(0)),
-            "HorizontalPodAutoscaler.autoscaling \"h\" is invalid: spec.minReplicas: Invalid value: 0: must be greater than or equal to 1",
+            "HorizontalPodAutoscaler.autoscaling \"h\" is invalid: spec.metrics: Forbidden: must specify at least one Object or External metric to support scaling to zero replicas",
         ),
     ];
     for (path, object, expected) in cases {

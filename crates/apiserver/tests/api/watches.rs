@@ -296,7 +296,7 @@ async fn watches_speak_the_form_and_version_asked_for() {
     .await;
     server.post(CONFIG_MAPS, &config_map("a")).await.expect(201);
     server.post(CONFIG_MAPS, &config_map("b")).await.expect(201);
-    let hpa = json!({"metadata": {"name": "h"}, "spec": {"maxReplicas": 2, "scaleTargetRef": {"kind": "Deployment", "name": "d"}}});
+    let hpa = json!({"metadata": {"name": "h"}, "spec": {"maxReplicas": 2, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}}});
     server
         .post(&hpas.replace("v1", "v2"), &hpa)
         .await

@@ -8,6 +8,7 @@ use super::inputs::State;
 
 /// The result of [`super::decide`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Decision {
     /// When it was made.
     pub at: Timestamp,
@@ -27,7 +28,8 @@ pub struct Decision {
     pub status_changed: bool,
     /// Events to emit on the autoscaler, in order.
     pub events: Vec<Event>,
-    /// What to pass to the next decision.
+    /// What to pass to the next decision; not kept with a recorded one.
+    #[serde(default)]
     pub state: State,
     /// The error that upstream's reconcile would return.
     pub error: Option<String>,
@@ -37,6 +39,7 @@ pub struct Decision {
 
 /// A write of the scale subresource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Rescale {
     /// Replicas before.
     pub from: i32,
@@ -48,12 +51,14 @@ pub struct Rescale {
 
 /// What one metric proposed, or why it could not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct MetricOutcome {
     /// Type of the metric's source (`Resource`, ...).
     pub source: String,
     /// Upstream's name of the metric in messages (`cpu resource utilization (percentage of request)`).
     pub name: String,
     /// The proposal with its arithmetic, or the failure.
+    #[serde(with = "super::form::proposal")]
     pub result: Result<Proposal, MetricFailure>,
     /// Labels of upstream's metric-computation metrics.
     pub outcome: Outcome,
@@ -61,6 +66,7 @@ pub struct MetricOutcome {
 
 /// A metric's proposal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Proposal {
     /// Replicas proposed.
     pub replicas: i32,
@@ -70,6 +76,7 @@ pub struct Proposal {
 
 /// Why a metric gave no proposal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct MetricFailure {
     /// Reason of the condition (`FailedGetResourceMetric`).
     pub reason: String,
@@ -79,7 +86,7 @@ pub struct MetricFailure {
 
 /// The numbers behind one proposal. Values are thousandths of the metric's unit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Arithmetic {
     /// What the metric is compared with.
     pub target: Option<Target>,
@@ -119,6 +126,7 @@ pub enum Target {
 
 /// Relative deviations of the usage ratio that change nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Tolerance {
     /// Downwards, as a fraction.
     pub scale_down: f64,
@@ -135,7 +143,7 @@ impl Tolerance {
 
 /// Pods by how they count, names sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct PodGroups {
     /// Number of pods that count as they are.
     pub ready: usize,
@@ -149,6 +157,7 @@ pub struct PodGroups {
 
 /// The second calculation over assumed values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Adjusted {
     /// What missing pods were assumed to use, as a percentage of their request or of the target.
     pub missing_percent: Option<i64>,
@@ -175,6 +184,7 @@ pub enum Conclusion {
 
 /// One rule's effect on the number.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Step {
     /// Replicas before the rule.
     pub before: i32,
@@ -186,7 +196,7 @@ pub struct Step {
 
 /// Rules that set, change or confirm the number of replicas.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Rule {
     /// The target has no replicas and was not scaled to zero by the autoscaler: it is paused.
     Disabled,
@@ -252,6 +262,7 @@ pub enum Rule {
 
 /// An event to emit on the autoscaler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Event {
     /// Its type.
     pub kind: EventType,
@@ -282,6 +293,7 @@ impl EventType {
 
 /// Labels under which upstream counts reconciliations and metric computations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Outcome {
     /// `action`.
     pub action: Action,

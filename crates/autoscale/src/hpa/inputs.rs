@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// The inputs of one decision. Equal inputs give equal decisions.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Inputs {
     /// The time of the decision.
     pub now: Timestamp,
@@ -19,6 +20,7 @@ pub struct Inputs {
     /// The autoscaler as read.
     pub hpa: Hpa,
     /// What reading the target's scale subresource gave.
+    #[serde(with = "super::form::scale")]
     pub scale: Result<Scale, Failure>,
     /// Pods of the namespace; those that the scale's selector does not select are left out of account.
     #[serde(default)]
@@ -39,6 +41,7 @@ pub struct Inputs {
 
 /// The parts of a HorizontalPodAutoscaler object that matter.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Hpa {
     /// Its namespace.
     pub namespace: String,
@@ -56,6 +59,7 @@ pub struct Hpa {
 
 /// The scale subresource of the target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Scale {
     /// `spec.replicas`.
     pub spec_replicas: i32,
@@ -67,6 +71,7 @@ pub struct Scale {
 
 /// Why something could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// The error text, which ends up in conditions and events.
     pub message: String,
@@ -83,7 +88,7 @@ impl Failure {
 
 /// The controller's settings; defaults are kube-controller-manager's of Kubernetes 1.37.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Settings {
     /// Deviation of the usage ratio from 1 that changes nothing.
     pub tolerance: f64,
@@ -127,7 +132,7 @@ impl Default for Settings {
 
 /// A pod, reduced to what grouping and requests need.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Pod {
     /// Name, unique in the namespace.
     pub name: String,
@@ -151,6 +156,7 @@ pub struct Pod {
 
 /// A pod's Ready condition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ReadyCondition {
     /// `True`, `False` or `Unknown`.
     pub status: String,
@@ -160,6 +166,7 @@ pub struct ReadyCondition {
 
 /// A container's name and requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Container {
     /// Name, unique in the pod.
     pub name: String,
@@ -170,6 +177,7 @@ pub struct Container {
 
 /// One pod's entry of `metrics.k8s.io`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PodUsage {
     /// The pod's name.
     pub pod: String,
@@ -183,6 +191,7 @@ pub struct PodUsage {
 
 /// What one container uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ContainerUsage {
     /// The container's name.
     pub name: String,
@@ -205,7 +214,7 @@ pub enum Reading<T> {
 
 /// What was read for one metric of the specification.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum MetricReading {
     /// A resource metric, or one whose source was not asked.
     #[default]
@@ -228,6 +237,7 @@ pub enum MetricReading {
 
 /// One pod's value of a `Pods` metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PodValue {
     /// The pod's name.
     pub pod: String,
@@ -241,6 +251,7 @@ pub struct PodValue {
 
 /// Another autoscaler of the namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct OtherAutoscaler {
     /// Its name.
     pub name: String,
@@ -251,7 +262,7 @@ pub struct OtherAutoscaler {
 /// What the controller remembers between decisions. It is lost at a restart, as upstream's: the first decision
 /// then records the current size as the first recommendation, which the stabilisation window holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct State {
     /// Recommendations before stabilisation; `None` until the first decision.
     pub recommendations: Option<Vec<Recommendation>>,
@@ -265,6 +276,7 @@ pub struct State {
 
 /// One recommendation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Recommendation {
     /// Replicas recommended.
     pub replicas: i32,
@@ -274,6 +286,7 @@ pub struct Recommendation {
 
 /// One change of size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ScaleEvent {
     /// Size of the change, positive in either direction.
     pub change: i32,

@@ -16,6 +16,7 @@ mod defaults;
 mod ending;
 mod explain;
 mod field_error;
+mod form;
 mod inputs;
 mod metric;
 mod normalize;
@@ -42,7 +43,7 @@ pub use inputs::{
     PodValue, Reading, ReadyCondition, Recommendation, Scale, ScaleEvent, Settings, State,
 };
 pub use normalize::{
-    Bounds, Limited, limit, limit_with_behavior, stabilize, stabilize_with_behavior,
+    Bounds, Limited, limit, limit_with_behavior, newest_of_each, stabilize, stabilize_with_behavior,
 };
 pub use pods::{Sample, Samples, group_pods, requests, resource_samples};
 pub use replicas::{Context, by_average, by_utilization, by_value, by_value_per_pod, sum};

@@ -3,6 +3,8 @@
 //! Source followed: `stabilizeRecommendation*`, `convertDesiredReplicasWith*` of
 //! `pkg/controller/podautoscaler/horizontal.go`.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::HPAScalingRules;
 
@@ -11,7 +13,8 @@ use super::decision::Rule;
 use super::inputs::{Recommendation, ScaleEvent, Settings};
 use super::pods::later;
 
-/// Upper bound on remembered recommendations: an hour's window, the longest allowed, at more than one a second.
+/// Upper bound on remembered recommendations: an hour's window, the longest allowed, at more than one a second. Beyond
+/// it they are reduced to those that matter.
 const RECOMMENDATIONS_MAX: usize = 4096;
 
 /// A number after one rule.
@@ -81,8 +84,21 @@ fn record(
         None => log.push(entry),
     }
     if log.len() > RECOMMENDATIONS_MAX {
-        log.remove(0);
+        *log = newest_of_each(log);
+        log.truncate(RECOMMENDATIONS_MAX);
     }
+}
+
+/// The newest recommendation of each size: a window that holds an older one holds it too, so that nothing else matters.
+pub fn newest_of_each(log: &[Recommendation]) -> Vec<Recommendation> {
+    let mut newest: BTreeMap<i32, Timestamp> = BTreeMap::new();
+    for past in log {
+        let at = newest.entry(past.replicas).or_insert(past.at);
+        *at = past.at.max(*at);
+    }
+    let each = newest.into_iter();
+    each.map(|(replicas, at)| Recommendation { replicas, at })
+        .collect()
 }
 
 /// Bounds and rates to keep to.

@@ -14,8 +14,10 @@ pub type Differences = Result<Vec<String>, String>;
 
 /// The case in its table's form.
 pub fn parse<T: DeserializeOwned>(case: &Value) -> Result<T, String> {
-    T::deserialize(case)
-        .map_err(|error| format!("the case does not have its table's form: {error}"))
+    serde_path_to_error::deserialize(case).map_err(|error| {
+        let (path, inner) = (error.path(), error.inner());
+        format!("the case does not have its table's form: {path}: {inner}")
+    })
 }
 
 /// Unix seconds as a time.

@@ -1,11 +1,11 @@
-//! Tables of validation and of quantities, and recorded decisions.
+//! Tables of validation and of quantities.
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerSpec;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::common::{Differences, check, check_error, parse};
-use crate::hpa::{self, Inputs};
+use crate::hpa;
 use crate::quantity::{Quantity, status_text};
 
 #[derive(Deserialize)]
@@ -93,7 +93,34 @@ pub fn validate_scale(case: &Value) -> Differences {
     ))
 }
 
+/// Evaluates a case of validation by somebody else's function, which gets the table's name, the object and the least
+/// that `minReplicas` may be, and gives all errors in order, each as `FIELD: WHAT IS WRONG`. This is how the API
+/// server's own validation is put to the same cases as this crate's.
+///
+/// # Errors
+/// If the case is none of validation, or does not have its form.
+pub fn compare_validation(
+    case: &Value,
+    validate: impl FnOnce(&str, &Value, i32) -> Vec<String>,
+) -> Differences {
+    let table = case
+        .get("table")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if !["validate_hpa", "validate_scale"].contains(&table) {
+        return Err(format!("{table:?} is no table of validation"));
+    }
+    let form: ValidateCase<Value> = parse(case)?;
+    let errors = validate(table, &form.object, form.min_replicas_lower_bound);
+    Ok(compare_texts(&form.expected, &errors))
+}
+
 fn compare_errors(expected: &ValidateExpected, errors: &[hpa::FieldError]) -> Vec<String> {
+    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    compare_texts(expected, &texts)
+}
+
+fn compare_texts(expected: &ValidateExpected, errors: &[String]) -> Vec<String> {
     let mut differences = Vec::new();
     check(
         &mut differences,
@@ -101,38 +128,10 @@ fn compare_errors(expected: &ValidateExpected, errors: &[hpa::FieldError]) -> Ve
         Some(expected.valid),
         &errors.is_empty(),
     );
-    let first = errors.first().map(ToString::to_string);
     check_error(
         &mut differences,
         expected.first_error_contains.as_deref(),
-        first.as_deref(),
+        errors.first().map(String::as_str),
     );
     differences
-}
-
-#[derive(Deserialize)]
-struct DecisionCase {
-    inputs: Inputs,
-    #[serde(default)]
-    expected: Option<DecisionExpected>,
-}
-
-#[derive(Deserialize)]
-struct DecisionExpected {
-    #[serde(default)]
-    desired: Option<i32>,
-}
-
-pub fn decision(case: &Value) -> Differences {
-    let case: DecisionCase = parse(case)?;
-    let decision = hpa::decide(&case.inputs);
-    let mut differences = Vec::new();
-    let expected = case.expected.and_then(|expected| expected.desired);
-    check(
-        &mut differences,
-        "desired",
-        expected.map(Some),
-        &decision.desired,
-    );
-    Ok(differences)
 }

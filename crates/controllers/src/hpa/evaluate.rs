@@ -164,15 +164,12 @@ impl Evaluator {
                 );
             }
         }
-        let new_error = self.memory.decided(
-            &uid,
-            decision.at,
-            decision.state.clone(),
-            decision.error.clone(),
-        );
+        let news = self.memory.decided(&uid, &decision);
         self.write_status(autoscaler, &decision).await;
-        if decision.rescale.is_some() || new_error {
+        if decision.rescale.is_some() || news.another_error {
             self.tell(autoscaler, &decision).await;
+        }
+        if news.worth_keeping {
             self.sink.record(DecisionRecord {
                 uid,
                 inputs,

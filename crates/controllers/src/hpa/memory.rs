@@ -5,13 +5,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use autoscale::State;
 use autoscale::hpa::OtherAutoscaler;
+use autoscale::record::gist;
+use autoscale::{Decision, State};
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::novelty::Novelty;
 use crate::informer::revision_of;
 use crate::objects;
 
@@ -43,6 +45,16 @@ struct Entry {
     status_at: Option<Instant>,
     warnings: HashMap<(String, String), Instant>,
     error: Option<String>,
+    novelty: Novelty,
+}
+
+/// How a decision differs from those before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Its error is another one, or gone.
+    pub another_error: bool,
+    /// See [`Novelty`].
+    pub worth_keeping: bool,
 }
 
 /// One evaluation's turn; dropping it allows the next.
@@ -151,17 +163,22 @@ impl Memory {
             .unwrap_or_default()
     }
 
-    /// Remembers a decision's state and error; true if the error is another than before.
-    pub fn decided(&self, uid: &str, at: Timestamp, state: State, error: Option<String>) -> bool {
+    /// Remembers a decision's state and error, and tells how it differs from the ones before.
+    pub fn decided(&self, uid: &str, decision: &Decision) -> News {
         let mut entries = self.entries.lock();
         let Some(entry) = entries.get_mut(uid) else {
-            return false;
+            return News::default();
         };
-        entry.state = state;
-        entry.decided_at = Some((at, Instant::now()));
-        let differs = entry.error != error;
-        entry.error = error;
-        differs
+        let now = Instant::now();
+        entry.state = decision.state.clone();
+        entry.decided_at = Some((decision.at, now));
+        let another_error = entry.error != decision.error;
+        entry.error.clone_from(&decision.error);
+        let (gist, rescaled) = (gist(decision), decision.rescale.is_some());
+        News {
+            another_error,
+            worth_keeping: entry.novelty.is_new(&gist, rescaled, now),
+        }
     }
 
     /// Whether a status in which only measured values changed may be written again, at this pace.

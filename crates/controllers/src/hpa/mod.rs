@@ -8,7 +8,10 @@
 //! Source followed: `pkg/controller/podautoscaler/horizontal.go` and `.../metrics/client.go`.
 
 mod evaluate;
+mod follow;
+mod keep;
 mod memory;
+mod novelty;
 mod readings;
 mod record;
 mod shown;
@@ -33,6 +36,8 @@ use crate::events::Recorder;
 use crate::informer::Informer;
 use crate::objects;
 use crate::shared::in_namespace;
+pub use keep::KeptDecisions;
+pub(crate) use keep::run as keep_decisions;
 pub use record::{DecisionRecord, DecisionSink, RecentDecisions};
 
 use evaluate::Evaluator;
@@ -43,10 +48,9 @@ use target::Targets;
 const CONCURRENCY: usize = 16;
 /// An evaluation that takes longer is given up, so that sources that hang cannot hold others back for ever.
 const EVALUATION_MAX: Duration = Duration::from_secs(10);
-/// The most recent decisions that are kept in memory.
-const DECISIONS_MAX: usize = 256;
 
-/// Runs the controller until `shutdown` is cancelled, with a watch of pods of its own.
+/// Runs the controller until `shutdown` is cancelled, with a watch of pods of its own. Decisions are kept in the API,
+/// where it serves their group.
 pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     let pods = Informer::start(
         Api::<Pod>::all(client.clone()),
@@ -55,8 +59,12 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
         |pod| pod.metadata.managed_fields = None,
         shutdown.clone(),
     );
-    let sink = Arc::new(RecentDecisions::new(DECISIONS_MAX));
-    run_with(client, pods, config.hpa_sync, sink, shutdown).await;
+    let decisions = KeptDecisions::default();
+    let sink = Arc::new(decisions.clone());
+    tokio::join!(
+        keep_decisions(client.clone(), pods.clone(), decisions, shutdown.clone()),
+        run_with(client, pods, config.hpa_sync, sink, shutdown),
+    );
 }
 
 /// Runs the controller until `shutdown` is cancelled. `pods` must be indexed by namespace; every decision that

@@ -22,7 +22,7 @@ pub struct DecisionRecord {
     pub decision: Decision,
 }
 
-/// Takes every decision that differs: a change of size, or another error than before.
+/// Takes every decision that differs: a change of size, or another error, condition or limit than before.
 pub trait DecisionSink: Send + Sync + 'static {
     /// Takes one; must not block.
     fn record(&self, record: DecisionRecord);

@@ -2,6 +2,7 @@
 
 mod fixture;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
+use super::KeptDecisions;
 use super::record::LAST_DECISION;
 use crate::objects;
 use fixture::{Fixture, SYNC};
@@ -252,4 +254,109 @@ async fn a_new_specification_is_acted_upon_at_once() {
         .await
         .expect("patched");
     fixture.until_replicas("web", 3).await;
+}
+
+fn rescales(decisions: &[Value]) -> Vec<&Value> {
+    let is_rescale = |one: &&Value| one["spec"]["from"] != one["spec"]["to"];
+    decisions.iter().filter(is_rescale).collect()
+}
+
+#[tokio::test]
+async fn a_change_of_size_is_kept_with_what_it_was_made_from_and_what_became_of_it() {
+    let fixture = Fixture::new().await;
+    fixture.serve_metrics();
+    fixture.deployment("web", 2, 150).await;
+    fixture.autoscaler("web", "web").await;
+    let decisions = KeptDecisions::default();
+    let keeper = fixture.keep(decisions.clone());
+    fixture.start_into(Arc::new(decisions), SYNC);
+    fixture.until_replicas("web", 4).await;
+    fixture.new_pod("web", "web-2").await;
+    let kept = fixture.decisions(|all| !rescales(all).is_empty()).await;
+    let name = rescales(&kept)[0]["metadata"]["name"].clone();
+    // A keeper that starts anew goes on where the last one was.
+    keeper.cancel();
+    let again = KeptDecisions::default();
+    fixture.keep(again);
+    fixture.new_pod("web", "web-3").await;
+    let complete = |all: &[Value]| {
+        let of_name = all.iter().find(|one| one["metadata"]["name"] == name);
+        of_name.is_some_and(|one| one["status"]["phase"] == "Complete")
+    };
+    let kept = fixture.decisions(complete).await;
+    let one = kept
+        .iter()
+        .find(|one| one["metadata"]["name"] == name)
+        .expect("it is kept");
+    let spec = &one["spec"];
+    assert_eq!(
+        (&spec["from"], &spec["to"], &spec["target"]),
+        (&json!(2), &json!(4), &json!("Deployment/web"))
+    );
+    let metric = spec["metrics"][0].as_str().unwrap_or_default();
+    assert!(
+        metric.contains("150 % of requests (300m of 200m) against 80 %"),
+        "{metric}"
+    );
+    assert_eq!(
+        one["metadata"]["ownerReferences"][0]["kind"],
+        "HorizontalPodAutoscaler"
+    );
+    assert_eq!(
+        one["metadata"]["labels"]["autoscaling.plimsoll.dev/autoscaler"],
+        "web"
+    );
+    let status = &one["status"];
+    assert_eq!(
+        (&status["wantedPods"], &status["readyPods"]),
+        (&json!(2), &json!(2)),
+        "{status}"
+    );
+    for pod in status["pods"].as_array().expect("pods") {
+        let times = ["createdMs", "scheduledMs", "startedMs", "readyMs"];
+        let times: Vec<i64> = times
+            .iter()
+            .map(|key| pod[*key].as_i64().expect(key))
+            .collect();
+        assert!(times.is_sorted() && times[3] < 60_000, "{pod}");
+    }
+    let result = autoscale::replay::evaluate(one, jiff::Timestamp::UNIX_EPOCH);
+    assert!(result.passed, "{:?}", result.differences);
+    let mut changed = one.clone();
+    changed["spec"]["inputs"]["podUsage"]["values"][0]["containers"][0]["usageMilli"]["cpu"] =
+        json!(1);
+    let result = autoscale::replay::evaluate(&changed, jiff::Timestamp::UNIX_EPOCH);
+    assert!(!result.passed, "other inputs, another decision");
+}
+
+#[tokio::test]
+async fn what_does_not_differ_is_not_kept_again() {
+    let fixture = Fixture::new().await;
+    fixture.autoscaler("web", "nothing").await;
+    let decisions = KeptDecisions::default();
+    let keeper = fixture.keep(decisions.clone());
+    fixture.start_into(Arc::new(decisions.clone()), SYNC);
+    let kept = fixture.decisions(|all| !all.is_empty()).await;
+    assert_eq!(kept[0]["spec"]["reason"], "FailedGetScale");
+    let error = "deployments.apps \"nothing\" not found";
+    assert!(
+        kept[0]["spec"]["error"]
+            .as_str()
+            .is_some_and(|text| text.contains(error)),
+        "{}",
+        kept[0]
+    );
+    assert_eq!(
+        kept[0]["status"]["phase"], "Complete",
+        "no pods to wait for"
+    );
+    tokio::time::sleep(SYNC * 10).await;
+    assert_eq!(fixture.decisions(|_| true).await.len(), 1);
+    // Nor after a restart of everything that remembers.
+    keeper.cancel();
+    let decisions = KeptDecisions::default();
+    fixture.keep(decisions.clone());
+    fixture.start_into(Arc::new(decisions), SYNC);
+    tokio::time::sleep(SYNC * 10).await;
+    assert_eq!(fixture.decisions(|_| true).await.len(), 1);
 }

@@ -12,6 +12,7 @@ mod demo;
 mod deployments;
 mod docker;
 mod dualstack;
+mod explained;
 mod failures;
 mod life;
 mod names;
@@ -51,6 +52,7 @@ fn main() {
             kept_it_can_be_used_and_is_ended_as_it_says
             a_stage_that_does_not_happen_fails_it_and_nothing_is_left;
         autoscaling: replicas_follow_the_load_up_and_down;
+        explained: decisions_are_kept_told_and_decided_again;
         life: containers_survive_a_killed_daemon
             down_stops_everything_and_up_brings_the_pods_back
             purge_leaves_no_trace

@@ -2,6 +2,7 @@
 
 mod autoscaler;
 mod cluster;
+mod decisions;
 mod network;
 mod pods;
 mod storage;
@@ -16,6 +17,7 @@ pub use cluster::{
     CONFIG_MAP, EVENT, LEASE, NAMESPACE, NODE, SECRET, SERVICE_ACCOUNT, config_map, event, lease,
     namespace, new_event, node, secret, service_account,
 };
+pub use decisions::{SCALING_DECISION, scaling_decision};
 pub use network::{
     ENDPOINT_SLICE, ENDPOINTS, NETWORK_POLICY, SERVICE, endpoint_slice, endpoints, network_policy,
     service,

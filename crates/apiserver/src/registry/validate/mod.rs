@@ -4,6 +4,7 @@ mod autoscaler;
 mod config;
 mod confinement;
 mod container;
+mod decision;
 mod network;
 mod pod;
 mod policy;
@@ -16,8 +17,9 @@ use serde_json::Value;
 use super::names;
 use crate::status::Cause;
 
-pub use autoscaler::hpa;
+pub use autoscaler::{hpa, hpa_from, hpa_update, scale};
 pub use config::{config_map, config_map_update, event, lease, secret, secret_update};
+pub use decision::{scaling_decision, scaling_decision_update};
 pub use network::{
     endpoint_slice, endpoint_slice_update, service, service_families, service_update,
 };

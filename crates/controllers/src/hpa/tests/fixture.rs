@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tower::util::BoxCloneService;
 
-use crate::hpa::{RecentDecisions, run_with};
+use crate::hpa::{DecisionSink, KeptDecisions, RecentDecisions, keep_decisions, run_with};
 use crate::informer::Informer;
 use crate::objects;
 use crate::shared::in_namespace;
@@ -47,6 +47,17 @@ pub struct Faults {
 }
 
 impl Fixture {
+    /// Keeps decisions in the API; the token stops it.
+    pub fn keep(&self, decisions: KeptDecisions) -> CancellationToken {
+        let stop = self.shutdown.child_token();
+        let (client, token) = (self.client.clone(), stop.clone());
+        tokio::spawn(async move {
+            let pods = self::pods(&client, &token);
+            keep_decisions(client, pods, decisions, token).await;
+        });
+        stop
+    }
+
     pub async fn new() -> Self {
         let data = tempfile::Builder::new()
             .prefix("plimsoll-hpa-")
@@ -138,18 +149,64 @@ impl Fixture {
 
     /// Starts the controller with this time between two evaluations.
     pub fn start_with(&self, sync: Duration) {
+        self.start_into(self.sink.clone(), sync);
+    }
+
+    /// Starts the controller with this sink.
+    pub fn start_into(&self, sink: Arc<dyn DecisionSink>, sync: Duration) {
         let client = self.controllers_client();
-        let (sink, shutdown) = (self.sink.clone(), self.shutdown.clone());
+        let shutdown = self.shutdown.clone();
         tokio::spawn(async move {
-            let pods = Informer::start(
-                Api::<Pod>::all(client.clone()),
-                watcher::Config::default().any_semantic(),
-                |pod| vec![in_namespace(objects::namespace(pod))],
-                |_| {},
-                shutdown.clone(),
-            );
+            let pods = pods(&client, &shutdown);
             run_with(client, pods, sync, sink, shutdown).await;
         });
+    }
+
+    /// The kept decisions, once they are as wanted.
+    pub async fn decisions(&self, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let mut last = Vec::new();
+        for _ in 0..200 {
+            let path =
+                "/apis/autoscaling.plimsoll.dev/v1alpha1/namespaces/default/scalingdecisions";
+            let request = http::Request::get(path)
+                .body(Vec::new())
+                .expect("a request");
+            let list: Value = self.client.request(request).await.expect("a list");
+            last = list["items"].as_array().cloned().unwrap_or_default();
+            if wanted(&last) {
+                return last;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("not as wanted: {}", json!(last));
+    }
+
+    /// A pod of an app, created now and then scheduled, started and ready.
+    pub async fn new_pod(&self, app: &str, name: &str) {
+        self.create::<Pod>(json!({
+            "metadata": {"name": name, "labels": {"app": app}},
+            "spec": {"containers": [{"name": "web", "image": "web", "resources": {"requests": {"cpu": "100m"}}}]},
+        }))
+        .await;
+        let now = || Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        for step in ["PodScheduled", "Started", "Ready"] {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let status = match step {
+                "Started" => {
+                    json!({"phase": "Running", "startTime": now(), "containerStatuses": [{"name": "web", "image": "", "imageID": "",
+                    "ready": true, "restartCount": 0, "state": {"running": {"startedAt": now()}}}]})
+                }
+                kind => {
+                    json!({"conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": now()},
+                    {"type": kind, "status": "True", "lastTransitionTime": now()}]})
+                }
+            };
+            let patch = Patch::Merge(json!({ "status": status }));
+            self.api::<Pod>()
+                .patch_status(name, &PatchParams::default(), &patch)
+                .await
+                .expect("a status");
+        }
     }
 
     pub fn api<K>(&self) -> Api<K>
@@ -298,6 +355,16 @@ impl Drop for Fixture {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
+}
+
+fn pods(client: &Client, shutdown: &CancellationToken) -> Informer<Pod> {
+    Informer::start(
+        Api::<Pod>::all(client.clone()),
+        watcher::Config::default().any_semantic(),
+        |pod| vec![in_namespace(objects::namespace(pod))],
+        |_| {},
+        shutdown.clone(),
+    )
 }
 
 fn pod_metrics((pod, milli): &(String, i64)) -> Value {
