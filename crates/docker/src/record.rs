@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::containers::devices::DeviceRequest;
 use crate::containers::security::UlimitRequest;
 
 /// The annotation that holds the [`Record`].
@@ -113,6 +114,8 @@ pub struct HostConfig {
     pub oom_score_adj: i32,
     #[serde(deserialize_with = "null_default")]
     pub ulimits: Vec<UlimitRequest>,
+    #[serde(deserialize_with = "null_default")]
+    pub devices: Vec<DeviceRequest>,
     #[serde(flatten)]
     pub rest: BTreeMap<String, Value>,
 }

@@ -96,6 +96,9 @@ async fn dispatch(docker: Docker, request: Request<Incoming>) -> Answer {
         (&Method::POST, "pause") => containers::lifecycle::pause(&docker, &container).await,
         (&Method::POST, "unpause") => containers::lifecycle::unpause(&docker, &container).await,
         (&Method::POST, "wait") => containers::wait::wait(docker.clone(), container, &query).await,
+        (&Method::POST, "update") => {
+            containers::update::update(&docker, &container, request.into_body()).await
+        }
         (&Method::POST, "rename") => {
             containers::lifecycle::rename(&docker, &container, &query).await
         }

@@ -63,11 +63,20 @@ pub async fn info(docker: &Docker) -> Answer {
         "MemoryLimit": true, "SwapLimit": true, "CpuCfsPeriod": true, "CpuCfsQuota": true, "CPUShares": true, "CPUSet": true, "PidsLimit": true,
         "CgroupDriver": "cgroupfs", "CgroupVersion": docker.inner.engine.cgroup_version().to_string(), "IPv4Forwarding": true, "OomKillDisable": false, "KernelVersion": kernel(), "OperatingSystem": "Linux", "OSType": "linux",
         "Architecture": std::env::consts::ARCH, "NCPU": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        "MemTotal": memory.unwrap_or(0) * 1024, "ServerVersion": env!("CARGO_PKG_VERSION"), "SecurityOptions": ["name=seccomp,profile=builtin"],
+        "MemTotal": memory.unwrap_or(0) * 1024, "ServerVersion": env!("CARGO_PKG_VERSION"), "SecurityOptions": security_options(engine::app_armor()),
         "Warnings": null, "RegistryConfig": { "InsecureRegistryCIDRs": ["127.0.0.0/8"], "IndexConfigs": {}, "Mirrors": [] },
         "Swarm": { "LocalNodeState": "inactive" }, "DefaultRuntime": "plimsoll", "Runtimes": { "plimsoll": { "path": "plimsoll" } },
         "LiveRestoreEnabled": true, "Experimental": false, "Labels": [],
     }))
+}
+
+/// In dockerd's order and words.
+fn security_options(app_armor: engine::AppArmor) -> Vec<&'static str> {
+    let named = (app_armor == engine::AppArmor::Ready).then_some("name=apparmor");
+    named
+        .into_iter()
+        .chain(["name=seccomp,profile=builtin"])
+        .collect()
 }
 
 pub async fn usage(docker: &Docker) -> Answer {

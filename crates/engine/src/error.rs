@@ -60,6 +60,8 @@ pub enum Error {
         found: u32,
         known: u32,
     },
+    #[error("{0}")]
+    Profile(String),
     #[error("purge is incomplete: {0}")]
     Purge(String),
 }

@@ -6,6 +6,7 @@
 pub mod logs;
 pub mod runner;
 
+mod apparmor;
 mod cgroup;
 mod config;
 mod engine;
@@ -25,6 +26,7 @@ mod sys;
 mod tree;
 mod wire;
 
+pub use apparmor::{AppArmor, app_armor, app_armor_profile_loaded};
 pub use config::Config;
 pub use engine::{Engine, lower_oom_score};
 pub use error::Error;
@@ -32,7 +34,7 @@ pub use kernel::check_kernel;
 pub use process::{ExecSpec, Output, Process, Resizer};
 pub use runtime::runtime_main;
 pub use spec::{
-    ContainerSpec, IpcNamespace, LogConfig, Mount, MountKind, PidNamespace, Protocol,
+    ContainerSpec, Device, IpcNamespace, LogConfig, Mount, MountKind, PidNamespace, Protocol,
     PublishedPort, Resources, SandboxNetwork, SandboxSpec, SandboxUpdate, Security, Ulimit,
 };
 pub use status::{

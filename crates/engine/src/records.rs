@@ -104,6 +104,10 @@ impl Layout {
     pub fn empty(&self) -> PathBuf {
         self.run.join("empty")
     }
+    /// The name of the default AppArmor profile, while it is loaded.
+    pub fn default_profile(&self) -> PathBuf {
+        self.run.join("apparmor")
+    }
     /// Compiled seccomp filters.
     pub fn filters(&self) -> PathBuf {
         self.run.join("filters")

@@ -124,6 +124,10 @@ pub struct ContainerSpec {
     /// Close standard input when the first attached client goes.
     pub stdin_once: bool,
     pub mounts: Vec<Mount>,
+    /// Devices of this machine that it may use beside those that every container may.
+    pub devices: Vec<Device>,
+    /// No `/dev/shm`.
+    pub no_shared_memory: bool,
     pub resources: Resources,
     pub security: Security,
     pub log: LogConfig,
@@ -160,6 +164,18 @@ pub struct Mount {
     pub read_only: bool,
     /// More mount options (`size=64m`, `mode=1777`, `rslave`, `noexec`, ...).
     pub options: Vec<String>,
+}
+
+/// A device of this machine that a container may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Device {
+    /// A device file, or a directory that stands for all device files in it; looked up when the container starts.
+    pub source: PathBuf,
+    /// Absolute path inside the container.
+    pub target: String,
+    /// What it may do, of `r` (read), `w` (write) and `m` (make such a file).
+    pub access: String,
 }
 
 /// Kind of a mount.
@@ -208,6 +224,9 @@ pub struct Security {
     /// specification know it, at most 1 MiB. Docker's `includes` and `excludes` are resolved for its capabilities, this
     /// architecture and this kernel when it starts.
     pub seccomp_profile: String,
+    /// Name of an AppArmor profile that the kernel has; empty means the engine's own where there is AppArmor, and none for a
+    /// privileged container; `unconfined` means none.
+    pub app_armor_profile: String,
     /// Refuse to start as user id 0.
     pub run_as_non_root: bool,
     /// Group ids in addition to those of the user.

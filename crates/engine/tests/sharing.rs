@@ -252,3 +252,16 @@ fn another_containers_namespaces_are_joined_while_it_runs() {
         );
     });
 }
+
+#[test]
+fn without_shared_memory_there_is_no_place_for_it() {
+    World::run(async |world| {
+        let script = "exec 2>&1; grep -c /dev/shm /proc/mounts; touch /dev/shm/x || echo none";
+        let (_, said) = world
+            .script_with("plim-none", script, |spec| spec.no_shared_memory = true)
+            .await;
+        assert!(said.starts_with("0\n") && said.contains("none\n"), "{said}");
+        let (_, said) = world.script("plim-some", script).await;
+        assert!(said.starts_with("1\n") && !said.contains("none"), "{said}");
+    });
+}

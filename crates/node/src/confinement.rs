@@ -1,31 +1,16 @@
-//! Confinement that a pod asks for and this node cannot give: the pod is not run with less than it asked for.
+//! How far a pod is confined: its profiles, and whose namespaces it has. What it asks for and cannot have is refused: no pod is
+//! run with less than it asked for.
+
+pub mod app_armor;
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Component, Path};
 
 use engine::{IpcNamespace, PidNamespace};
-use k8s_openapi::api::core::v1::{AppArmorProfile, Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 const SECCOMP_BYTES_MAX: u64 = 1 << 20;
-
-/// What stands in the way, in words for the pod's events.
-pub fn unmet(pod: &Pod) -> Option<String> {
-    let spec = pod.spec.as_ref()?;
-    let shared = spec.security_context.as_ref();
-    let of_pod = shared.and_then(|context| app_armor(context.app_armor_profile.as_ref()));
-    let containers = spec
-        .init_containers
-        .iter()
-        .flatten()
-        .chain(&spec.containers);
-    let mut of_containers = containers.filter_map(|container| {
-        let context = container.security_context.as_ref()?;
-        let reason = app_armor(context.app_armor_profile.as_ref())?;
-        Some(format!("container {}: {reason}", container.name))
-    });
-    of_pod.or_else(|| of_containers.next())
-}
 
 /// Which processes the containers of a pod see.
 pub fn processes(spec: &PodSpec) -> PidNamespace {
@@ -117,48 +102,10 @@ fn words(error: &io::Error) -> String {
         .to_lowercase()
 }
 
-fn app_armor(profile: Option<&AppArmorProfile>) -> Option<String> {
-    (profile?.type_ != "Unconfined")
-        .then(|| "Cannot enforce AppArmor: this node does not support it yet".into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn nothing_is_run_with_less_than_it_asked_for() {
-        let container =
-            |context| json!({ "containers": [{ "name": "main", "securityContext": context }] });
-        for (spec, reason) in [
-            (json!({ "containers": [{ "name": "main" }] }), None),
-            (json!({ "containers": [], "hostUsers": true }), None),
-            (
-                container(json!({ "appArmorProfile": { "type": "Unconfined" } })),
-                None,
-            ),
-            (
-                container(json!({ "appArmorProfile": { "type": "RuntimeDefault" } })),
-                Some("AppArmor"),
-            ),
-            (
-                json!({ "containers": [], "securityContext": { "appArmorProfile": { "type": "Localhost", "localhostProfile": "x" } } }),
-                Some("AppArmor"),
-            ),
-        ] {
-            let pod: Pod =
-                serde_json::from_value(json!({ "metadata": {}, "spec": spec })).expect("a pod");
-            let found = unmet(&pod);
-            match reason {
-                None => assert_eq!(found, None, "{spec}"),
-                Some(reason) => assert!(
-                    found.as_ref().is_some_and(|found| found.contains(reason)),
-                    "{spec}: {found:?}"
-                ),
-            }
-        }
-    }
 
     #[test]
     fn the_containers_profile_comes_before_the_pods_and_lies_beneath_the_directory() {

@@ -112,6 +112,8 @@ pub struct Attempt<'a> {
     pub annotations: BTreeMap<String, String>,
     pub logs: PathBuf,
     pub seccomp: Seccomp,
+    /// In the engine's words.
+    pub app_armor_profile: String,
     pub memory_capacity_bytes: u64,
     /// The daemon's own OOM score.
     pub oom_score: i32,
@@ -194,6 +196,7 @@ pub fn spec(pod: &Pod, container: &Container, attempt: Attempt) -> ContainerSpec
                 Seccomp::Profile(text) if !privileged => text,
                 _ => String::new(),
             },
+            app_armor_profile: attempt.app_armor_profile,
             run_as_non_root: own
                 .run_as_non_root
                 .or(shared.run_as_non_root)
@@ -360,6 +363,7 @@ mod tests {
                     annotations: BTreeMap::new(),
                     logs: "/logs".into(),
                     seccomp: Seccomp::RuntimeDefault,
+                    app_armor_profile: String::new(),
                     memory_capacity_bytes: 1 << 30,
                     oom_score: 0,
                 },

@@ -13,6 +13,7 @@ use parking_lot::RwLock;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::confinement;
 use crate::container::{self, label};
 use crate::pressure;
 use crate::volumes::{self, ObjectKind};
@@ -143,8 +144,15 @@ impl Dispatch {
             .collect();
         let conditions = self.shared.conditions.borrow();
         let allocatable = &self.shared.division.allocatable;
-        let refusal = pressure::admit(pod, &others, &conditions, allocatable).err()?;
-        let (reason, message) = (refusal.reason, refusal.message);
+        let enabled = engine::app_armor() != engine::AppArmor::Absent;
+        let unconfinable = confinement::app_armor::refusal(pod, enabled);
+        let (reason, message) = match unconfinable {
+            Some((reason, message)) => (reason.to_owned(), message),
+            None => {
+                let refusal = pressure::admit(pod, &others, &conditions, allocatable).err()?;
+                (refusal.reason, refusal.message)
+            }
+        };
         self.shared
             .recorder
             .warning(pod, None, &reason, message.clone());

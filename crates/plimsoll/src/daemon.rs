@@ -106,6 +106,19 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
     let engine = engine::Engine::open(instance.engine())
         .await
         .context("cannot start the container engine")?;
+    // Compiling the profile takes some milliseconds: nobody waits for them here, and hardly a first container.
+    let confining = engine.clone();
+    tokio::spawn(async move {
+        match (engine::app_armor(), confining.load_default_profile().await) {
+            (_, Err(error)) => {
+                tracing::warn!(%error, "containers that ask for no AppArmor profile will not start")
+            }
+            (engine::AppArmor::WithoutParser, Ok(())) => tracing::warn!(
+                "the kernel has AppArmor, but there is no apparmor_parser: containers have no profile; install the package apparmor"
+            ),
+            _ => {}
+        }
+    });
     let images_dir = data.join("images");
     let images = tokio::task::spawn_blocking(move || {
         image::Images::open(images_dir, image::Options::default())

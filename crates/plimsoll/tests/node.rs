@@ -7,6 +7,7 @@
 mod support;
 
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -702,6 +703,7 @@ fn a_killed_daemon_finishes_what_it_began(instance: &Arc<Instance>) {
         .and_then(rustix::process::Pid::from_raw)
         .expect("a pid");
     rustix::process::kill_process(daemon, rustix::process::Signal::KILL).expect("killed");
+    let ghost = a_start_that_never_came(instance);
     let up = Instant::now() + Duration::from_secs(30);
     while instance.plimsoll("up").ran().code != 0 {
         assert!(Instant::now() < up, "it does not come up again");
@@ -710,6 +712,16 @@ fn a_killed_daemon_finishes_what_it_began(instance: &Arc<Instance>) {
     space
         .kubectl("wait --for=delete pod/going --timeout=30s")
         .ok();
+    eventually("what the crash left alone is gone", || {
+        let mounted = instance.traces();
+        let mounted = mounted.of_sort("mount");
+        let is_its = |mount: &&str| Path::new(mount).starts_with(&ghost);
+        if ghost.exists() || mounted.iter().any(is_its) {
+            Err(format!("{} {mounted:?}", ghost.display()))
+        } else {
+            Ok(())
+        }
+    });
     assert_eq!(space.kubectl("exec steady -- cat /m/here").ok(), "kept\n");
     assert_eq!(
         space.field("pod/steady", ".metadata.resourceVersion"),
@@ -722,6 +734,23 @@ fn a_killed_daemon_finishes_what_it_began(instance: &Arc<Instance>) {
         ".status.conditions[?(@.type==\"Ready\")].status",
         "False",
     );
+}
+
+/// The mounted files of a container of a pod that nobody knows, as a daemon leaves them that dies before it has told the engine.
+fn a_start_that_never_came(instance: &Instance) -> PathBuf {
+    let directory = instance.data_dir.join("images");
+    let images = eventually("the images are nobody's", || {
+        image::Images::open(directory.clone(), image::Options::default())
+    });
+    let busybox = images.get("busybox:static").expect("the image");
+    let id = "main-0-0d4c3b2a-1111-2222-3333-444455556666";
+    let root = images.prepare(&busybox, id).expect("prepared");
+    assert!(root.join("bin/busybox").exists());
+    let ghost = root
+        .ancestors()
+        .find(|path| path.ends_with(id))
+        .expect("a directory of its own");
+    ghost.to_owned()
 }
 
 fn nothing_of_a_pod_stays_behind(instance: &Instance) {

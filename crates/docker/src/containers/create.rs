@@ -16,7 +16,7 @@ use crate::record::{ANNOTATION, Config, HostConfig, OWNER, Record};
 use crate::reply::{Answer, Refusal, json_with};
 use crate::{Docker, body, names, ports, volumes};
 
-use super::{security, sharing};
+use super::{devices, security, sharing};
 
 const CPU_PERIOD_US: u64 = 100_000;
 const LOG_BYTES_MAX: u64 = 10 << 20;
@@ -327,6 +327,8 @@ fn container(
         stdin: config.open_stdin,
         stdin_once: config.stdin_once,
         mounts,
+        devices: devices::of(host)?,
+        no_shared_memory: sharing::no_shared_memory(host),
         resources: resources(host),
         security: security::of(host)?,
         ulimits: security::ulimits(host),
@@ -363,7 +365,8 @@ fn with_defaults(config: &Config) -> Vec<String> {
     env
 }
 
-fn resources(host: &HostConfig) -> Resources {
+/// The engine's words for the limits.
+pub fn resources(host: &HostConfig) -> Resources {
     let (quota, period) = if host.nano_cpus > 0 {
         (Some(host.nano_cpus / 10_000), Some(CPU_PERIOD_US))
     } else {
@@ -373,8 +376,9 @@ fn resources(host: &HostConfig) -> Resources {
             CPU_PERIOD_US
         };
         (
-            Some(host.cpu_quota).filter(|quota| *quota > 0),
-            Some(period).filter(|_| host.cpu_quota > 0),
+            // less than nothing takes a limit away
+            Some(host.cpu_quota).filter(|quota| *quota != 0),
+            Some(period).filter(|_| host.cpu_quota != 0),
         )
     };
     Resources {
@@ -384,7 +388,7 @@ fn resources(host: &HostConfig) -> Resources {
         memory_limit_bytes: Some(host.memory).filter(|bytes| *bytes > 0),
         // as dockerd: one process of many may be killed
         memory_oom_group: false,
-        pids_limit: host.pids_limit.filter(|limit| *limit > 0),
+        pids_limit: host.pids_limit,
         cpuset: Some(host.cpuset_cpus.clone()).filter(|set| !set.is_empty()),
     }
 }

@@ -73,7 +73,7 @@ pub async fn inspect(docker: &Docker, container: &Container) -> Answer {
         },
         "Image": record.image_id, "ResolvConfPath": "", "HostnamePath": "", "HostsPath": "", "LogPath": status.spec.log.path,
         "RestartCount": record.restarts, "Driver": "overlay2", "Platform": "linux", "MountLabel": "", "ProcessLabel": "",
-        "AppArmorProfile": "", "ExecIDs": null, "HostConfig": record.host, "GraphDriver": { "Name": "overlay2", "Data": null },
+        "AppArmorProfile": app_armor_profile(docker, &status.spec.security), "ExecIDs": null, "HostConfig": record.host, "GraphDriver": { "Name": "overlay2", "Data": null },
         "Mounts": points, "Config": config,
         "NetworkSettings": {
             "Bridge": "", "SandboxID": container.id(), "Ports": ports::inspected(&record.config, &ports),
@@ -82,6 +82,19 @@ pub async fn inspect(docker: &Docker, container: &Container) -> Answer {
             "Networks": { mode: network },
         },
     }))
+}
+
+/// As dockerd has it: nothing where there is no AppArmor.
+fn app_armor_profile<'a>(docker: &'a Docker, security: &'a engine::Security) -> &'a str {
+    match (
+        docker.inner.engine.default_profile(),
+        security.app_armor_profile.as_str(),
+    ) {
+        (None, _) => "",
+        (Some(_), "") if security.privileged => "unconfined",
+        (Some(default), "") => default,
+        (Some(_), named) => named,
+    }
 }
 
 pub async fn changes(docker: &Docker, container: &Container) -> Answer {

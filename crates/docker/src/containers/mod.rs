@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod attach;
 pub mod create;
+pub mod devices;
 pub mod exec;
 pub mod inspect;
 pub mod lifecycle;
@@ -11,6 +12,7 @@ pub mod logs;
 pub mod security;
 mod sharing;
 pub mod stats;
+pub mod update;
 pub mod wait;
 
 use std::collections::BTreeMap;

@@ -54,13 +54,11 @@ pub fn of(host: &HostConfig) -> Result<Security, Refusal> {
                     )));
                 }
             }
-            // No profile is loaded here, so that there is none to be unconfined from either.
-            ("apparmor", "unconfined" | "docker-default" | "") => {}
-            ("apparmor", profile) => {
-                return Err(Refusal::bad(format!(
-                    "the AppArmor profile {profile:?} cannot be applied: AppArmor is not supported yet"
-                )));
-            }
+            // Without AppArmor there is nothing to be unconfined from.
+            ("apparmor", "unconfined") => security.app_armor_profile = "unconfined".into(),
+            // The engine's own is meant by the name that dockerd's has; one without a name, with dockerd, too.
+            ("apparmor", "docker-default" | "") => security.app_armor_profile.clear(),
+            ("apparmor", profile) => profile.clone_into(&mut security.app_armor_profile),
             // SELinux labels mean nothing where it is not enabled, with dockerd too.
             ("label", _) => {}
             _ => {
@@ -114,11 +112,28 @@ mod tests {
         }
         for options in [
             &["seccomp=/etc/profile.json"][..],
-            &["apparmor=mine"],
             &["magic"],
             &["no-new-privileges=maybe"],
         ] {
             assert!(ask(options).is_err(), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn an_apparmor_profile_comes_by_its_name() {
+        for (option, profile) in [
+            (None, ""),
+            (Some("apparmor=docker-default"), ""),
+            (Some("apparmor=unconfined"), "unconfined"),
+            (Some("apparmor:unconfined"), "unconfined"),
+            (Some("apparmor=mine"), "mine"),
+        ] {
+            let security = of(&HostConfig {
+                security_opt: option.iter().map(|option| (*option).to_owned()).collect(),
+                ..HostConfig::default()
+            });
+            let security = security.unwrap_or_else(|_| panic!("{option:?}"));
+            assert_eq!(security.app_armor_profile, profile, "{option:?}");
         }
     }
 

@@ -6,6 +6,8 @@ use crate::Docker;
 use crate::record::HostConfig;
 use crate::reply::Refusal;
 
+const NO_IPC: &str = "none";
+
 /// What was asked for, before names of containers are looked up.
 #[derive(Debug, PartialEq)]
 enum Wanted<'a> {
@@ -28,7 +30,11 @@ pub async fn of(
         Wanted::Host => PidNamespace::Host,
         Wanted::Of(name) => PidNamespace::Container(lender(docker, name).await?.id().to_owned()),
     };
-    let ipc = match mode("IPC", text(host, "IpcMode"), &["private", "shareable"])? {
+    let ipc = match mode(
+        "IPC",
+        text(host, "IpcMode"),
+        &["private", "shareable", NO_IPC],
+    )? {
         Wanted::Own => IpcNamespace::Sandbox,
         Wanted::Host => IpcNamespace::Host,
         Wanted::Of(name) => {
@@ -43,6 +49,11 @@ pub async fn of(
         }
     };
     Ok((pid, ipc))
+}
+
+/// Nobody's shared memory, and no `/dev/shm` either.
+pub fn no_shared_memory(host: &HostConfig) -> bool {
+    text(host, "IpcMode") == NO_IPC
 }
 
 /// Not as "not found": clients take that for a missing image.
@@ -95,12 +106,13 @@ mod tests {
             ("", Some(Wanted::Own)),
             ("host", Some(Wanted::Host)),
             ("shareable", Some(Wanted::Own)),
+            ("none", Some(Wanted::Own)),
             ("container:db", Some(Wanted::Of("db"))),
             ("container:", None),
             ("magic", None),
         ] {
             assert_eq!(
-                mode("IPC", given, &["private", "shareable"]).ok(),
+                mode("IPC", given, &["private", "shareable", NO_IPC]).ok(),
                 expected,
                 "{given}"
             );

@@ -173,7 +173,7 @@ fn devices_are_refused_by_a_program() {
         kind: devices::Kind::Character,
         major: Some(1),
         minor: Some(5),
-        access: devices::Access::All,
+        access: devices::Access::ALL,
     };
     // the second time in place of the first
     for rules in [vec![], vec![zero]] {

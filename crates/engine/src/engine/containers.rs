@@ -4,7 +4,7 @@ use super::{Container, ContainerNow, Engine, Inner, validate};
 use crate::error::Error;
 use crate::proc;
 use crate::records::{self, ContainerRecord, ContainerState};
-use crate::spec::ContainerSpec;
+use crate::spec::{ContainerSpec, Resources};
 use crate::status::{Event, ExitStatus, SandboxState, State, Stats};
 use crate::wire::Request;
 use jiff::Timestamp;
@@ -72,6 +72,13 @@ impl Engine {
         if container.now.borrow().state == State::Running {
             return Err(container.state_error("start"));
         }
+        let spec = container.now.borrow().spec.clone();
+        let provided = self.inner.profile.provide(&spec.security).await;
+        provided.map_err(|reason| Error::Start {
+            id: id.to_owned(),
+            reason,
+            code: 128,
+        })?;
         let link = self.inner.link_of(&container.sandbox)?;
         // The link takes the start in before any exit that follows it.
         link.call(
@@ -190,23 +197,44 @@ impl Engine {
     ) -> Result<(), Error> {
         let container = self.inner.get_container(container_id)?;
         let _turn = container.turn.lock().await;
-        let spec = ContainerSpec {
-            annotations,
-            ..ContainerSpec::clone(&container.now.borrow().spec)
-        };
-        let record = ContainerRecord {
-            spec: spec.clone(),
-            created_at: container.created_at,
-        };
-        records::save(
-            &self
-                .inner
-                .layout
-                .container_record(&container.sandbox, container_id),
-            &record,
-        )?;
-        container.now.send_modify(|now| now.spec = Arc::new(spec));
-        Ok(())
+        self.inner
+            .replace(&container, |spec| spec.annotations = annotations)
+    }
+
+    /// Replaces its limits and annotations, durably, and what runs of it gets the new limits at once. A limit that is not named is
+    /// left as it is, until the next start.
+    ///
+    /// Errors: the kernel's refusal of a limit (less memory than cannot be freed, for example); then the old ones hold.
+    pub async fn update_container(
+        &self,
+        container_id: &str,
+        resources: Resources,
+        annotations: BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let container = self.inner.get_container(container_id)?;
+        let _turn = container.turn.lock().await;
+        let before = container.now.borrow().clone();
+        if before.state == State::Running && resources != before.spec.resources {
+            let (inner, cgroup) = (
+                self.inner.clone(),
+                self.inner.cgroup_of_container(&container),
+            );
+            let (new, old) = (resources.clone(), before.spec.resources.clone());
+            // The kernel may be busy for a while with freeing what is over the limit.
+            let limiting = tokio::task::spawn_blocking(move || {
+                inner.cgroups.limit(&cgroup, &new).inspect_err(|_| {
+                    let _ = inner.cgroups.limit(&cgroup, &old);
+                })
+            });
+            limiting.await.map_err(|error| Error::Supervisor {
+                sandbox: container.sandbox.clone(),
+                reason: format!("got no new limits: {error}"),
+            })??;
+        }
+        self.inner.replace(&container, |spec| {
+            spec.resources = resources;
+            spec.annotations = annotations;
+        })
     }
 
     /// Its counters, while it runs.
@@ -243,6 +271,28 @@ impl Engine {
 }
 
 impl Inner {
+    /// Changes a container's specification, durably; the caller has its turn.
+    fn replace(
+        &self,
+        container: &Container,
+        change: impl FnOnce(&mut ContainerSpec),
+    ) -> Result<(), Error> {
+        let mut spec = ContainerSpec::clone(&container.now.borrow().spec);
+        change(&mut spec);
+        let record = ContainerRecord {
+            spec,
+            created_at: container.created_at,
+        };
+        let path = self
+            .layout
+            .container_record(&container.sandbox, &container.id);
+        records::save(&path, &record)?;
+        container
+            .now
+            .send_modify(|now| now.spec = Arc::new(record.spec));
+        Ok(())
+    }
+
     /// Its supervising process told that it started.
     pub(super) fn started(&self, id: &str, state: &ContainerState) {
         let Ok(container) = self.get_container(id) else {

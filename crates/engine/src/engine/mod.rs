@@ -12,6 +12,7 @@ mod streams;
 mod supervise;
 mod validate;
 
+use crate::apparmor::{AppArmor, DefaultProfile, app_armor};
 use crate::cgroup::Cgroups;
 use crate::config::Config;
 use crate::error::Error;
@@ -46,6 +47,7 @@ struct Inner {
     layout: Layout,
     cgroups: Cgroups,
     program: Program,
+    profile: DefaultProfile,
     known: Mutex<Known>,
     events: broadcast::Sender<Event>,
 }
@@ -118,9 +120,11 @@ impl Engine {
         records::check_format(&layout)?;
         let program = Program::seal(Path::new(&config.supervisor[0]), &layout.empty());
         let events = broadcast::channel(EVENTS_MAX).0;
+        let profile = DefaultProfile::of(&config.instance, &layout);
         let inner = Inner {
             config,
             layout,
+            profile,
             cgroups,
             program,
             known: Mutex::default(),
@@ -141,6 +145,19 @@ impl Engine {
     /// The version of control groups that rules here: 1 (also on a hybrid machine) or 2.
     pub fn cgroup_version(&self) -> u8 {
         if self.inner.cgroups.unified() { 2 } else { 1 }
+    }
+
+    /// The AppArmor profile of containers that ask for none in particular; `None` where it cannot be had.
+    pub fn default_profile(&self) -> Option<&str> {
+        (app_armor() == AppArmor::Ready).then(|| self.inner.profile.name())
+    }
+
+    /// Loads the default profile, if there is AppArmor, so that no container has to wait for it.
+    ///
+    /// Errors: why it cannot be loaded; starts of containers that need it will fail.
+    pub async fn load_default_profile(&self) -> Result<(), Error> {
+        let loaded = self.inner.profile.load().await;
+        loaded.map_err(Error::Profile)
     }
 
     /// One sandbox.

@@ -37,6 +37,11 @@ impl Engine {
             for path in mounts_beneath(&text, &[&inner.layout.run, &inner.layout.root]) {
                 note(sys::unmount(&path).map_err(|error| Error::io("unmount", &path, error)));
             }
+            // Nothing that has it runs any longer.
+            let profile = inner.profile.remove();
+            note(profile.map_err(|error| {
+                Error::io("unload the AppArmor profile", inner.profile.name(), error)
+            }));
             note(records::remove_dir(&inner.layout.run));
             note(records::remove_dir(&inner.layout.root));
             left

@@ -13,6 +13,8 @@ use std::path::{Component, Path};
 const HOSTNAME_LENGTH_MAX: usize = 64;
 /// Arguments and environment together; the kernel's own limit is lower on most machines and is reported at the start.
 const ARGUMENTS_LENGTH_MAX: usize = 6 << 20;
+/// Longest name of an AppArmor profile.
+const PROFILE_LENGTH_MAX: usize = 4095;
 const MOUNTS_MAX: usize = 1024;
 /// Parameters of namespaces that every sandbox has for itself.
 const SYSCTL_PREFIXES: [&str; 5] = [
@@ -128,6 +130,22 @@ pub fn container(spec: &ContainerSpec) -> Result<(), Error> {
         if !capabilities::known(name) {
             return invalid("capabilities", format!("unknown capability {name:?}"));
         }
+    }
+    if spec.devices.len() > MOUNTS_MAX {
+        let reason = format!("{} are more than {MOUNTS_MAX}", spec.devices.len());
+        return invalid("devices", reason);
+    }
+    for device in &spec.devices {
+        target(&device.target)?;
+        if !device.source.is_absolute() {
+            let reason = format!("{} is not an absolute path", device.source.display());
+            return invalid("devices", reason);
+        }
+    }
+    let profile = &spec.security.app_armor_profile;
+    if profile.len() > PROFILE_LENGTH_MAX || profile.contains(char::is_control) {
+        let reason = format!("{profile:.60?} is no profile's name");
+        return invalid("app_armor_profile", reason);
     }
     if let Err(reason) = check_seccomp(&spec.security) {
         return invalid("seccomp", reason);

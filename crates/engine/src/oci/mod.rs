@@ -1,6 +1,7 @@
 //! From a container's specification to the OCI runtime's configuration.
 
 pub mod capabilities;
+pub mod devices;
 pub mod filter;
 mod masks;
 mod mounts;
@@ -35,6 +36,9 @@ pub struct Inputs<'a> {
     pub unified: bool,
     /// The cgroup's directories on v1, by controller.
     pub cgroup_directories: &'a [(String, std::path::PathBuf)],
+    pub devices: &'a [devices::Node],
+    /// The AppArmor profile that its first process gets when it becomes its program.
+    pub app_armor_profile: Option<&'a str>,
 }
 
 /// The content of `config.json`.
@@ -69,6 +73,9 @@ pub fn config(inputs: &Inputs) -> Value {
     if security.no_new_privileges {
         process["noNewPrivileges"] = json!(true);
     }
+    if let Some(profile) = inputs.app_armor_profile {
+        process["apparmorProfile"] = json!(profile);
+    }
     if !container.ulimits.is_empty() {
         process["rlimits"] = ulimits::of(&container.ulimits, inputs.sandbox.user_namespace);
     }
@@ -82,6 +89,15 @@ pub fn config(inputs: &Inputs) -> Value {
         "sysctl": security.sysctls,
         "rootfsPropagation": propagation(container),
     });
+    let made: Vec<Value> = inputs
+        .devices
+        .iter()
+        .filter(|node| node.is_made())
+        .map(devices::Node::described)
+        .collect();
+    if !made.is_empty() {
+        linux["devices"] = Value::Array(made);
+    }
     if !security.privileged {
         linux["maskedPaths"] = json!(masks::unreadable(Path::new(masks::CPUS)));
         linux["readonlyPaths"] = json!(masks::READ_ONLY_PATHS);
@@ -252,6 +268,8 @@ mod tests {
             cgroup: "/plim/pods/a/b",
             unified: false,
             cgroup_directories: &[("memory".into(), "/cg/memory".into())],
+            devices: &[],
+            app_armor_profile: None,
         })
     }
 

@@ -95,6 +95,17 @@ pub(super) fn of(inputs: &Inputs) -> Value {
         }
     }
     let container = inputs.container;
+    if container.no_shared_memory {
+        list.retain(|ours| ours["destination"] != "/dev/shm");
+    }
+    for node in inputs.devices.iter().filter(|node| !node.is_made()) {
+        list.push(mount(
+            "bind",
+            &node.source.to_string_lossy(),
+            &node.target.to_string_lossy(),
+            &["bind", "rprivate"],
+        ));
+    }
     let wanted: Vec<&Mount> = container
         .mounts
         .iter()

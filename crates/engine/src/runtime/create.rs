@@ -4,6 +4,7 @@ use super::joined::{self, Joined};
 use super::late::Late;
 use super::launch::{Confinement, Launch, Steps, read_failure};
 use super::{Task, failed, stage};
+use crate::apparmor;
 use crate::cgroup::{Cgroups, devices};
 use crate::oci::rootfs::Root;
 use crate::oci::{self, user};
@@ -18,7 +19,7 @@ use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Makes and starts it; its pid here, and its terminal.
@@ -107,6 +108,18 @@ pub fn run(task: &Task) -> Result<(u32, Option<OwnedFd>), Failure> {
     let mut seen = container.clone();
     let mut sandbox_dir = layout.sandbox(&task.sandbox);
     let cgroup_directories = cgroups.directories(&cgroup);
+    let given = oci::devices::find(&container.devices)
+        .map_err(|reason| Failure::new(FailureKind::Start, reason))?;
+    if sandbox.ids.is_some() && !given.is_empty() {
+        let reason = "devices of the machine cannot be had in a user namespace";
+        return Err(Failure::new(FailureKind::Start, reason));
+    }
+    for node in given.iter().filter(|node| !node.is_made()) {
+        let target = node.target.to_string_lossy();
+        root.check_target(&target)
+            .map_err(|error| fail(&format!("cannot mount a device at {target}"), &error))?;
+    }
+    let app_armor_profile = apparmor::of(&container.security, layout);
     let inputs = |seen: &ContainerSpec, sandbox_dir: &Path, joined: &Joined| {
         oci::config(&oci::Inputs {
             container: seen,
@@ -118,6 +131,8 @@ pub fn run(task: &Task) -> Result<(u32, Option<OwnedFd>), Failure> {
             cgroup: &cgroup,
             unified: cgroups.unified(),
             cgroup_directories: &cgroup_directories,
+            devices: &given,
+            app_armor_profile: app_armor_profile.as_deref(),
         })
     };
     let mut config = inputs(&seen, &sandbox_dir, &joined);
@@ -189,15 +204,13 @@ pub fn run(task: &Task) -> Result<(u32, Option<OwnedFd>), Failure> {
     cgroups
         .add(&cgroup, pid)
         .and_then(|()| cgroups.limit(&cgroup, &container.resources))
-        .and_then(|()| match devices::rules(&container.security) {
-            Some(rules) => cgroups.restrict_devices(&cgroup, &rules),
-            None => Ok(()),
+        .and_then(|()| {
+            match devices::rules(&container.security, given.iter().map(|node| node.rule)) {
+                Some(rules) => cgroups.restrict_devices(&cgroup, &rules),
+                None => Ok(()),
+            }
         })
         .map_err(|error| Failure::new(FailureKind::Start, error.to_string()))?;
-    if !container.security.privileged {
-        refuse_tunnels(&cgroups.directories(&cgroup))
-            .map_err(|error| fail("cannot refuse access to devices", &error))?;
-    }
     let terminal = console
         .map(|listener| receive_terminal(&listener))
         .transpose()
@@ -211,16 +224,6 @@ pub fn run(task: &Task) -> Result<(u32, Option<OwnedFd>), Failure> {
         Some(failure) => Err(failure),
         None => Ok((pid, terminal)),
     }
-}
-
-/// libcontainer lets every container make network tunnels (`/dev/net/tun`) on cgroup v1; Docker none.
-fn refuse_tunnels(directories: &[(String, PathBuf)]) -> std::io::Result<()> {
-    let devices = directories
-        .iter()
-        .find(|(name, _)| name.split(',').any(|name| name == "devices"));
-    devices.map_or(Ok(()), |(_, dir)| {
-        fs::write(dir.join("devices.deny"), "c 10:200 rwm")
-    })
 }
 
 fn build(

@@ -138,6 +138,8 @@ struct Parts {
     capabilities: Vec<String>,
     filter: Option<Filter>,
     no_new_privileges: bool,
+    /// What the container's own process has had since its start.
+    app_armor_profile: Option<String>,
     ulimits: Vec<Ulimit>,
     /// In a user namespace, where rights over the machine end.
     mapped: bool,
@@ -206,6 +208,9 @@ impl Parts {
             capabilities,
             filter,
             no_new_privileges: security.no_new_privileges,
+            app_armor_profile: config["process"]["apparmorProfile"]
+                .as_str()
+                .map(str::to_owned),
             ulimits: container.ulimits.clone(),
             mapped: false,
         })
@@ -272,6 +277,11 @@ impl Parts {
     fn confine(&self, user: &user::User) -> Result<(), String> {
         let text = |error: std::io::Error| error.to_string();
         oci::ulimits::apply(&self.ulimits, self.mapped).map_err(|error| error.to_string())?;
+        if let Some(profile) = &self.app_armor_profile {
+            // Takes effect when it becomes the program. The kernel's own file, whatever is mounted on the container's /proc.
+            libcontainer::apparmor::apply_profile(profile)
+                .map_err(|error| format!("AppArmor profile {profile:?}: {error:?}"))?;
+        }
         let wanted = capabilities::bits(&self.capabilities);
         for bit in 0..64 {
             // Numbers that the kernel does not know are refused, and are the end of the list.

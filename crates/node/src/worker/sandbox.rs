@@ -24,9 +24,6 @@ impl Worker {
         }
         let spec = self.pod.spec.clone().unwrap_or_default();
         if present.is_none() {
-            if let Some(reason) = confinement::unmet(&self.pod) {
-                return Err(reason);
-            }
             let sandbox = SandboxSpec {
                 id: id.clone(),
                 hostname: container::hostname(&self.pod),

@@ -351,6 +351,9 @@ impl Worker {
         let (environment, argv, mounts, message_file) = described?;
         let seccomp = confinement::seccomp(&self.pod, container, &shared.config.seccomp_dir)
             .map_err(create_error)?;
+        let app_armor_profile =
+            confinement::app_armor::profile(&self.pod, container, engine::app_armor_profile_loaded)
+                .map_err(create_error)?;
         let spec = container::spec(
             &self.pod,
             container,
@@ -367,6 +370,7 @@ impl Worker {
                 annotations: ending::notes(container, &message_file),
                 logs: container::log_directory(&shared.config.logs_dir, &self.pod),
                 seccomp,
+                app_armor_profile,
                 memory_capacity_bytes: shared.memory_capacity_bytes,
                 oom_score: shared.oom_score,
             },

@@ -59,6 +59,8 @@ pub struct Facts {
     pub resolvers: Vec<String>,
     /// The enabled security module, if any: `apparmor`, `selinux`.
     pub security_modules: String,
+    /// What the engine makes of AppArmor.
+    pub app_armor: Option<engine::AppArmor>,
     /// The instance of the data directory.
     pub instance: Option<Result<Known, String>>,
 }
@@ -150,6 +152,7 @@ pub fn gather(data_dir: &Path, settings: &Settings) -> Facts {
             .map(|address| address.trim().to_owned())
             .collect(),
         security_modules: read("/sys/kernel/security/lsm"),
+        app_armor: Some(engine::app_armor()),
         instance: known.transpose(),
     }
 }

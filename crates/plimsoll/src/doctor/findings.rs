@@ -347,6 +347,13 @@ fn security(facts: &Facts) -> Finding {
         .split(',')
         .filter(|name| ["apparmor", "selinux", "landlock"].contains(name))
         .collect();
+    if facts.app_armor == Some(engine::AppArmor::WithoutParser) {
+        return warning(
+            "security modules",
+            "the kernel has AppArmor, and there is no apparmor_parser: containers have no profile of their own; seccomp and capabilities confine them",
+            "install the package apparmor (`sudo apt-get install apparmor`); containers that start afterwards are confined by it",
+        );
+    }
     if known.is_empty() {
         ok(
             "security modules",

@@ -32,6 +32,7 @@ fn healthy() -> Facts {
         ports: vec![("the Kubernetes API", 6443, None)],
         resolvers: vec!["127.0.0.53".into()],
         security_modules: "lockdown,capability,landlock,yama,apparmor".into(),
+        app_armor: Some(engine::AppArmor::Ready),
         ..Facts::default()
     }
 }
@@ -68,7 +69,13 @@ fn ipv6_is_told_and_never_missed() {
 #[test]
 fn each_shortcoming_is_found_alone_and_has_a_remedy() {
     type Break = fn(&mut Facts);
-    let cases: [(&str, State, &str, Break); 18] = [
+    let cases: [(&str, State, &str, Break); 19] = [
+        (
+            "security modules",
+            State::Warning,
+            "apt-get install apparmor",
+            |f| f.app_armor = Some(engine::AppArmor::WithoutParser),
+        ),
         ("rights", State::Failure, "sudo", |f| f.root = false),
         ("kernel", State::Failure, "5.12", |f| {
             f.kernel = "5.4.0-150-generic".into()

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::support::{Instance, eventually, free_port, holds, lacks, shared};
+use crate::support::{Instance, Root, Run, eventually, free_port, holds, lacks, shared};
 
 /// Removes a test's containers, however it ends.
 struct Containers<'a>(&'a Instance, &'static str);
@@ -254,6 +254,71 @@ pub fn paused_and_let_go_on() {
     instance.docker("stop -t 30 sleeper").ok();
     assert_eq!(inspect(".State.Status"), "exited\n");
     holds(&instance.docker("pause sleeper").fails(1), "is not running");
+}
+
+pub fn devices_are_given_and_limits_and_policy_change() {
+    let instance = shared();
+    let _containers = Containers(&instance, "given");
+    // of no driver: who may open it is told so, who may not is told that instead
+    let device = Root::scratch().join("device");
+    Run::new("mknod", &format!("{} c 300 7", device.display())).ok();
+    let until = "sh -c 'until [ -e /end ]; do sleep 0.1; done; exit 3'";
+    instance
+        .docker(&format!(
+            "run -d --name given --device {}:/dev/mine:r -m 64m --memory-swap 64m --pids-limit 50 busybox:static {until}",
+            device.display()
+        ))
+        .ok();
+    holds(
+        &instance.docker("exec given head -c 1 /dev/mine").fails(1),
+        "No such device",
+    );
+    holds(
+        &instance
+            .docker("exec given sh -c 'echo x > /dev/mine'")
+            .fails(1),
+        "Operation not permitted",
+    );
+    let refused = instance
+        .docker("run --rm --device /dev/plim-none busybox:static true")
+        .fails(127);
+    holds(
+        &refused,
+        "error gathering device information while adding custom device \"/dev/plim-none\": no such file or directory",
+    );
+    instance
+        .docker("run --rm --ipc=none busybox:static sh -c '! grep /dev/shm /proc/mounts && ! test -e /dev/shm'")
+        .ok();
+
+    let limits = || {
+        let read = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes \
+            /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max 2>/dev/null; true";
+        instance.docker(&format!("exec given sh -c '{read}'")).ok()
+    };
+    assert_eq!(limits(), "67108864\n50\n");
+    instance
+        .docker("update -m 96m --memory-swap 96m --cpus 0.5 --pids-limit 20 --restart on-failure:2 given")
+        .ok();
+    assert_eq!(limits(), "100663296\n20\n");
+    let shown = instance
+        .docker("inspect -f '{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.RestartPolicy.Name}}' given")
+        .ok();
+    assert_eq!(shown, "100663296 500000000 on-failure\n");
+    holds(
+        &instance.docker("update --cpu-quota 5000 given").fails(1),
+        "CPU Quota cannot be updated as NanoCPUs has already been set",
+    );
+    instance.docker("exec given touch /end").ok();
+    eventually("it was started twice more", || {
+        let said = instance
+            .docker("inspect -f '{{.RestartCount}} {{.State.Status}} {{.State.ExitCode}}' given")
+            .ok();
+        if said == "2 exited 3\n" {
+            Ok(())
+        } else {
+            Err(said)
+        }
+    });
 }
 
 pub fn limits_bind() {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod apparmor;
 mod autoscaling;
 mod bad_input;
 mod builds;
@@ -98,7 +99,9 @@ fn main() {
             run_hands_through_the_exit_code
             refusals_come_at_once_and_leave_nothing
             limits_bind
+            devices_are_given_and_limits_and_policy_change
             paused_and_let_go_on;
+        apparmor: containers_have_the_profile_that_they_ask_for;
         builds: an_image_is_built_once_and_then_from_cache
             a_failing_step_keeps_its_output_and_makes_no_image
             a_mistake_in_the_dockerfile_is_shown_by_line_and_column

@@ -27,12 +27,37 @@ pub enum Kind {
     Block,
 }
 
-/// What a permission is for.
+/// What a permission is for: bits as the kernel has them (`BPF_DEVCG_ACC_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub struct Access(u8);
+
+impl Access {
     /// Making device files only: without a right to open them that does no harm.
-    Make,
-    All,
+    pub const MAKE: Access = Access(1);
+    pub const ALL: Access = Access(7);
+    /// In the order in which they are written.
+    const LETTERS: [(char, u8); 3] = [('r', 2), ('w', 4), ('m', 1)];
+
+    /// Of letters, at least one, none twice.
+    pub fn of(letters: &str) -> Option<Access> {
+        let mut bits = 0;
+        for letter in letters.chars() {
+            let (_, bit) = Access::LETTERS.iter().find(|(known, _)| *known == letter)?;
+            if bits & bit != 0 {
+                return None;
+            }
+            bits |= bit;
+        }
+        (bits != 0).then_some(Access(bits))
+    }
+
+    fn letters(self) -> String {
+        let letters = Access::LETTERS.iter();
+        letters
+            .filter(|(_, bit)| self.0 & bit != 0)
+            .map(|(letter, _)| letter)
+            .collect()
+    }
 }
 
 /// What every container may use, as runc and Docker have it: `/dev/null`, `zero`, `full`, `random`, `urandom`, `tty`, and
@@ -55,7 +80,7 @@ const fn make(kind: Kind) -> Rule {
         kind,
         major: None,
         minor: None,
-        access: Access::Make,
+        access: Access::MAKE,
     }
 }
 
@@ -64,13 +89,13 @@ const fn character(major: u32, minor: Option<u32>) -> Rule {
         kind: Kind::Character,
         major: Some(major),
         minor,
-        access: Access::All,
+        access: Access::ALL,
     }
 }
 
-/// The permissions of a container; `None` when nothing is refused.
-pub fn rules(security: &Security) -> Option<Vec<Rule>> {
-    (!security.privileged).then(|| DEFAULT.to_vec())
+/// The permissions of a container that was given these beside; `None` when nothing is refused.
+pub fn rules(security: &Security, given: impl Iterator<Item = Rule>) -> Option<Vec<Rule>> {
+    (!security.privileged).then(|| DEFAULT.into_iter().chain(given).collect())
 }
 
 impl Rule {
@@ -83,10 +108,7 @@ impl Rule {
         let number = |number: Option<u32>| {
             number.map_or_else(|| "*".to_owned(), |number| number.to_string())
         };
-        let access = match self.access {
-            Access::Make => "m",
-            Access::All => "rwm",
-        };
+        let access = self.access.letters();
         format!(
             "{kind} {}:{} {access}",
             number(self.major),
@@ -118,14 +140,31 @@ mod tests {
     }
 
     #[test]
+    fn letters_are_rights() {
+        for (letters, expected) in [
+            ("rwm", Some("rwm")),
+            ("mwr", Some("rwm")),
+            ("r", Some("r")),
+            ("mr", Some("rm")),
+            ("", None),
+            ("rr", None),
+            ("rx", None),
+        ] {
+            let access = Access::of(letters).map(Access::letters);
+            assert_eq!(access.as_deref(), expected, "{letters}");
+        }
+    }
+
+    #[test]
     fn only_the_privileged_have_no_rules() {
         let privileged = Security {
             privileged: true,
             ..Security::default()
         };
-        assert_eq!(rules(&privileged), None);
+        let none = std::iter::empty;
+        assert_eq!(rules(&privileged, none()), None);
         assert_eq!(
-            rules(&Security::default()).map(|rules| rules.len()),
+            rules(&Security::default(), none()).map(|rules| rules.len()),
             Some(10)
         );
     }

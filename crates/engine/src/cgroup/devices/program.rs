@@ -33,7 +33,6 @@ const MINOR: u8 = 5;
 
 const KIND_BLOCK: i32 = 1;
 const KIND_CHARACTER: i32 = 2;
-const ACCESS_MAKE: i32 = 1;
 
 /// The program that allows what some rule allows and refuses the rest.
 pub fn of(rules: &[Rule]) -> Vec<Instruction> {
@@ -60,7 +59,7 @@ fn clause(rule: &Rule) -> Vec<Instruction> {
         Kind::Character => KIND_CHARACTER,
     };
     let mut clause = vec![with_number(JUMP_UNLESS, KIND, kind)];
-    if rule.access == Access::Make {
+    if rule.access != Access::ALL {
         // nothing else may be asked for; the context is not needed any more
         clause.extend([
             Instruction {
@@ -70,7 +69,7 @@ fn clause(rule: &Rule) -> Vec<Instruction> {
                 offset: 0,
                 immediate: 0,
             },
-            with_number(AND, CONTEXT, ACCESS_MAKE),
+            with_number(AND, CONTEXT, i32::from(rule.access.0)),
             Instruction {
                 code: JUMP_UNLESS_SAME,
                 destination: CONTEXT,
@@ -198,7 +197,7 @@ mod tests {
             rule.kind == kind
                 && rule.major.is_none_or(|number| number == major)
                 && rule.minor.is_none_or(|number| number == minor)
-                && (rule.access == Access::All || access & !MAKE == 0)
+                && access & !u32::from(rule.access.0) == 0
         })
     }
 
@@ -267,7 +266,7 @@ mod tests {
 
     fn any_rule() -> impl Strategy<Value = Rule> {
         let number = || prop::option::of(prop_oneof![0u32..4, any::<u32>()]);
-        let access = prop_oneof![Just(Access::Make), Just(Access::All)];
+        let access = (1u8..8).prop_map(Access);
         (any_kind(), number(), number(), access).prop_map(|(kind, major, minor, access)| Rule {
             kind,
             major,

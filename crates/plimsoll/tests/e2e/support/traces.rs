@@ -1,4 +1,4 @@
-//! A search of the machine for everything that belongs to an instance: processes, mounts, cgroups, links, rules, files.
+//! A search of the machine for everything that belongs to an instance: processes, mounts, cgroups, links, rules, profiles, files.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -48,6 +48,10 @@ impl Traces {
                 };
                 found.insert(format!("{sort} {}", name.trim()));
             }
+        }
+        let profiles = fs::read_to_string("/sys/kernel/security/apparmor/profiles");
+        for line in profiles.unwrap_or_default().lines().filter(named) {
+            found.insert(format!("profile {line}"));
         }
         for path in [run.as_path(), data_dir] {
             if path.exists() {
