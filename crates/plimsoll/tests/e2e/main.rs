@@ -14,6 +14,7 @@ mod docker;
 mod dualstack;
 mod failures;
 mod life;
+mod metrics;
 mod names;
 mod objects;
 mod pods;
@@ -51,6 +52,11 @@ fn main() {
             kept_it_can_be_used_and_is_ended_as_it_says
             a_stage_that_does_not_happen_fails_it_and_nothing_is_left;
         autoscaling: replicas_follow_the_load_up_and_down;
+        metrics: a_pods_metric_scales_up_and_down
+            a_metric_of_a_service_scales_up_and_down
+            an_external_metric_scales_another_deployment_up_and_down
+            memory_scales_up_and_down
+            hostile_endpoints_harm_nobody_and_the_size_stays;
         life: containers_survive_a_killed_daemon
             down_stops_everything_and_up_brings_the_pods_back
             purge_leaves_no_trace
