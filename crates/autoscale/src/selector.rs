@@ -315,6 +315,30 @@ mod tests {
     }
 
     #[test]
+    fn is_told_as_an_object() {
+        for (text, object) in [
+            ("", serde_json::json!({})),
+            (
+                "a=b,c=",
+                serde_json::json!({"matchLabels": {"a": "b", "c": ""}}),
+            ),
+            (
+                "a in (x,y),b!=z,c,!d",
+                serde_json::json!({"matchExpressions": [
+                    {"key": "a", "operator": "In", "values": ["x", "y"]},
+                    {"key": "b", "operator": "NotIn", "values": ["z"]},
+                    {"key": "c", "operator": "Exists"},
+                    {"key": "d", "operator": "DoesNotExist"},
+                ]}),
+            ),
+            ("a>1", serde_json::Value::Null),
+        ] {
+            let selector = Selector::parse(text).expect(text);
+            assert_eq!(selector.to_object(), object, "{text}");
+        }
+    }
+
+    #[test]
     fn selects_as_upstream() {
         for (selector, object, selected) in [
             ("", "a=1", true),

@@ -15,6 +15,9 @@ const POINTS_MAX: usize = 64;
 /// A counter that fell more often than this within the window is none.
 const RESETS_MAX: usize = 2;
 
+/// A rate over less than this says more of chance than of the load: a new pod's second page may follow at once on its first.
+const SPAN_MIN: Duration = Duration::from_millis(500);
+
 /// One value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Point {
@@ -110,9 +113,9 @@ impl Points {
         })
     }
 
-    /// Increase a second.
+    /// Increase a second. None before half a second is known.
     pub fn rate(&self) -> Option<Told> {
-        let increase = self.increase()?;
+        let increase = self.increase().filter(|told| told.window >= SPAN_MIN)?;
         let value = increase.value / increase.window.as_secs_f64();
         value.is_finite().then_some(Told { value, ..increase })
     }
@@ -196,6 +199,17 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn a_moment_is_no_rate() {
+        let mut points = Points::default();
+        for (ms, value) in [(0, 0.0), (20, 1.0)] {
+            points.push(Duration::from_millis(ms), value, WINDOW);
+        }
+        assert_eq!(points.rate(), None, "not fifty a second");
+        points.push(Duration::from_millis(1020), 2.0, WINDOW);
+        assert!(points.rate().is_some_and(|told| told.value < 2.0));
     }
 
     #[test]

@@ -82,11 +82,6 @@ impl Services {
         }
     }
 
-    /// One of them.
-    pub fn get(&self, namespace: &str, name: &str) -> Option<&Known> {
-        self.0.get(namespace)?.get(name)
-    }
-
     /// Those of a namespace, by name.
     pub fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = (&String, &Known)> {
         self.0.get(namespace).into_iter().flatten()
