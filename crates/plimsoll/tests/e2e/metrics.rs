@@ -329,13 +329,14 @@ pub fn hostile_endpoints_harm_nobody_and_the_size_stays() {
 
     let log = std::fs::read_to_string(space.instance.data_dir.join("daemon.log")).expect("the log");
     let about = |pod: &str| {
-        let parts = [
-            &format!("pod=\"{pod}\""),
-            "metric-hostile",
-            "the scrape failed: no whole page",
-        ];
+        let pod = format!("pod=\"{pod}\"");
+        let failed = "the scrape failed: no whole page";
         log.lines()
-            .filter(|line| parts.iter().all(|part| line.contains(part)))
+            .filter(|line| {
+                [pod.as_str(), "metric-hostile", failed]
+                    .iter()
+                    .all(|part| line.contains(part))
+            })
             .count()
     };
     assert_eq!(about("hangs"), 1, "a trouble is logged once");
