@@ -559,6 +559,27 @@ async fn discovery_follows_what_is_exposed() {
         .await
         .expect("a group");
     assert_eq!(group["preferredVersion"]["version"], "v1beta2");
+
+    // what kubectl asks first: metrics are subresources there
+    let form = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let request = http::Request::get("/apis")
+        .header("accept", form)
+        .body(Vec::new())
+        .expect("a request");
+    let groups: Value = fixture.client.request(request).await.expect("groups");
+    let found = |list: &Value, key: &str, name: &str| {
+        let all = list.as_array().expect("a list").iter();
+        let named = |item: &&Value| item[key] == name || item["metadata"][key] == name;
+        all.clone().find(named).cloned().expect(name)
+    };
+    let group = found(&groups["items"], "name", "custom.metrics.k8s.io");
+    let version = found(&group["versions"], "version", "v1beta1");
+    let pods = found(&version["resources"], "resource", "pods");
+    assert_eq!(pods["scope"], "Namespaced");
+    let jobs = found(&pods["subresources"], "subresource", "jobs");
+    assert_eq!(jobs["responseKind"]["kind"], "MetricValueList");
+    let namespaces = found(&version["resources"], "resource", "namespaces");
+    assert_eq!(namespaces["scope"], "Cluster");
     fixture.end().await;
 }
 
