@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-const INTERVAL: Duration = Duration::from_millis(100);
+const INTERVAL: Duration = Duration::from_millis(200);
 
 /// How a pod answers.
 #[derive(Clone)]
@@ -70,6 +70,10 @@ impl FakePod {
         let number = self.scrapes.fetch_add(1, Ordering::SeqCst);
         let mut request = [0; 1024];
         let read = stream.read(&mut request).await?;
+        if read == 0 {
+            // gone before it was heard: this machine is busy
+            return Ok(());
+        }
         assert!(request[..read].starts_with(b"GET /metrics HTTP/1.1\r\n"));
         let answer = self.answer.lock().clone();
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n";
@@ -321,7 +325,7 @@ fn aggregated(resource: &metrics::Resource) -> AggregatedResource {
 fn limits() -> Limits {
     Limits {
         interval: INTERVAL,
-        timeout: Duration::from_millis(80),
+        timeout: Duration::from_millis(150),
         backoff_max: INTERVAL * 2,
         page_bytes_max: 100_000,
         series_per_pod_max: 20,
@@ -384,7 +388,7 @@ async fn what_pods_expose_is_told_of_every_object_in_upstreams_shapes() {
             "{path}"
         );
     }
-    // counters and histograms are told over a window, about 10 scrapes a second here, fewer on a busy machine
+    // counters and histograms are told over a window, about 5 scrapes a second here, fewer on a busy machine
     for (path, low, high) in [
         ("pods/web-0/jobs", 0.5, 12.0),
         ("pods/web-0/cpu", 0.5, 12.0),
@@ -661,7 +665,7 @@ async fn endpoints_that_hang_lie_or_never_end_harm_nobody_and_are_told() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let scrapes = good.scrapes.load(Ordering::SeqCst) - before;
     let rate = scrapes as f64 / began.elapsed().as_secs_f64();
-    assert!(rate > 2.0, "the good pod is scraped {rate} times a second");
+    assert!(rate > 1.0, "the good pod is scraped {rate} times a second");
     for pod in &hanging {
         assert!(
             pod.at_once_max.load(Ordering::SeqCst) <= 2,

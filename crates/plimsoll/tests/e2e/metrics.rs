@@ -243,13 +243,13 @@ pub fn hostile_endpoints_harm_nobody_and_the_size_stays() {
     let external = |metric: &str| {
         format!("/apis/external.metrics.k8s.io/v1beta1/namespaces/metric-hostile/{metric}")
     };
-    let until = |metric: &str, pod: &str, reason: &str| {
-        eventually(&format!("{metric} of {pod} is {reason}"), || {
+    let until = |metric: &str, pod: &str, reasons: &[&str]| {
+        eventually(&format!("{metric} of {pod} is {reasons:?}"), || {
             let list = raw(&space, &external(metric))?;
             let items = list["items"].as_array().ok_or("no items")?;
             let has = |item: &Value| {
                 let labels = &item["metricLabels"];
-                labels["pod"] == pod && labels["reason"] == reason
+                labels["pod"] == pod && reasons.iter().any(|reason| labels["reason"] == *reason)
             };
             if items.iter().any(has) {
                 Ok(())
@@ -258,11 +258,12 @@ pub fn hostile_endpoints_harm_nobody_and_the_size_stays() {
             }
         });
     };
-    until("scrape_failed", "hangs", "timeout");
-    until("scrape_failed", "endless", "too_large");
-    until("scrape_samples_dropped", "nan", "not_finite");
-    until("scrape_samples_dropped", "many", "pod_limit");
-    until("scrape_samples_dropped", "back", "backwards");
+    until("scrape_failed", "hangs", &["timeout"]);
+    // whichever bound a busy machine comes to first
+    until("scrape_failed", "endless", &["too_large", "timeout"]);
+    until("scrape_samples_dropped", "nan", &["not_finite"]);
+    until("scrape_samples_dropped", "many", &["pod_limit"]);
+    until("scrape_samples_dropped", "back", &["backwards"]);
 
     // the others are told, and are told what is now
     let pods = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/metric-hostile/pods";
