@@ -90,13 +90,17 @@ impl FakePod {
                     .await?;
             }
             Answer::Hang => {
-                stream.read(&mut request).await?;
+                // until the other side goes
+                let more = stream.read(&mut request).await?;
+                assert_eq!(more, 0);
             }
             Answer::HangInBody => {
                 stream
                     .write_all(format!("{head}\r\ngood 1\n").as_bytes())
                     .await?;
-                stream.read(&mut request).await?;
+                // until the other side goes
+                let more = stream.read(&mut request).await?;
+                assert_eq!(more, 0);
             }
             Answer::Endless => {
                 stream.write_all(format!("{head}\r\n").as_bytes()).await?;

@@ -128,6 +128,6 @@ mod tests {
         assert_eq!(key(&long, &[]), Err(Reason::TooLong));
         assert_eq!(key("a", &[("x", &long)]), Err(Reason::TooLong));
         assert_eq!(key("a", &[("x", "1"), ("x", "2")]), Err(Reason::Malformed));
-        assert_eq!(key("a", &[("x", "1\02")]), Err(Reason::Malformed));
+        assert_eq!(key("a", &[("x", "1\0 2")]), Err(Reason::Malformed));
     }
 }
