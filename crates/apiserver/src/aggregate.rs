@@ -21,10 +21,13 @@ pub struct AggregatedResource {
 /// The service that answers an aggregated group version. It receives the path unchanged.
 pub type AggregatedService = BoxCloneService<http::Request<Bytes>, http::Response<Bytes>, BoxError>;
 
+/// Tells the resources of an aggregated group version as they are now. A name may have a slash (`pods/METRIC`).
+pub type AggregatedResources = Arc<dyn Fn() -> Vec<AggregatedResource> + Send + Sync>;
+
 pub(crate) struct Aggregated {
     pub group: String,
     pub version: String,
-    pub resources: Vec<AggregatedResource>,
+    pub resources: AggregatedResources,
     service: Mutex<AggregatedService>,
 }
 
@@ -44,7 +47,7 @@ impl Aggregator {
         &self,
         group: &str,
         version: &str,
-        resources: Vec<AggregatedResource>,
+        resources: AggregatedResources,
         service: AggregatedService,
     ) {
         let mut all = self.0.write();

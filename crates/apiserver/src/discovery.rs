@@ -3,6 +3,7 @@
 use http::request::Parts;
 use serde_json::{Value, json};
 
+use crate::aggregate::AggregatedResource;
 use crate::handlers::respond::{self, Response};
 use crate::negotiate::{DiscoveryForm, discovery_form};
 use crate::registry::{self, Kind, Subresource};
@@ -225,8 +226,11 @@ fn resources(state: &State, group: &str, version: &str) -> Option<Value> {
             list.push(entry);
         }
     }
-    if let Some(aggregated) = state.aggregator.find(group, version) {
-        list.extend(aggregated.resources.iter().map(|r| {
+    let aggregated = state.aggregator.find(group, version);
+    // Such a group version may have no resources at the moment.
+    let known = aggregated.is_some() || !list.is_empty();
+    if let Some(aggregated) = aggregated {
+        list.extend((aggregated.resources)().iter().map(|r| {
             json!({"name": r.name, "singularName": r.singular, "namespaced": r.namespaced, "kind": r.kind,
                 "verbs": r.verbs, "shortNames": r.short_names})
         }));
@@ -236,7 +240,7 @@ fn resources(state: &State, group: &str, version: &str) -> Option<Value> {
     } else {
         format!("{group}/{version}")
     };
-    (!list.is_empty()).then(|| {
+    known.then(|| {
         json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list})
     })
 }
@@ -299,10 +303,35 @@ fn aggregated_resources(state: &State, group: &str, version: &str) -> Vec<Value>
         })
         .collect();
     if let Some(aggregated) = state.aggregator.find(group, version) {
-        list.extend(aggregated.resources.iter().map(|r| {
-            json!({"resource": r.name, "singularResource": r.singular, "scope": scope(r.namespaced), "verbs": r.verbs,
-                "shortNames": r.short_names, "responseKind": {"group": group, "version": version, "kind": r.kind}})
-        }));
+        list.extend(discovered(group, version, &(aggregated.resources)()));
+    }
+    list
+}
+
+/// Resources of an aggregated group version. One with a slash in its name is a subresource, whose resource need not exist
+/// itself (kube-aggregator `convertAPIResourceList…`).
+fn discovered(group: &str, version: &str, resources: &[AggregatedResource]) -> Vec<Value> {
+    let scope = |namespaced| if namespaced { "Namespaced" } else { "Cluster" };
+    let mut list: Vec<Value> = Vec::new();
+    for r in resources {
+        let kind = json!({"group": group, "version": version, "kind": r.kind});
+        let Some((resource, subresource)) = r.name.split_once('/') else {
+            list.push(
+                json!({"resource": r.name, "singularResource": r.singular, "scope": scope(r.namespaced),
+                "verbs": r.verbs, "shortNames": r.short_names, "responseKind": kind}),
+            );
+            continue;
+        };
+        let entry = json!({"subresource": subresource, "verbs": r.verbs, "responseKind": kind});
+        let parent = list
+            .iter_mut()
+            .rev()
+            .find(|parent| parent["resource"] == resource);
+        match parent.and_then(|parent| parent["subresources"].as_array_mut()) {
+            Some(subresources) => subresources.push(entry),
+            None => list.push(json!({"resource": resource, "scope": scope(r.namespaced), "singularResource": "",
+                "responseKind": {"group": "", "version": "", "kind": ""}, "verbs": null, "subresources": [entry]})),
+        }
     }
     list
 }

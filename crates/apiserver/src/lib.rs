@@ -35,7 +35,7 @@ mod status;
 mod time;
 mod tokens;
 
-pub use aggregate::{AggregatedResource, AggregatedService};
+pub use aggregate::{AggregatedResource, AggregatedResources, AggregatedService};
 pub use auth::{Authorizer, Decision, Identity};
 pub use config::{Config, Limits};
 pub use error::Error;

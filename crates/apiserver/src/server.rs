@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
-use crate::aggregate::{AggregatedResource, AggregatedService, Aggregator};
+use crate::aggregate::{AggregatedResource, AggregatedResources, AggregatedService, Aggregator};
 use crate::auth::{Authorizer, BuiltinAuthorizer, Identity};
 use crate::cache::{Cache, Capacity};
 use crate::events::Keep;
@@ -152,6 +152,17 @@ impl ApiServer {
         group: &str,
         version: &str,
         resources: Vec<AggregatedResource>,
+        service: AggregatedService,
+    ) {
+        self.aggregate_listed(group, version, Arc::new(move || resources.clone()), service);
+    }
+
+    /// Like [`ApiServer::aggregate`], for resources that come and go: discovery asks each time.
+    pub fn aggregate_listed(
+        &self,
+        group: &str,
+        version: &str,
+        resources: AggregatedResources,
         service: AggregatedService,
     ) {
         self.state

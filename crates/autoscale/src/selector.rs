@@ -77,6 +77,42 @@ impl Selector {
     }
 }
 
+impl Selector {
+    /// As an object of the API (`metav1.LabelSelector`); null for what it cannot say (`>` and `<`).
+    pub fn to_object(&self) -> serde_json::Value {
+        let mut labels = serde_json::Map::new();
+        let mut expressions = Vec::new();
+        for Requirement { key, operator } in &self.requirements {
+            let (name, values) = match operator {
+                Operator::In(values) if values.len() == 1 && !labels.contains_key(key) => {
+                    labels.insert(key.clone(), values[0].clone().into());
+                    continue;
+                }
+                Operator::In(values) => ("In", Some(values)),
+                Operator::NotIn(values) => ("NotIn", Some(values)),
+                Operator::Exists => ("Exists", None),
+                Operator::Absent => ("DoesNotExist", None),
+                Operator::GreaterThan(_) | Operator::LessThan(_) => {
+                    return serde_json::Value::Null;
+                }
+            };
+            let mut expression = serde_json::json!({"key": key, "operator": name});
+            if let Some(values) = values {
+                expression["values"] = serde_json::json!(values);
+            }
+            expressions.push(expression);
+        }
+        let mut object = serde_json::Map::new();
+        if !labels.is_empty() {
+            object.insert("matchLabels".to_owned(), labels.into());
+        }
+        if !expressions.is_empty() {
+            object.insert("matchExpressions".to_owned(), expressions.into());
+        }
+        object.into()
+    }
+}
+
 fn number(value: Option<&String>) -> Option<i64> {
     value.and_then(|value| value.parse().ok())
 }
@@ -276,6 +312,30 @@ mod tests {
             .filter_map(|pair| pair.split_once('='))
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect()
+    }
+
+    #[test]
+    fn is_told_as_an_object() {
+        for (text, object) in [
+            ("", serde_json::json!({})),
+            (
+                "a=b,c=",
+                serde_json::json!({"matchLabels": {"a": "b", "c": ""}}),
+            ),
+            (
+                "a in (x,y),b!=z,c,!d",
+                serde_json::json!({"matchExpressions": [
+                    {"key": "a", "operator": "In", "values": ["x", "y"]},
+                    {"key": "b", "operator": "NotIn", "values": ["z"]},
+                    {"key": "c", "operator": "Exists"},
+                    {"key": "d", "operator": "DoesNotExist"},
+                ]}),
+            ),
+            ("a>1", serde_json::Value::Null),
+        ] {
+            let selector = Selector::parse(text).expect(text);
+            assert_eq!(selector.to_object(), object, "{text}");
+        }
     }
 
     #[test]

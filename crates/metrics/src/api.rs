@@ -6,26 +6,19 @@ use std::time::Duration;
 
 use autoscale::quantity::Quantity;
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Request, Response, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::history::Usage;
 use crate::labels::{Selection, unescape};
+use crate::refusal::{Refusal, reading, time};
 use crate::resources::{GROUP, VERSION, resources};
 use crate::store::{NodeUsage, PodUsage, Store};
 
 /// Answers one request from what `store` holds; `oldest` is the oldest measurement still told.
 pub fn answer(store: &Store, oldest: Timestamp, request: &Request<Bytes>) -> Response<Bytes> {
-    let outcome = if request.method() == Method::GET || request.method() == Method::HEAD {
-        route(store, oldest, request)
-    } else {
-        Err(Refusal::method(request.method()))
-    };
-    match outcome {
-        Ok(body) => respond(StatusCode::OK, &body),
-        Err(refusal) => respond(refusal.code, &refusal.status()),
-    }
+    reading(request.method(), GROUP, || route(store, oldest, request))
 }
 
 fn route(store: &Store, oldest: Timestamp, request: &Request<Bytes>) -> Result<Value, Refusal> {
@@ -64,7 +57,7 @@ fn route(store: &Store, oldest: Timestamp, request: &Request<Bytes>) -> Result<V
             let found = nodes
                 .into_iter()
                 .find(|node| node.name == name)
-                .ok_or_else(|| Refusal::not_found("nodes", name))?;
+                .ok_or_else(|| Refusal::not_found(GROUP, "nodes", name))?;
             Ok(if table {
                 node_table(&[found])
             } else {
@@ -79,7 +72,7 @@ fn route(store: &Store, oldest: Timestamp, request: &Request<Bytes>) -> Result<V
             let found = store.pod_usage(oldest, Some(namespace), |_, pod, _| pod == name);
             let found = found
                 .first()
-                .ok_or_else(|| Refusal::not_found("pods", &format!("{namespace}/{name}")))?;
+                .ok_or_else(|| Refusal::not_found(GROUP, "pods", &format!("{namespace}/{name}")))?;
             Ok(if table {
                 pod_table(std::slice::from_ref(found))
             } else {
@@ -259,81 +252,8 @@ fn discovery() -> Value {
     })
 }
 
-/// API times have whole seconds.
-fn time(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
 /// A duration as Go reads it, to the millisecond.
 fn duration(window: Duration) -> String {
     let text = format!("{:.3}", window.as_secs_f64());
     format!("{}s", text.trim_end_matches('0').trim_end_matches('.'))
-}
-
-/// A request that is not answered.
-struct Refusal {
-    code: StatusCode,
-    reason: &'static str,
-    message: String,
-    details: Value,
-}
-
-impl Refusal {
-    fn not_found(resource: &str, name: &str) -> Self {
-        let name = name.to_owned();
-        Self {
-            code: StatusCode::NOT_FOUND,
-            reason: "NotFound",
-            message: format!("{resource}.{GROUP} {name:?} not found"),
-            details: json!({"name": name, "group": GROUP, "kind": resource}),
-        }
-    }
-
-    fn unknown_path() -> Self {
-        Self {
-            code: StatusCode::NOT_FOUND,
-            reason: "NotFound",
-            message: "the server could not find the requested resource".to_owned(),
-            details: json!({}),
-        }
-    }
-
-    fn bad_request(message: &str) -> Self {
-        Self {
-            code: StatusCode::BAD_REQUEST,
-            reason: "BadRequest",
-            message: message.to_owned(),
-            details: json!({}),
-        }
-    }
-
-    fn method(method: &Method) -> Self {
-        Self {
-            code: StatusCode::METHOD_NOT_ALLOWED,
-            reason: "MethodNotAllowed",
-            message: format!("{method} is not supported on resources of kind \"{GROUP}\""),
-            details: json!({}),
-        }
-    }
-
-    fn status(&self) -> Value {
-        json!({
-            "kind": "Status",
-            "apiVersion": "v1",
-            "metadata": {},
-            "status": "Failure",
-            "message": self.message,
-            "reason": self.reason,
-            "details": self.details,
-            "code": self.code.as_u16(),
-        })
-    }
-}
-
-fn respond(code: StatusCode, body: &Value) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(body.to_string()));
-    *response.status_mut() = code;
-    let json = header::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    response
 }

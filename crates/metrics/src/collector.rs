@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use http_body_util::{BodyExt, Limited};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use kube::api::PartialObjectMeta;
 use kube::client::Body;
 use kube::runtime::watcher::{self, Event};
@@ -15,6 +15,9 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::custom::objects::{Pod, Service};
+use crate::custom::scraper::Scrapers;
+use crate::custom::services::Services;
 use crate::scrape::page;
 use crate::server::Server;
 use crate::store::{Labels, Store};
@@ -45,6 +48,7 @@ pub async fn collect(server: &Server, shutdown: CancellationToken) {
         () = shutdown.cancelled() => {}
         () = watch_nodes(server) => {}
         () = watch_pods(server) => {}
+        () = watch_services(server) => {}
         () = scrape_all(server) => {}
     }
 }
@@ -75,10 +79,26 @@ async fn watch_nodes(server: &Server) {
 }
 
 async fn watch_pods(server: &Server) {
-    let api: Api<PartialObjectMeta<Pod>> = Api::all(server.client.clone());
+    let api: Api<Pod> = Api::all(server.client.clone());
     let mut listed: BTreeMap<String, BTreeMap<String, Labels>> = BTreeMap::new();
+    let mut scrapers = Scrapers::new(server.scraped.clone());
     watch("pods", api, |event| {
-        let pod = |object: PartialObjectMeta<Pod>| {
+        match &event {
+            Event::Init => {}
+            Event::InitApply(pod) | Event::Apply(pod) => scrapers.set(pod),
+            Event::Delete(pod) => {
+                let meta = &pod.metadata;
+                scrapers.remove(
+                    meta.namespace.as_deref().unwrap_or_default(),
+                    meta.name.as_deref().unwrap_or_default(),
+                );
+            }
+            Event::InitDone => scrapers.keep_only(|namespace, name| {
+                let of_namespace = listed.get(namespace);
+                of_namespace.is_some_and(|pods| pods.contains_key(name))
+            }),
+        }
+        let pod = |object: Pod| {
             let meta = object.metadata;
             let labels = meta.labels.unwrap_or_default();
             (
@@ -107,17 +127,33 @@ async fn watch_pods(server: &Server) {
     .await;
 }
 
+async fn watch_services(server: &Server) {
+    let api: Api<Service> = Api::all(server.client.clone());
+    let mut listed = Services::default();
+    watch("services", api, |event| match event {
+        Event::Init => listed = Services::default(),
+        Event::InitApply(service) => listed.set(service),
+        Event::InitDone => *server.services.lock() = std::mem::take(&mut listed),
+        Event::Apply(service) => server.services.lock().set(service),
+        Event::Delete(service) => {
+            let meta = service.metadata;
+            server.services.lock().remove(
+                meta.namespace.as_deref().unwrap_or_default(),
+                meta.name.as_deref().unwrap_or_default(),
+            );
+        }
+    })
+    .await;
+}
+
 fn change(server: &Server, change: impl FnOnce(&mut Store)) {
     change(&mut server.store.lock());
 }
 
-/// Follows the metadata of all objects of a kind for ever.
-async fn watch<K>(
-    what: &str,
-    api: Api<PartialObjectMeta<K>>,
-    mut handle: impl FnMut(Event<PartialObjectMeta<K>>),
-) where
-    K: Resource<DynamicType = ()>
+/// Follows all objects of a kind for ever.
+async fn watch<T>(what: &str, api: Api<T>, mut handle: impl FnMut(Event<T>))
+where
+    T: Resource<DynamicType = ()>
         + Clone
         + std::fmt::Debug
         + serde::de::DeserializeOwned

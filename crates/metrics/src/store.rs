@@ -124,6 +124,11 @@ impl Store {
         }
     }
 
+    /// The labels of a pod that exists.
+    pub fn pod_labels(&self, namespace: &str, name: &str) -> Option<&Labels> {
+        self.pods.get(namespace)?.get(name)
+    }
+
     /// Usage of the nodes measured since `oldest`, by name.
     pub fn node_usage(&self, oldest: Timestamp) -> Vec<NodeUsage> {
         self.nodes

@@ -58,9 +58,9 @@ async fn usage_of_a_pod_is_told_while_the_pod_exists() {
         },
     );
     let resources = metrics::resources()
-        .iter()
+        .into_iter()
         .map(|resource| AggregatedResource {
-            name: resource.name.to_owned(),
+            name: resource.name.to_string(),
             singular: resource.singular.to_owned(),
             kind: resource.kind.to_owned(),
             namespaced: resource.namespaced,

@@ -56,6 +56,7 @@ impl Mock {
                     json!({"name": "db-0", "namespace": "default", "labels": {"app": "db"}}),
                 ]),
             ),
+            "/api/v1/services" => json_response(StatusCode::OK, &list(&[])),
             "/api/v1/nodes/n1/proxy/metrics/resource" => {
                 self.scrapes.fetch_add(1, Ordering::SeqCst);
                 let page = self.page.lock().clone();

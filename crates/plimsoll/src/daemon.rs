@@ -185,8 +185,11 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
         server.in_process_client(masters("system:serviceaccount:kube-system:metrics-server")),
         metrics::Config::default(),
     );
-    let resources = metrics::resources().iter().map(aggregated).collect();
-    server.aggregate("metrics.k8s.io", "v1beta1", resources, metrics.service());
+    for api in metrics.group_versions() {
+        let list = api.resources;
+        let resources = Arc::new(move || list().iter().map(aggregated).collect());
+        server.aggregate_listed(api.group, api.version, resources, api.service);
+    }
 
     for listener in apis {
         let (server, tls, shutdown) = (server.clone(), tls.clone(), shutdown.clone());
@@ -330,7 +333,7 @@ async fn bind(ip: IpAddr, port: u16) -> Result<TcpListener> {
 
 fn aggregated(resource: &metrics::Resource) -> apiserver::AggregatedResource {
     apiserver::AggregatedResource {
-        name: resource.name.to_owned(),
+        name: resource.name.to_string(),
         singular: resource.singular.to_owned(),
         kind: resource.kind.to_owned(),
         namespaced: resource.namespaced,

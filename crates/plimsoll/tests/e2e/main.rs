@@ -16,6 +16,7 @@ mod dualstack;
 mod explained;
 mod failures;
 mod life;
+mod metrics;
 mod names;
 mod objects;
 mod pods;
@@ -54,6 +55,11 @@ fn main() {
             a_stage_that_does_not_happen_fails_it_and_nothing_is_left;
         autoscaling: replicas_follow_the_load_up_and_down;
         explained: decisions_are_kept_told_and_decided_again;
+        metrics: a_pods_metric_scales_up_and_down
+            a_metric_of_a_service_scales_up_and_down
+            an_external_metric_scales_another_deployment_up_and_down
+            memory_scales_up_and_down
+            hostile_endpoints_harm_nobody_and_the_size_stays;
         life: containers_survive_a_killed_daemon
             down_stops_everything_and_up_brings_the_pods_back
             purge_leaves_no_trace
