@@ -84,7 +84,7 @@ impl Config {
             watch_window: 4096,
             watch_window_bytes: 4 * 1024 * 1024,
             event_ttl: Duration::from_secs(3600),
-            events_max: 5000,
+            events_max: 3000,
             limits: Limits::default(),
         }
     }

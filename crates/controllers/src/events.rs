@@ -14,7 +14,7 @@ use kube::{Api, Client, Resource};
 use tokio::sync::mpsc;
 
 const QUEUE_MAX: usize = 4096;
-const KEYS_MAX: usize = 4096;
+const KEYS_MAX: usize = 1024;
 const SIMILAR_MAX: usize = 10;
 const SIMILAR_WINDOW: SignedDuration = SignedDuration::from_secs(600);
 const BURST: f64 = 25.0;
@@ -154,11 +154,19 @@ struct Bucket {
     last_seen: Timestamp,
 }
 
-/// Decides what becomes of an observed event; holds at most some thousands of keys of each sort.
+/// What is kept of an event in case it repeats: the rest comes with the repetition.
+#[derive(Clone, Debug)]
+struct Known {
+    name: String,
+    first: Timestamp,
+    count: i32,
+}
+
+/// Decides what becomes of an observed event; holds at most a thousand keys of each sort.
 #[derive(Debug)]
 struct Correlator {
     component: String,
-    known: HashMap<String, Event>,
+    known: HashMap<String, Known>,
     similar: HashMap<String, Similar>,
     buckets: HashMap<String, Bucket>,
 }
@@ -178,18 +186,17 @@ impl Correlator {
         let object = object_key(&note.object);
         let family = format!("{object}|{}|{}", note.severity.as_str(), note.reason);
         let (key, message) = self.combine(family, &note.message, now);
-        let previous = self.known.get(&key).cloned();
-        let repeated = previous.is_some();
-        let event = match previous {
-            Some(mut event) => {
-                event.count = Some(event.count.unwrap_or(1).saturating_add(1));
-                event.last_timestamp = Some(Time(now));
-                event.message = Some(message);
-                event
+        let repeated = self.known.contains_key(&key);
+        let known = self.known.entry(key).or_insert_with(|| {
+            let name = note.object.name.as_deref().unwrap_or_default();
+            Known {
+                name: format!("{name}.{:x}", now.as_nanosecond()),
+                first: now,
+                count: 0,
             }
-            None => self.first(note, message, now),
-        };
-        self.known.insert(key, event.clone());
+        });
+        known.count = known.count.saturating_add(1);
+        let event = event(&self.component, note, known, message, now);
         self.admit(object, now)
             .then_some(Observed { event, repeated })
     }
@@ -230,36 +237,6 @@ impl Correlator {
         true
     }
 
-    fn first(&self, note: &Note, message: String, now: Timestamp) -> Event {
-        let namespace = note
-            .object
-            .namespace
-            .clone()
-            .unwrap_or_else(|| "default".to_owned());
-        let name = note.object.name.as_deref().unwrap_or_default();
-        Event {
-            metadata: ObjectMeta {
-                name: Some(format!("{name}.{:x}", now.as_nanosecond())),
-                namespace: Some(namespace),
-                ..Default::default()
-            },
-            involved_object: note.object.clone(),
-            reason: Some(note.reason.clone()),
-            message: Some(message),
-            type_: Some(note.severity.as_str().to_owned()),
-            source: Some(EventSource {
-                component: Some(self.component.clone()),
-                host: None,
-            }),
-            reporting_component: Some(self.component.clone()),
-            reporting_instance: Some(String::new()),
-            first_timestamp: Some(Time(now)),
-            last_timestamp: Some(Time(now)),
-            count: Some(1),
-            ..Default::default()
-        }
-    }
-
     /// Forgetting costs at most a second Event object, so a full map is simply emptied.
     fn bound(&mut self) {
         if self.known.len() >= KEYS_MAX {
@@ -271,6 +248,31 @@ impl Correlator {
         if self.buckets.len() >= KEYS_MAX {
             self.buckets.clear();
         }
+    }
+}
+
+fn event(component: &str, note: &Note, known: &Known, message: String, now: Timestamp) -> Event {
+    let namespace = note.object.namespace.clone();
+    Event {
+        metadata: ObjectMeta {
+            name: Some(known.name.clone()),
+            namespace: Some(namespace.unwrap_or_else(|| "default".to_owned())),
+            ..Default::default()
+        },
+        involved_object: note.object.clone(),
+        reason: Some(note.reason.clone()),
+        message: Some(message),
+        type_: Some(note.severity.as_str().to_owned()),
+        source: Some(EventSource {
+            component: Some(component.to_owned()),
+            host: None,
+        }),
+        reporting_component: Some(component.to_owned()),
+        reporting_instance: Some(String::new()),
+        first_timestamp: Some(Time(known.first)),
+        last_timestamp: Some(Time(now)),
+        count: Some(known.count),
+        ..Default::default()
     }
 }
 
