@@ -14,10 +14,11 @@ def decisions(pods, seconds):
 
 
 def deployment(name, replicas, **pod):
+    # without words about thousands of services, which each program that a pod starts would carry along
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
             "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}},
                      "template": {"metadata": {"labels": {"app": name}, "annotations": pod.pop("annotations", {})},
-                                  "spec": {"terminationGracePeriodSeconds": 0, **pod}}}}
+                                  "spec": {"terminationGracePeriodSeconds": 0, "enableServiceLinks": False, **pod}}}}
 
 
 def autoscaler(name, most, metric, **spec):
