@@ -1,6 +1,6 @@
 # The commands that people need. Each one sets up what it needs on a fresh Debian or Ubuntu with a Rust toolchain (see scripts/setup).
 
-.PHONY: demo test test-v2 chaos bench soak build lint setup
+.PHONY: demo test test-v2 chaos bench soak arm64 build lint setup
 
 demo: setup            ## the main job, live
 	cargo build --release -p plimsoll
@@ -25,6 +25,9 @@ bench: setup clients   ## one table of figures beside peers; needs root
 soak: setup clients    ## an hour of everyday work: memory, descriptors and threads are flat; needs root
 	cargo build --release -p plimsoll
 	./bench/soak --plot docs/soak.svg
+
+arm64:                 ## does it build for arm64? needs gcc-aarch64-linux-gnu, and the target's standard library by rustup
+	CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc cargo check --target aarch64-unknown-linux-gnu -p plimsoll
 
 build:
 	cargo build --release -p plimsoll
