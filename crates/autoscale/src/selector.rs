@@ -78,6 +78,18 @@ impl Selector {
 }
 
 impl Selector {
+    /// A label, key and value, that everything selected has; nothing if no requirement is that strict.
+    pub fn required_label(&self) -> Option<(&str, &str)> {
+        self.requirements
+            .iter()
+            .find_map(|requirement| match &requirement.operator {
+                Operator::In(values) if values.len() == 1 => {
+                    Some((requirement.key.as_str(), values[0].as_str()))
+                }
+                _ => None,
+            })
+    }
+
     /// As an object of the API (`metav1.LabelSelector`); null for what it cannot say (`>` and `<`).
     pub fn to_object(&self) -> serde_json::Value {
         let mut labels = serde_json::Map::new();

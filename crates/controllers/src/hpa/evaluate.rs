@@ -94,7 +94,10 @@ impl Evaluator {
             Err(error) => Err(Failure::new(error.clone())),
         };
         let text = scale.as_ref().ok().map(|scale| scale.selector.as_str());
-        let others = self.memory.exchange_selectors(uid, text);
+        if let Some(text) = text {
+            let name = objects::name(autoscaler);
+            self.memory.selectors.remember(uid, &namespace, name, text);
+        }
         let selector = text
             .filter(|text| !text.is_empty())
             .and_then(|text| Selector::parse(text).ok());
@@ -110,6 +113,8 @@ impl Evaluator {
             // sample as one of nobody.
             pods = self.pods_of(&namespace, &selector);
         }
+        let labels = pods.iter().map(|pod: &PodInput| &pod.labels);
+        let others = self.memory.selectors.others(uid, &namespace, labels);
         let now = Timestamp::now();
         pods.iter_mut().for_each(|pod| not_of_the_future(pod, now));
         Inputs {

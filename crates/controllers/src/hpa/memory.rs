@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use autoscale::hpa::OtherAutoscaler;
 use autoscale::record::gist;
 use autoscale::{Decision, State};
 use jiff::Timestamp;
@@ -14,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::novelty::Novelty;
+use super::selectors::Selectors;
 use crate::informer::revision_of;
 use crate::objects;
 
@@ -29,15 +29,14 @@ const WARNINGS_MAX: usize = 32;
 #[derive(Clone, Default)]
 pub struct Memory {
     entries: Arc<Mutex<HashMap<String, Entry>>>,
+    /// What they select.
+    pub selectors: Arc<Selectors>,
 }
 
 #[derive(Default)]
 struct Entry {
-    namespace: String,
-    name: String,
     running: bool,
     spec: Option<HorizontalPodAutoscalerSpec>,
-    selector: Option<String>,
     state: State,
     /// By the wall clock, and by one that does not jump.
     decided_at: Option<(Timestamp, Instant)>,
@@ -81,8 +80,6 @@ impl Memory {
             return None;
         }
         entry.running = true;
-        entry.namespace = objects::namespace(autoscaler).to_owned();
-        entry.name = objects::name(autoscaler).to_owned();
         entry.spec = Some(autoscaler.spec.clone());
         drop(entries);
         Some(Turn {
@@ -102,6 +99,7 @@ impl Memory {
     /// Forgets one autoscaler.
     pub fn forget(&self, uid: &str) {
         self.entries.lock().remove(uid);
+        self.selectors.forget(uid);
     }
 
     /// Forgets all that are not among `autoscalers`.
@@ -113,6 +111,7 @@ impl Memory {
         self.entries
             .lock()
             .retain(|uid, _| uids.contains(uid.as_str()));
+        self.selectors.keep_only(|uid| uids.contains(uid));
     }
 
     /// The newer of the cached object and the one that our last status write returned.
@@ -124,28 +123,6 @@ impl Memory {
         written
             .filter(|written| revision_of(&**written) > revision_of(&**cached))
             .unwrap_or_else(|| cached.clone())
-    }
-
-    /// Remembers what the autoscaler selects, and tells what the others of its namespace do.
-    pub fn exchange_selectors(&self, uid: &str, selector: Option<&str>) -> Vec<OtherAutoscaler> {
-        let mut entries = self.entries.lock();
-        let Some(entry) = entries.get_mut(uid) else {
-            return Vec::new();
-        };
-        if let Some(selector) = selector {
-            entry.selector = Some(selector.to_owned());
-        }
-        let namespace = entry.namespace.clone();
-        entries
-            .iter()
-            .filter(|(other, entry)| other.as_str() != uid && entry.namespace == namespace)
-            .filter_map(|(_, entry)| {
-                Some(OtherAutoscaler {
-                    name: entry.name.clone(),
-                    selector: entry.selector.clone()?,
-                })
-            })
-            .collect()
     }
 
     /// The state for a decision at `now`. A clock that jumped, back or ahead, makes all that is remembered meaningless: it

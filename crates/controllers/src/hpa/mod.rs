@@ -14,6 +14,7 @@ mod memory;
 mod novelty;
 mod readings;
 mod record;
+mod selectors;
 mod shown;
 mod target;
 #[cfg(test)]
