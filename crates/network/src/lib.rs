@@ -10,6 +10,7 @@ mod addresses;
 mod attach;
 mod bridge;
 mod conntrack;
+mod dial;
 mod dns;
 mod error;
 mod families;
@@ -31,6 +32,7 @@ mod system;
 mod types;
 
 pub use addresses::AddressSet;
+pub use dial::dial_loopback;
 pub use dns::dns_reply;
 pub use error::Error;
 pub use family::Family;

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::{BufMut, Bytes, BytesMut};
-use engine::{ContainerStatus, ExecSpec, logs};
+use engine::{ContainerStatus, logs};
 use futures::StreamExt;
 use http::StatusCode;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -26,7 +25,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pods::Pods;
 use crate::worker::{self, Shared};
-use crate::{container::label, measure, streams};
+use crate::{container::label, measure};
+use remote::{attach, attach_over_streams, exec, exec_over_streams, forward, forward_over_streams};
+
+mod remote;
 
 /// Connections beyond this wait in the listener's queue.
 const CONNECTIONS_MAX: usize = 512;
@@ -56,11 +58,15 @@ pub async fn serve(
         )
         .route(
             "/exec/{namespace}/{pod}/{container}",
-            get(exec).post(no_spdy),
+            get(exec).post(exec_over_streams),
         )
         .route(
             "/attach/{namespace}/{pod}/{container}",
-            get(attach).post(no_spdy),
+            get(attach).post(attach_over_streams),
+        )
+        .route(
+            "/portForward/{namespace}/{pod}",
+            get(forward).post(forward_over_streams),
         )
         .with_state(Api { shared, pods });
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -98,21 +104,6 @@ pub async fn serve(
 }
 
 type Refusal = (StatusCode, String);
-
-/// kubectl falls back to SPDY after any refusal, so what it is told here is what its user sees.
-async fn no_spdy(
-    State(api): State<Api>,
-    Path((namespace, pod, container)): Path<(String, String, String)>,
-) -> Refusal {
-    if let Err(refusal) = api.running(&namespace, &pod, &container).await {
-        return refusal;
-    }
-    (
-        StatusCode::UPGRADE_REQUIRED,
-        "SPDY is not supported here; use a client that speaks WebSocket (kubectl 1.31 or later)\n"
-            .into(),
-    )
-}
 
 async fn list_pods(State(api): State<Api>) -> Response {
     let pods: Vec<Pod> = api
@@ -301,61 +292,6 @@ fn render_line(line: &logs::Line, timestamps: bool) -> Bytes {
         text.put_u8(b'\n');
     }
     text.freeze()
-}
-
-async fn exec(
-    State(api): State<Api>,
-    Path((namespace, pod, container)): Path<(String, String, String)>,
-    Query(query): Query<Vec<(String, String)>>,
-    upgrade: WebSocketUpgrade,
-) -> Result<Response, Refusal> {
-    let id = api.running(&namespace, &pod, &container).await?;
-    let argv: Vec<String> = query
-        .iter()
-        .filter(|(key, _)| key == "command")
-        .map(|(_, word)| word.clone())
-        .collect();
-    if argv.is_empty() {
-        return Err((
-            StatusCode::BAD_REQUEST,
-            "you must specify at least one command for the container\n".into(),
-        ));
-    }
-    let tty = flag(&query, "tty");
-    let spec = ExecSpec {
-        argv,
-        tty,
-        stdin: flag(&query, "stdin") || flag(&query, "input"),
-        ..ExecSpec::default()
-    };
-    let process = api.shared.engine.exec(&id, spec).await;
-    Ok(upgrade
-        .protocols(streams::PROTOCOLS)
-        .on_upgrade(move |socket| async move {
-            match process {
-                Ok(process) => streams::run(socket, process).await,
-                Err(error) => streams::refuse(socket, &error, tty).await,
-            }
-        }))
-}
-
-async fn attach(
-    State(api): State<Api>,
-    Path((namespace, pod, container)): Path<(String, String, String)>,
-    Query(query): Query<Vec<(String, String)>>,
-    upgrade: WebSocketUpgrade,
-) -> Result<Response, Refusal> {
-    let id = api.running(&namespace, &pod, &container).await?;
-    let stdin = flag(&query, "stdin") || flag(&query, "input");
-    let process = api.shared.engine.attach(&id, stdin).await;
-    Ok(upgrade
-        .protocols(streams::PROTOCOLS)
-        .on_upgrade(move |socket| async move {
-            match process {
-                Ok(process) => streams::run(socket, process).await,
-                Err(error) => streams::refuse(socket, &error, false).await,
-            }
-        }))
 }
 
 #[cfg(test)]

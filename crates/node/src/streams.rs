@@ -87,23 +87,12 @@ pub async fn run(socket: WebSocket, mut process: Process) {
 ///
 /// kubectl shows only the exit code of a command that failed, so the reason goes to standard error, or to the terminal.
 pub async fn refuse(mut socket: WebSocket, error: &Error, tty: bool) {
-    if let Error::Exec { reason, .. } = error {
-        let line = format!("{reason}{}", if tty { "\r\n" } else { "\n" });
-        let _ = socket
-            .send(frame(if tty { STDOUT } else { STDERR }, line.as_bytes()))
-            .await;
+    if let Some(line) = reason(error, tty) {
+        let channel = if tty { STDOUT } else { STDERR };
+        let _ = socket.send(frame(channel, line.as_bytes())).await;
     }
-    let status = match error {
-        Error::Exec { reason, code, .. } => json!({
-            "metadata": {}, "status": "Failure", "reason": "NonZeroExitCode", "message": reason,
-            "details": { "causes": [{ "reason": "ExitCode", "message": code.to_string() }] },
-        }),
-        other => json!({
-            "metadata": {}, "status": "Failure", "reason": "InternalError", "code": 500, "message": other.to_string(),
-        }),
-    };
     let _ = socket
-        .send(frame(ERROR, status.to_string().as_bytes()))
+        .send(frame(ERROR, failure(error).to_string().as_bytes()))
         .await;
     let _ = socket
         .send(Message::Close(Some(CloseFrame {
@@ -111,6 +100,27 @@ pub async fn refuse(mut socket: WebSocket, error: &Error, tty: bool) {
             reason: "".into(),
         })))
         .await;
+}
+
+/// Why a command could not be started, as a line for its user.
+pub fn reason(error: &Error, tty: bool) -> Option<String> {
+    match error {
+        Error::Exec { reason, .. } => Some(format!("{reason}{}", if tty { "\r\n" } else { "\n" })),
+        _ => None,
+    }
+}
+
+/// The Status of a command that could not be started.
+pub fn failure(error: &Error) -> Value {
+    match error {
+        Error::Exec { reason, code, .. } => json!({
+            "metadata": {}, "status": "Failure", "reason": "NonZeroExitCode", "message": reason,
+            "details": { "causes": [{ "reason": "ExitCode", "message": code.to_string() }] },
+        }),
+        other => json!({
+            "metadata": {}, "status": "Failure", "reason": "InternalError", "code": 500, "message": other.to_string(),
+        }),
+    }
 }
 
 fn frame(channel: u8, bytes: &[u8]) -> Message {
@@ -121,13 +131,14 @@ fn frame(channel: u8, bytes: &[u8]) -> Message {
 }
 
 /// `{"Width":80,"Height":24}` as columns and rows.
-fn size(text: &[u8]) -> Option<(u16, u16)> {
+pub fn size(text: &[u8]) -> Option<(u16, u16)> {
     let value: Value = serde_json::from_slice(text).ok()?;
     let field = |name: &str| u16::try_from(value.get(name)?.as_u64()?).ok();
     Some((field("Width")?, field("Height")?))
 }
 
-fn status(outcome: &Result<ExitStatus, Error>) -> Value {
+/// The Status of a command that has ended.
+pub fn status(outcome: &Result<ExitStatus, Error>) -> Value {
     match outcome {
         Ok(status) if status.code == 0 => json!({ "metadata": {}, "status": "Success" }),
         Ok(status) => json!({

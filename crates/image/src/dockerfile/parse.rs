@@ -27,10 +27,14 @@ pub(crate) fn parse(text: &str) -> Result<Dockerfile, BuildError> {
         return Err(BuildError::Request("the Dockerfile cannot be empty".into()));
     }
     let Heredocs { masked, scripts } = heredoc::take(text)?;
-    let parsed = pd::parse(&masked).map_err(|e| BuildError::Syntax {
-        line: e.line(),
-        column: e.column(),
-        reason: e.to_string(),
+    let parsed = pd::parse(&masked).map_err(|e| match e.line() {
+        // Nothing that could have a place: comments, or only arguments.
+        0 => BuildError::Request(format!("the Dockerfile builds nothing: {e}")),
+        line => BuildError::Syntax {
+            line,
+            column: e.column(),
+            reason: e.to_string(),
+        },
     })?;
     let escape = parsed
         .parser_directives
@@ -381,6 +385,16 @@ fn flags(options: &[pd::Flag<'_>]) -> Vec<Flag> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_builds_nothing_is_told_without_a_place() {
+        for text in ["#L", "# only\n# comments\n", "", " \n"] {
+            assert!(
+                matches!(parse(text), Err(BuildError::Request(_))),
+                "{text:?}"
+            );
+        }
+    }
 
     #[test]
     fn instructions_become_steps() {

@@ -22,6 +22,7 @@ mod objects;
 mod pods;
 mod policies;
 mod probes;
+mod remote;
 mod scheduling;
 mod services;
 mod starving;
@@ -86,6 +87,9 @@ fn main() {
         pods: watching_shows_changes_as_they_come
             a_pod_gets_its_settings_and_ends_gracefully
             exec_hands_through_input_output_and_exit_code;
+        remote: a_port_of_a_pods_own_is_forwarded_by_each_transport
+            a_port_that_nobody_listens_on_is_told
+            commands_run_over_spdy_as_over_websockets;
         services: a_service_answers_by_address_and_by_name;
         dualstack: a_service_of_both_families_is_reached_by_both
             containers_have_both_families_and_publish_on_both;

@@ -84,6 +84,15 @@ impl Run {
         self
     }
 
+    /// Errors come where output does.
+    pub fn errors_to_output(mut self) -> Self {
+        let program = self.program.to_string_lossy().into_owned();
+        let shell = ["-c", "exec \"$@\" 2>&1", "sh", &program].map(str::to_owned);
+        self.arguments.splice(0..0, shell);
+        self.program = "sh".into();
+        self
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new("timeout");
         command
