@@ -149,6 +149,8 @@ fn drop_from<K: std::hash::Hash + Eq>(
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -182,8 +184,8 @@ mod tests {
         }
         let web = labels(&[("app", "web")]);
         let front = labels(&[("app", "web"), ("tier", "front"), ("old", "1")]);
-        assert_eq!(names(&selectors, "a", &[web.clone()]), ["c", "d"]);
-        assert_eq!(names(&selectors, "a", &[front.clone()]), ["b", "c"]);
+        assert_eq!(names(&selectors, "a", from_ref(&web)), ["c", "d"]);
+        assert_eq!(names(&selectors, "a", from_ref(&front)), ["b", "c"]);
         assert_eq!(names(&selectors, "b", &[web, front]), ["a", "c", "d"]);
         assert_eq!(names(&selectors, "a", &[]), [""; 0]);
     }
