@@ -156,7 +156,7 @@ impl Context {
                     true => Some(self.token(&accounts, of, secret).await?),
                     false => None,
                 };
-                let uid = account.as_ref().map(|account| objects::uid(account));
+                let uid = account.as_ref().map(objects::uid);
                 let change = json!({
                     "metadata": {
                         "resourceVersion": secret.metadata.resource_version, "uid": secret.metadata.uid,

@@ -33,9 +33,8 @@ async fn ensure(state: &Arc<State>, given: &Given) -> Result<(), ApiError> {
     let kind = registry::find("rbac.authorization.k8s.io", "v1", given.plural)
         .ok_or_else(|| ApiError::internal("there is no such kind"))?;
     let key = kind.key(&given.namespace, given.name());
-    let fail = |error: store::Error| ApiError::internal(error);
     for _ in 0..ATTEMPTS {
-        let (found, _) = state.store.get(&key).await.map_err(fail)?;
+        let (found, _) = state.store.get(&key).await.map_err(ApiError::internal)?;
         let Some(found) = found else {
             let context = context(state, kind, &given.namespace, "");
             match create_value(&context, given.object.clone(), false).await {
@@ -57,7 +56,7 @@ async fn ensure(state: &Arc<State>, given: &Given) -> Result<(), ApiError> {
                 let expect = Expect::Revision(found.mod_revision);
                 match state.store.delete(&key, expect).await {
                     Ok(_) | Err(store::Error::Conflict { .. } | store::Error::NotFound) => {}
-                    Err(error) => return Err(fail(error)),
+                    Err(error) => return Err(ApiError::internal(error)),
                 }
             }
         }

@@ -23,17 +23,10 @@ const BINDINGS: [&str; 2] = ["clusterrolebindings", "rolebindings"];
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The policy of this moment.
+#[derive(Default)]
 pub struct Live {
     /// Held for the time that it takes to copy or swap the pointer.
     policy: RwLock<Arc<Policy>>,
-}
-
-impl Default for Live {
-    fn default() -> Self {
-        Self {
-            policy: RwLock::new(Arc::new(Policy::default())),
-        }
-    }
 }
 
 impl Live {

@@ -205,8 +205,8 @@ impl Policy {
     ) -> Option<&'a Grant> {
         let namespace = request.resource.as_ref().map_or("", |r| &r.namespace);
         self.grants(identity, namespace).find(|grant| {
-            let rules = grant.rules.iter().flat_map(|rules| rules.iter());
-            rules.into_iter().any(|rule| rule.allows(request))
+            let rules = grant.rules.as_deref().unwrap_or_default();
+            rules.iter().any(|rule| rule.allows(request))
         })
     }
 
