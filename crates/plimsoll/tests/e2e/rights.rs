@@ -122,7 +122,7 @@ pub fn a_pods_token_is_held_to_the_roles_of_its_account() {
     // the image's wget does not speak the server's TLS: that the address is reached is seen from inside, what the token
     // opens from outside
     space
-        .kubectl("exec asker -- nc -z -w 5 kubernetes.default.svc 443")
+        .kubectl("exec asker -- nc -w 5 kubernetes.default.svc 443 -e true")
         .ok();
     let at = "/var/run/secrets/kubernetes.io/serviceaccount";
     let token = space.kubectl(&format!("exec asker -- cat {at}/token")).ok();
