@@ -6,7 +6,17 @@ use crate::support::{Root, Run, Space, eventually, holds, lacks, pod};
 fn as_account(space: &Space, token: &str, arguments: &str) -> Run {
     let ca = Root::scratch().join(format!("ca-{}.crt", space.name));
     if !ca.exists() {
-        let pem = space.field("configmap/kube-root-ca.crt", ".data.ca\\.crt");
+        let pem = eventually("the cluster's certificate", || {
+            let path = "-o jsonpath={.data.ca\\.crt}";
+            let ran = space
+                .kubectl(&format!("get configmap kube-root-ca.crt {path}"))
+                .ran();
+            if ran.stdout.contains("BEGIN CERTIFICATE") {
+                Ok(ran.stdout)
+            } else {
+                Err(ran)
+            }
+        });
         std::fs::write(&ca, pem).expect("written");
     }
     space.instance.kubectl(&format!(
