@@ -12,7 +12,7 @@ use crate::handlers::Context;
 use crate::handlers::write::create_value;
 use crate::path::ResourceInfo;
 use crate::query::Query;
-use crate::registry;
+use crate::registry::{self, Kind};
 use crate::server::State;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -118,15 +118,31 @@ async fn ensure(
     if found.is_some() {
         return Ok(());
     }
-    let context = Context {
+    let context = context(state, kind, namespace, "");
+    match create_value(&context, object, false).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.code == 409 => Ok(()),
+        Err(error) => Err(fail(error.message)),
+    }
+}
+
+/// As if the server itself had asked for this kind: for one object, or (without a name) to make one.
+pub(crate) fn context(
+    state: &Arc<State>,
+    kind: &'static Kind,
+    namespace: &str,
+    name: &str,
+) -> Context {
+    Context {
         state: state.clone(),
         identity: Identity::new("system:apiserver", &[crate::pki::MASTERS]),
         kind,
         info: ResourceInfo {
-            group: group.into(),
-            version: version.into(),
-            resource: resource.into(),
+            group: kind.group.into(),
+            version: kind.version.into(),
+            resource: kind.plural.into(),
             namespace: namespace.into(),
+            name: name.into(),
             ..ResourceInfo::default()
         },
         query: Query::default(),
@@ -135,10 +151,5 @@ async fn ensure(
         applying: false,
         manager: "plimsoll".into(),
         ending: tokio_util::sync::CancellationToken::new(),
-    };
-    match create_value(&context, object, false).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.code == 409 => Ok(()),
-        Err(error) => Err(fail(error.message)),
     }
 }

@@ -68,12 +68,33 @@ pub(crate) fn answer(state: &State, parts: &Parts, path: &str) -> Result<Respons
             200,
             &resources(state, group, version).ok_or_else(ApiError::no_such_path)?,
         ),
+        [".well-known", "openid-configuration"] => {
+            let address = match state.config.advertise_address {
+                Some(address) => address.to_string(),
+                None => host(parts),
+            };
+            let document = state.tokens.discovery(&address).to_string();
+            public(respond::json(200, document))
+        }
+        ["openid", "v1", "jwks"] => {
+            let keys = state.tokens.key_set().to_string();
+            public(respond::typed(200, "application/jwk-set+json", keys))
+        }
         ["openapi", "v2"] => crate::openapi::version_2(accept),
         ["openapi", "v3"] => crate::openapi::index(),
         ["openapi", "v3", "api", "v1"] => crate::openapi::document("", "v1")?,
         ["openapi", "v3", "apis", group, version] => crate::openapi::document(group, version)?,
         _ => return Err(ApiError::no_such_path()),
     })
+}
+
+/// What the issuer says of itself may be kept for an hour.
+fn public(mut response: Response) -> Response {
+    response.headers_mut().insert(
+        http::header::CACHE_CONTROL,
+        http::HeaderValue::from_static("public, max-age=3600"),
+    );
+    response
 }
 
 fn version() -> Value {
@@ -106,6 +127,8 @@ fn host(parts: &Parts) -> String {
 
 fn paths(state: &State) -> Vec<String> {
     let mut paths: Vec<String> = [
+        crate::tokens::DISCOVERY_PATH,
+        crate::tokens::JWKS_PATH,
         "/api",
         "/api/v1",
         "/apis",

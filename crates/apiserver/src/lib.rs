@@ -26,6 +26,7 @@ pub mod path;
 pub mod pki;
 pub mod quantity;
 pub mod query;
+pub mod rbac;
 pub mod registry;
 pub mod schema;
 pub mod selector;

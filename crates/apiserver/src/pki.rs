@@ -223,7 +223,11 @@ pub fn identity_of(certificate: &CertificateDer<'_>) -> Option<crate::Identity> 
         .iter_organization()
         .filter_map(|o| o.as_str().ok().map(str::to_owned))
         .collect();
-    Some(crate::Identity { user, groups })
+    Some(crate::Identity {
+        user,
+        groups,
+        ..crate::Identity::default()
+    })
 }
 
 fn new_ca() -> Result<Pair, Error> {

@@ -93,7 +93,8 @@ async fn connection(
         .1
         .peer_certificates()
         .and_then(|chain| chain.first())
-        .and_then(crate::pki::identity_of);
+        .and_then(crate::pki::identity_of)
+        .map(crate::Identity::authenticated);
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let ending = shutdown.clone();
     let service =

@@ -14,11 +14,12 @@ use store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::aggregate::{AggregatedResource, AggregatedResources, AggregatedService, Aggregator};
-use crate::auth::{Authorizer, BuiltinAuthorizer, Identity};
+use crate::auth::{Authorizer, Identity};
 use crate::cache::{Cache, Capacity};
 use crate::events::Keep;
 use crate::handlers::addresses::Addresses;
 use crate::kubelet::NodeDialer;
+use crate::rbac::Live;
 use crate::registry::{self, Kind};
 use crate::tokens::Tokens;
 use crate::{Config, Error};
@@ -41,6 +42,8 @@ pub(crate) struct State {
     pub caches: HashMap<&'static str, Arc<Cache>>,
     pub aggregator: Aggregator,
     pub authorizer: RwLock<Arc<dyn Authorizer>>,
+    /// What roles and bindings say now; the authorizer, unless another was set.
+    pub rbac: Arc<Live>,
     pub dialer: RwLock<Option<Arc<dyn NodeDialer>>>,
     pub addresses: Addresses,
     pub tokens: Tokens,
@@ -65,8 +68,8 @@ impl Drop for State {
 }
 
 impl ApiServer {
-    /// Starts the watch caches on `store` and makes the objects every cluster has (four namespaces and the
-    /// service `default/kubernetes`). Must be called inside a tokio runtime.
+    /// Starts the watch caches on `store` and makes the objects every cluster has (four namespaces, the service
+    /// `default/kubernetes`, upstream's roles and their bindings). Must be called inside a tokio runtime.
     pub async fn open(config: Config, store: Arc<dyn Store>) -> Result<Self, Error> {
         let addresses = Addresses::new(&config)?;
         let tokens = Tokens::open(&config.data_dir.join("pki"), &config.cluster_domain)?;
@@ -83,6 +86,7 @@ impl ApiServer {
             let cache = Cache::start(kind, store.clone(), capacity, shutdown.clone()).await?;
             caches.insert(kind.storage, cache);
         }
+        let rbac = Arc::new(Live::default());
         let watches = Arc::new(tokio::sync::Semaphore::new(config.limits.watches_max));
         let server = Self {
             state: Arc::new(State {
@@ -90,7 +94,8 @@ impl ApiServer {
                 store,
                 caches,
                 aggregator: Aggregator::default(),
-                authorizer: RwLock::new(Arc::new(BuiltinAuthorizer)),
+                authorizer: RwLock::new(rbac.clone()),
+                rbac,
                 dialer: RwLock::new(None),
                 addresses,
                 tokens,
@@ -100,6 +105,7 @@ impl ApiServer {
         };
         server.state.addresses.load(&server.state).await?;
         crate::bootstrap::run(&server.state).await?;
+        crate::rbac::start(&server.state).await?;
         let state = &server.state;
         tokio::spawn(crate::bootstrap::keep(Arc::downgrade(state)));
         tokio::spawn(crate::events::run(
@@ -117,7 +123,7 @@ impl ApiServer {
     pub fn client_service(&self, identity: Identity) -> ClientService {
         ClientService {
             state: self.state.clone(),
-            identity,
+            identity: identity.authenticated(),
         }
     }
 
@@ -141,7 +147,7 @@ impl ApiServer {
         *self.state.dialer.write() = Some(dialer);
     }
 
-    /// Replaces the authoriser.
+    /// Replaces the authoriser. It is not asked about members of `system:masters`.
     pub fn set_authorizer(&self, authorizer: Arc<dyn Authorizer>) {
         *self.state.authorizer.write() = authorizer;
     }

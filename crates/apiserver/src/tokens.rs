@@ -24,6 +24,12 @@ const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// A clock may be so much behind the one that signed.
 const LEEWAY_SECONDS: i64 = 60;
 
+/// Where the discovery document and the keys are asked for.
+pub(crate) const DISCOVERY_PATH: &str = "/.well-known/openid-configuration";
+pub(crate) const JWKS_PATH: &str = "/openid/v1/jwks";
+/// A coordinate of a point on P-256.
+const COORDINATE_BYTES: usize = 32;
+
 /// Signs and reads tokens.
 pub(crate) struct Tokens {
     key: EcdsaKeyPair,
@@ -39,6 +45,8 @@ pub(crate) struct Grant {
     pub account_uid: String,
     /// Kind in small letters (`pod`, `secret`, `node`), name and uid of the object that it ends with.
     pub bound: Option<(&'static str, String, String)>,
+    /// Name and uid of the node that a bound pod runs on; told, and no condition.
+    pub node: Option<(String, String)>,
     /// Empty means this server.
     pub audiences: Vec<String>,
     pub seconds: i64,
@@ -92,6 +100,29 @@ impl Tokens {
         &self.issuer
     }
 
+    /// The issuer's discovery document (OpenID Connect Discovery 1.0) for a server of this address (`HOST:PORT`).
+    pub fn discovery(&self, address: &str) -> Value {
+        json!({
+            "issuer": self.issuer, "jwks_uri": format!("https://{address}{JWKS_PATH}"),
+            "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
+        })
+    }
+
+    /// The public key as a set of JSON Web Keys (RFC 7517).
+    pub fn key_set(&self) -> Value {
+        // an uncompressed point: 4, x, y
+        let point = self.key.public_key().as_ref();
+        let (x, y) = point
+            .get(1..)
+            .unwrap_or_default()
+            .split_at(COORDINATE_BYTES.min(point.len().saturating_sub(1)));
+        let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        json!({"keys": [{
+            "use": "sig", "kty": "EC", "kid": self.key_id, "crv": "P-256", "alg": "ES256", "x": part(x), "y": part(y),
+        }]})
+    }
+
     /// A token that is valid from `now` (seconds since 1970) on.
     pub fn issue(&self, grant: &Grant, now: i64) -> Result<String, String> {
         let audiences = if grant.audiences.is_empty() {
@@ -105,6 +136,9 @@ impl Tokens {
         });
         if let Some((kind, name, uid)) = &grant.bound {
             private[*kind] = json!({"name": name, "uid": uid});
+        }
+        if let Some((name, uid)) = &grant.node {
+            private["node"] = json!({"name": name, "uid": uid});
         }
         let claims = json!({
             "aud": audiences, "exp": now + grant.seconds, "iat": now, "nbf": now, "iss": self.issuer,
@@ -124,9 +158,9 @@ impl Tokens {
         ))
     }
 
-    /// The claims of a token that this instance signed, that is for this server, and whose time is now. Whether the
-    /// objects that it names still exist is not looked at.
-    pub fn read(&self, token: &str, now: i64) -> Option<Value> {
+    /// The claims of a token that this instance signed, that is for one of the audiences (none: for this server), and
+    /// whose time is now. Whether the objects that it names still exist is not looked at.
+    pub fn read(&self, token: &str, now: i64, audiences: &[String]) -> Option<Value> {
         if token.len() > TOKEN_BYTES_MAX {
             return None;
         }
@@ -142,9 +176,11 @@ impl Tokens {
             .verify(signed.as_bytes(), &bytes(signature)?)
             .ok()?;
         let claims: Value = serde_json::from_slice(&bytes(claims)?).ok()?;
-        let ours = crate::object::items(&claims, &["aud"])
-            .iter()
-            .any(|audience| audience == self.issuer.as_str());
+        let meant = |audience: &Value| match audiences {
+            [] => audience == self.issuer.as_str(),
+            wanted => wanted.iter().any(|one| audience == one.as_str()),
+        };
+        let ours = crate::object::items(&claims, &["aud"]).iter().any(meant);
         let begun = claims["nbf"].as_i64()? <= now + LEEWAY_SECONDS;
         let over = claims["exp"].as_i64()? <= now;
         (ours && begun && !over && text(&claims, &["iss"]) == self.issuer).then_some(claims)
@@ -180,22 +216,31 @@ mod tests {
             ..Grant::default()
         };
         let token = ours.issue(&grant, 1000).expect("signed");
-        let claims = ours.read(&token, 1000).expect("valid");
+        let claims = ours.read(&token, 1000, &[]).expect("valid");
         assert_eq!(claims["sub"], "system:serviceaccount:n:a");
         assert_eq!(claims["kubernetes.io"]["pod"]["uid"], "pu");
-        assert!(ours.read(&token, 1599).is_some() && ours.read(&token, 1600).is_none());
-        assert!(ours.read(&token, 900).is_none(), "not yet");
+        assert!(ours.read(&token, 1599, &[]).is_some() && ours.read(&token, 1600, &[]).is_none());
+        assert!(ours.read(&token, 900, &[]).is_none(), "not yet");
         assert!(
-            tokens(&dir.path().join("a")).read(&token, 1000).is_some(),
+            tokens(&dir.path().join("a"))
+                .read(&token, 1000, &[])
+                .is_some(),
             "the key is kept"
         );
-        assert!(tokens(&dir.path().join("b")).read(&token, 1000).is_none());
+        assert!(
+            tokens(&dir.path().join("b"))
+                .read(&token, 1000, &[])
+                .is_none()
+        );
         let elsewhere = Grant {
             audiences: vec!["vault".into()],
             ..grant
         };
         let other = ours.issue(&elsewhere, 1000).expect("signed");
-        assert!(ours.read(&other, 1000).is_none(), "for somebody else");
+        assert!(ours.read(&other, 1000, &[]).is_none(), "for somebody else");
+        let vault = ["a".to_owned(), "vault".to_owned()];
+        assert!(ours.read(&other, 1000, &vault).is_some());
+        assert!(ours.read(&token, 1000, &vault).is_none());
         let parts: Vec<&str> = token.split('.').collect();
         let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
         for forged in [
@@ -206,7 +251,39 @@ mod tests {
             "..".into(),
             "a.b.c".into(),
         ] {
-            assert!(ours.read(&forged, 1000).is_none(), "{forged}");
+            assert!(ours.read(&forged, 1000, &[]).is_none(), "{forged}");
         }
+    }
+
+    #[test]
+    fn others_can_check_a_token_with_what_is_published() {
+        let dir = tempfile::Builder::new()
+            .prefix("plimsoll-tokens-")
+            .tempdir()
+            .expect("a directory");
+        let ours = tokens(dir.path());
+        let discovery = ours.discovery("10.0.0.1:6443");
+        assert_eq!(discovery["issuer"], ours.issuer());
+        assert_eq!(
+            discovery["jwks_uri"],
+            "https://10.0.0.1:6443/openid/v1/jwks"
+        );
+        let key = &ours.key_set()["keys"][0];
+        let part = |name: &str| {
+            URL_SAFE_NO_PAD
+                .decode(key[name].as_str().expect("text"))
+                .expect("base64")
+        };
+        let point = [vec![4], part("x"), part("y")].concat();
+        let token = ours.issue(&Grant::default(), 0).expect("signed");
+        let (signed, signature) = token.rsplit_once('.').expect("a signature");
+        let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64");
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
+            .verify(signed.as_bytes(), &signature)
+            .expect("the published key fits");
+        let header = signed.split('.').next().expect("a header");
+        let header: Value =
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).expect("base64")).expect("JSON");
+        assert_eq!(header["kid"], key["kid"]);
     }
 }

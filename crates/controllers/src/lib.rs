@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod clusterroles;
 mod deployment;
 mod drive;
 mod endpointslice;
@@ -21,6 +22,7 @@ mod replicaset;
 mod shared;
 mod supervise;
 mod taints;
+mod tokens;
 mod volumes;
 
 use std::pin::Pin;
@@ -96,6 +98,14 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
         Box::new(|shared, config, stop| {
             Box::pin(namespace::furnish(shared, config.cluster_ca_pem, stop))
         }),
+    );
+    keep(
+        "clusterrole-aggregation",
+        Box::new(|shared, _, stop| Box::pin(clusterroles::run(shared, stop))),
+    );
+    keep(
+        "serviceaccount-tokens",
+        Box::new(|shared, config, stop| Box::pin(tokens::run(shared, config.cluster_ca_pem, stop))),
     );
     keep(
         "persistent-volumes",

@@ -36,7 +36,8 @@ async fn usage_of_a_pod_is_told_while_the_pod_exists() {
     let server = ApiServer::open(apiserver::Config::new(data.path()), store)
         .await
         .expect("an API server");
-    let inner = server.client_service(Identity::admin());
+    let own = "system:serviceaccount:kube-system:metrics-server";
+    let inner = server.client_service(Identity::new(own, &["system:serviceaccounts"]));
     let with_kubelet = tower::service_fn(move |request: http::Request<kube::client::Body>| {
         let inner = inner.clone();
         async move {

@@ -167,7 +167,9 @@ impl Fixture {
             custom: limits,
             ..Config::default()
         };
-        let collector = Server::new(client.clone(), config).with_service_source(Arc::new(Gateway));
+        let own = Identity::new("system:serviceaccount:kube-system:metrics-server", &[]);
+        let collector = Server::new(server.in_process_client(own), config)
+            .with_service_source(Arc::new(Gateway));
         for api in collector.group_versions() {
             let list = api.resources;
             let resources = move || list().iter().map(aggregated).collect();

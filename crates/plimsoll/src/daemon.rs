@@ -176,13 +176,16 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
     write_private(&instance.kubeconfig(), &kubeconfig)?;
     server.set_node_dialer(Arc::new(TlsDialer(pki.client_tls(&pki.kubelet_client()?)?)));
 
-    let role = |user: &str, group: &str| Identity {
-        user: user.to_owned(),
-        groups: vec![group.to_owned(), "system:authenticated".to_owned()],
-    };
-    let masters = |user: &str| role(user, pki::MASTERS);
+    // what each of them may do, roles and bindings say (apiserver's data/default-roles.txt)
+    let role = |user: &str, groups: &[&str]| server.in_process_client(Identity::new(user, groups));
     let metrics = metrics::Server::new(
-        server.in_process_client(masters("system:serviceaccount:kube-system:metrics-server")),
+        role(
+            "system:serviceaccount:kube-system:metrics-server",
+            &[
+                "system:serviceaccounts",
+                "system:serviceaccounts:kube-system",
+            ],
+        ),
         metrics::Config::default(),
     );
     for api in metrics.group_versions() {
@@ -229,7 +232,7 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
         pods_max: settings.max_pods.unwrap_or(PODS_MAX),
         pressure: settings.pressure.resolve()?,
     };
-    let node_client = server.in_process_client(masters(&format!("system:node:{node_name}")));
+    let node_client = role(&format!("system:node:{node_name}"), &["system:nodes"]);
     let (stop, images_of_node, network_of_node) =
         (shutdown.clone(), images.clone(), network.clone());
     let node_engine = engine.clone();
@@ -258,12 +261,12 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
         ..controllers::Config::default()
     };
     roles.spawn(controllers::run(
-        server.in_process_client(masters("system:kube-controller-manager")),
+        role("system:kube-controller-manager", &[]),
         controllers_config,
         shutdown.clone(),
     ));
     roles.spawn(scheduler::run(
-        server.in_process_client(masters("system:kube-scheduler")),
+        role("system:kube-scheduler", &[]),
         scheduler::Config::default(),
         shutdown.clone(),
     ));

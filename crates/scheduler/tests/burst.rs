@@ -23,9 +23,10 @@ async fn start(cpus: &str) -> (Client, Guard) {
         .await
         .unwrap();
     let client = server.in_process_client(Identity::admin());
+    let own = server.in_process_client(Identity::new("system:kube-scheduler", &[]));
     let stop = CancellationToken::new();
     tokio::spawn(scheduler::run(
-        client.clone(),
+        own,
         scheduler::Config::default(),
         stop.clone(),
     ));

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Context, list, metadata, token};
+use super::{Context, escalate, list, metadata, token};
 use crate::object::{self, at, items, text};
 use crate::quantity::Quantity;
 use crate::registry;
@@ -21,7 +21,7 @@ pub(super) async fn create(context: &Context, value: &mut Value) -> Result<(), A
     match (context.kind.group, context.kind.plural) {
         ("", "pods") => service_account(context, value).await,
         ("", "persistentvolumeclaims") => default_class(context, value).await,
-        _ => Ok(()),
+        _ => escalate::check(context, value, None),
     }
 }
 
@@ -154,6 +154,7 @@ pub(super) fn update(
     old: &Value,
     growing: &[String],
 ) -> Result<(), ApiError> {
+    escalate::check(context, new, Some(old))?;
     if context.kind.plural != "persistentvolumeclaims" || !context.info.subresource.is_empty() {
         return Ok(());
     }

@@ -1,11 +1,13 @@
 //! The way of a request: authenticate, authorise, find the resource, dispatch.
 
+mod access;
 pub(crate) mod addresses;
 mod admit;
 mod apply;
 mod binding;
 mod body;
 mod delete;
+mod escalate;
 mod list;
 mod metadata;
 mod node_proxy;
@@ -29,12 +31,12 @@ use http::Method;
 use http::request::Parts;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Decision, Identity};
+use crate::auth::Identity;
 use crate::path::{RequestInfo, ResourceInfo};
 use crate::query::{ListOptions, Query};
 use crate::registry::{self, Kind};
 use crate::server::{RequestBody, State};
-use crate::status::{ApiError, qualified};
+use crate::status::ApiError;
 use respond::Response;
 
 /// A request for a resource, as far as it is understood.
@@ -118,20 +120,13 @@ async fn route(
             "the path of the request is too long",
         ));
     }
-    let identity = match identity {
-        Some(identity) => identity,
-        None => token::authenticate(&state, request.headers())
-            .await
-            .ok_or_else(ApiError::unauthorized)?,
-    };
-    let identity = impersonated(&state, identity, request.headers())?;
+    let identity = access::identify(&state, identity, request.headers(), path).await?;
+    let identity = access::impersonated(&state, identity, request.headers())?;
     let query = Query::parse(request.uri().query())?;
     let watch = query.flag("watch");
     let info =
         crate::path::parse(request.method(), path, watch).ok_or_else(ApiError::no_such_path)?;
-    if state.authorizer.read().authorize(&identity, &info) == Decision::Deny {
-        return Err(denied(&identity, &info));
-    }
+    access::authorize(&state, &identity, &info, &query)?;
     let (parts, body) = request.into_parts();
     if let Some(aggregated) = aggregated(&state, &info) {
         let body = body::collect(&parts.headers, body, &state.config).await?;
@@ -174,37 +169,6 @@ async fn route(
     }
 }
 
-/// The identity that `Impersonate-User` and `Impersonate-Group` ask for; super-users alone may ask.
-fn impersonated(
-    state: &State,
-    identity: Identity,
-    headers: &http::HeaderMap,
-) -> Result<Identity, ApiError> {
-    let text = |value: &http::HeaderValue| value.to_str().map(str::to_owned).ok();
-    let Some(user) = headers.get("impersonate-user").and_then(text) else {
-        return Ok(identity);
-    };
-    let asked = RequestInfo {
-        verb: "impersonate".into(),
-        path: String::new(),
-        resource: Some(ResourceInfo {
-            version: "v1".into(),
-            resource: "users".into(),
-            name: user.clone(),
-            ..ResourceInfo::default()
-        }),
-    };
-    if state.authorizer.read().authorize(&identity, &asked) == Decision::Deny {
-        return Err(denied(&identity, &asked));
-    }
-    let groups = headers
-        .get_all("impersonate-group")
-        .iter()
-        .filter_map(text)
-        .collect();
-    Ok(Identity { user, groups })
-}
-
 fn aggregated(state: &State, info: &RequestInfo) -> Option<Arc<crate::aggregate::Aggregated>> {
     let mut segments = info.path.split('/').skip(1);
     if segments.next()? != "apis" {
@@ -239,7 +203,7 @@ async fn dispatch(context: Context, parts: Parts, body: RequestBody) -> Result<R
     let body = body::collect(&parts.headers, body, &context.state.config).await?;
     match info.subresource.as_str() {
         "" if kind.storage.is_empty() => match parts.method {
-            Method::POST => reviews::answer(&context, &body),
+            Method::POST => reviews::answer(&context, &body).await,
             _ => Err(ApiError::method_not_supported(
                 kind.group,
                 kind.plural,
@@ -302,38 +266,4 @@ fn verb(method: &Method) -> &'static str {
         Method::DELETE => "delete",
         _ => "create",
     }
-}
-
-fn denied(identity: &Identity, info: &RequestInfo) -> ApiError {
-    let user = &identity.user;
-    let Some(resource) = &info.resource else {
-        return ApiError::new(
-            403,
-            "Forbidden",
-            format!(
-                "forbidden: User {user:?} cannot {} path {:?}",
-                info.verb, info.path
-            ),
-        );
-    };
-    let what = match resource.subresource.as_str() {
-        "" => resource.resource.clone(),
-        subresource => format!("{}/{subresource}", resource.resource),
-    };
-    let scope = match resource.namespace.as_str() {
-        "" => "at the cluster scope".to_owned(),
-        namespace => format!("in the namespace {namespace:?}"),
-    };
-    let why = format!(
-        "User {user:?} cannot {} resource {what:?} in API group {:?} {scope}",
-        info.verb, resource.group
-    );
-    let mut error = ApiError::forbidden(&resource.group, &resource.resource, &resource.name, &why);
-    if resource.name.is_empty() {
-        error.message = format!(
-            "{} is forbidden: {why}",
-            qualified(&resource.resource, &resource.group)
-        );
-    }
-    error
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::body::{self, Decoded};
 use super::respond::{self, Response};
 use super::{Context, list};
-use crate::auth::Identity;
+use crate::auth::{AUTHENTICATED, Identity};
 use crate::object::{self, items, text};
 use crate::registry::Problems;
 use crate::server::State;
@@ -16,6 +16,8 @@ use crate::tokens::{Grant, user_name};
 const SECONDS_DEFAULT: i64 = 3600;
 const SECONDS_MIN: i64 = 600;
 const SECONDS_MAX: i64 = 1 << 32;
+/// So long after its deletion an object still holds the tokens that were bound to it.
+const LEAVING_SECONDS: i64 = 60;
 
 /// Issues a token of the named account.
 pub(super) async fn create(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
@@ -36,11 +38,13 @@ pub(super) async fn create(context: &Context, body: &[u8]) -> Result<Response, A
         .iter()
         .filter_map(|audience| audience.as_str().map(str::to_owned))
         .collect();
+    let (bound, node) = bound(context, &request["spec"]["boundObjectRef"]).await?;
     let grant = Grant {
         namespace: namespace.clone(),
         account: name.clone(),
         account_uid: text(&account, &["metadata", "uid"]).to_owned(),
-        bound: bound(context, &request["spec"]["boundObjectRef"]).await?,
+        bound,
+        node,
         audiences: audiences.clone(),
         seconds,
     };
@@ -59,6 +63,11 @@ pub(super) async fn create(context: &Context, body: &[u8]) -> Result<Response, A
     respond::warn(&mut response, &warnings);
     Ok(response)
 }
+
+/// Kind, name and uid.
+type Bound = Option<(&'static str, String, String)>;
+/// Name and uid.
+type Node = Option<(String, String)>;
 
 fn check(request: &Value, seconds: i64) -> Result<(), ApiError> {
     let mut problems = Problems::default();
@@ -79,13 +88,10 @@ fn check(request: &Value, seconds: i64) -> Result<(), ApiError> {
     ))
 }
 
-/// The object that the token ends with; it must be there, and a pod must run as the account.
-async fn bound(
-    context: &Context,
-    reference: &Value,
-) -> Result<Option<(&'static str, String, String)>, ApiError> {
+/// The object that the token ends with, and the node of a pod; it must be there, and a pod must run as the account.
+async fn bound(context: &Context, reference: &Value) -> Result<(Bound, Node), ApiError> {
     if reference.is_null() {
-        return Ok(None);
+        return Ok((None, None));
     }
     let (kind, plural, namespace) = match text(reference, &["kind"]) {
         "Pod" => ("pod", "pods", context.info.namespace.as_str()),
@@ -115,7 +121,15 @@ async fn bound(
             context.info.name
         )));
     }
-    Ok(Some((kind, name.to_owned(), actual.to_owned())))
+    let node = match text(&object, &["spec", "nodeName"]) {
+        node if kind == "pod" && !node.is_empty() => {
+            let found = read(context, "nodes", "", node).await?.unwrap_or_default();
+            let uid = text(&found, &["metadata", "uid"]).to_owned();
+            Some((node.to_owned(), uid)).filter(|(_, uid)| !uid.is_empty())
+        }
+        _ => None,
+    };
+    Ok((Some((kind, name.to_owned(), actual.to_owned())), node))
 }
 
 async fn read(
@@ -143,45 +157,96 @@ pub(super) async fn stored(
     Ok(found.map(|kv| object::parse(&kv.value, kv.mod_revision)))
 }
 
-/// The service account whose token the request carries: signed here, in its time, and account and bound object are still
-/// the ones that it was issued for.
+/// The groups of every service account in a namespace.
+pub(super) fn groups(namespace: &str) -> Vec<String> {
+    vec![
+        "system:serviceaccounts".to_owned(),
+        format!("system:serviceaccounts:{namespace}"),
+        AUTHENTICATED.to_owned(),
+    ]
+}
+
+/// The service account whose token the request carries.
 pub(super) async fn authenticate(state: &State, headers: &http::HeaderMap) -> Option<Identity> {
     let header = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = header.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return None;
     }
-    let claims = state
-        .tokens
-        .read(token.trim(), Timestamp::now().as_second())?;
+    let (identity, _) = identify(state, token.trim(), &[]).await?;
+    Some(identity)
+}
+
+/// The service account that a token stands for: signed here, in its time, for one of the audiences (none: this server),
+/// and account and bound object are still the ones that it was issued for. Returns which of the audiences it is for.
+pub(super) async fn identify(
+    state: &State,
+    token: &str,
+    audiences: &[String],
+) -> Option<(Identity, Vec<String>)> {
+    let now = Timestamp::now().as_second();
+    let claims = state.tokens.read(token, now, audiences)?;
+    let meant = items(&claims, &["aud"]).iter().filter_map(Value::as_str);
+    let meant = meant.map(str::to_owned);
+    let meant = meant.filter(|one| audiences.contains(one)).collect();
     let private = &claims["kubernetes.io"];
     let namespace = text(private, &["namespace"]);
+    let has = |kind: &str| private.get(kind).is_some();
     let mut named = vec![("serviceaccount", "serviceaccounts", namespace)];
-    named.extend(
-        [
-            ("pod", "pods", namespace),
-            ("secret", "secrets", namespace),
-            ("node", "nodes", ""),
-        ]
-        .into_iter()
-        .filter(|(kind, _, _)| private.get(kind).is_some()),
-    );
+    if has("pod") {
+        // the node that it ran on is told, and no condition
+        named.push(("pod", "pods", namespace));
+    } else if has("node") {
+        named.push(("node", "nodes", ""));
+    }
+    if has("secret") {
+        named.push(("secret", "secrets", namespace));
+    }
     for (kind, plural, namespace) in named {
         let (name, uid) = (
             text(private, &[kind, "name"]),
             text(private, &[kind, "uid"]),
         );
         let object = stored(state, plural, namespace, name).await.ok()??;
-        if uid.is_empty() || text(&object, &["metadata", "uid"]) != uid {
+        if uid.is_empty() || text(&object, &["metadata", "uid"]) != uid || is_leaving(&object, now)
+        {
             return None;
         }
     }
-    Some(Identity {
+    let identity = Identity {
         user: user_name(namespace, text(private, &["serviceaccount", "name"])),
-        groups: vec![
-            "system:serviceaccounts".to_owned(),
-            format!("system:serviceaccounts:{namespace}"),
-            "system:authenticated".to_owned(),
-        ],
-    })
+        groups: groups(namespace),
+        uid: text(private, &["serviceaccount", "uid"]).to_owned(),
+        extra: extra(&claims),
+    };
+    Some((identity, meant))
+}
+
+/// An object that should have gone a minute ago holds no token any more (upstream).
+fn is_leaving(object: &Value, now: i64) -> bool {
+    let deleted = text(object, &["metadata", "deletionTimestamp"]).parse::<Timestamp>();
+    deleted.is_ok_and(|at| at.as_second() + LEAVING_SECONDS < now)
+}
+
+/// What else upstream tells of a token's owner.
+fn extra(claims: &Value) -> Vec<(String, Vec<String>)> {
+    let of = |path: &[&str]| text(claims, path).to_owned();
+    let token = of(&["jti"]);
+    let said = [
+        (
+            "credential-id",
+            if token.is_empty() {
+                token
+            } else {
+                format!("JTI={token}")
+            },
+        ),
+        ("node-name", of(&["kubernetes.io", "node", "name"])),
+        ("node-uid", of(&["kubernetes.io", "node", "uid"])),
+        ("pod-name", of(&["kubernetes.io", "pod", "name"])),
+        ("pod-uid", of(&["kubernetes.io", "pod", "uid"])),
+    ];
+    let said = said.into_iter().filter(|(_, value)| !value.is_empty());
+    said.map(|(key, value)| (format!("authentication.kubernetes.io/{key}"), vec![value]))
+        .collect()
 }

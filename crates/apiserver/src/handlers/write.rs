@@ -148,7 +148,7 @@ pub(super) async fn update(context: &Context, body: &[u8]) -> Result<Response, A
 
 /// Reads an object, lets `change` make the new one (both in the served version) and writes it. When `change`
 /// leaves out the resource version or keeps that of the object it was given, a conflict is tried again.
-pub(super) async fn modify(
+pub(crate) async fn modify(
     context: &Context,
     dry_run: bool,
     mut change: impl FnMut(&Value) -> Result<Value, ApiError>,

@@ -5,6 +5,7 @@ use super::names::{dns1035_label, dns1123_label, dns1123_subdomain, path_segment
 use super::{Conversion, Kind, Subresource, columns, convert, defaults, strategy, validate};
 
 mod decisions;
+mod rbac;
 mod storage;
 
 /// Every kind; versions of a group in the order of preference.
@@ -78,7 +79,7 @@ const REVIEW: Kind = Kind {
     ..BASE
 };
 
-static KINDS: [Kind; 26] = [
+static KINDS: [Kind; 31] = [
     Kind {
         kind: "ConfigMap",
         plural: "configmaps",
@@ -382,6 +383,14 @@ static KINDS: [Kind; 26] = [
         ..REVIEW
     },
     Kind {
+        group: "authentication.k8s.io",
+        kind: "TokenReview",
+        plural: "tokenreviews",
+        singular: "tokenreview",
+        names: path_segment,
+        ..REVIEW
+    },
+    Kind {
         kind: "SelfSubjectAccessReview",
         plural: "selfsubjectaccessreviews",
         singular: "selfsubjectaccessreview",
@@ -406,6 +415,10 @@ static KINDS: [Kind; 26] = [
         namespaced: true,
         ..REVIEW
     },
+    rbac::CLUSTER_ROLE,
+    rbac::CLUSTER_ROLE_BINDING,
+    rbac::ROLE,
+    rbac::ROLE_BINDING,
 ];
 
 #[cfg(test)]

@@ -163,6 +163,8 @@ async fn reviews_and_strangers() {
         "nodes is forbidden: User \"jane\" cannot list resource \"nodes\" in API group \"\" at the cluster scope"
     );
     server.get("/apis").await.expect(200);
+    server.get(reviews).await.refusal(403);
+    server.identity = Identity::admin();
     server.get(reviews).await.refusal(405);
 }
 

@@ -15,7 +15,7 @@ use crate::server::{CONFIG_MAPS, Server, config_map};
 use crate::watches::Watch;
 
 /// Opens the store once the server that had it has let go of it.
-async fn open(path: &Path, history_changes_max: usize) -> EmbeddedStore {
+pub async fn open(path: &Path, history_changes_max: usize) -> EmbeddedStore {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
         let options = Options {

@@ -52,7 +52,7 @@ pub async fn listen_with(change: impl FnOnce(&mut apiserver::Config)) -> Listeni
 }
 
 /// One HTTP/1.1 exchange on a fresh connection; the connection stays open.
-async fn exchange(
+pub async fn exchange(
     listening: &Listening,
     tls: Arc<rustls::ClientConfig>,
     head: &str,

@@ -6,10 +6,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::server::{PODS, pod};
 use crate::tls::{Listening, anonymous, listen_with};
 
-const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
+pub const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
 
 /// The head and body of the answer to a GET with this token and no certificate.
-async fn ask(listening: &Listening, token: &str, path: &str) -> String {
+pub async fn ask(listening: &Listening, token: &str, path: &str) -> String {
     let tcp = tokio::net::TcpStream::connect(listening.address)
         .await
         .expect("connected");
@@ -27,7 +27,7 @@ async fn ask(listening: &Listening, token: &str, path: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn code(answer: &str) -> &str {
+pub fn code(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or_default()
 }
 

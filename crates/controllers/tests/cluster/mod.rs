@@ -38,18 +38,18 @@ impl Cluster {
         let server = ApiServer::open(apiserver::Config::new(data.path()), store)
             .await
             .unwrap();
-        let client = server.in_process_client(Identity {
-            user: "test".into(),
-            groups: vec!["system:masters".into()],
-        });
+        let client = server.in_process_client(Identity::admin());
+        let own = |user: &str| server.in_process_client(Identity::new(user, &[]));
         let stop = CancellationToken::new();
         let config = controllers::Config {
             cluster_ca_pem: "PEM".into(),
             ..Default::default()
         };
-        tokio::spawn(controllers::run(client.clone(), config, stop.clone()));
+        // as in the daemon: what they may do, their roles say
+        let of_controllers = own("system:kube-controller-manager");
+        tokio::spawn(controllers::run(of_controllers, config, stop.clone()));
         tokio::spawn(scheduler::run(
-            client.clone(),
+            own("system:kube-scheduler"),
             scheduler::Config::default(),
             stop.clone(),
         ));

@@ -23,6 +23,7 @@ mod pods;
 mod policies;
 mod probes;
 mod remote;
+mod rights;
 mod scheduling;
 mod services;
 mod starving;
@@ -101,6 +102,8 @@ fn main() {
             names_of_headless_services_and_aliases;
         policies: what_is_denied_is_closed_and_what_is_permitted_open
             a_pod_is_protected_before_its_first_packet_and_asks_dns_only_when_permitted;
+        rights: an_account_may_what_its_role_says
+            a_pods_token_is_held_to_the_roles_of_its_account;
         objects: deleting_a_namespace_removes_everything_in_it
             deleting_a_deployment_removes_or_orphans_its_pods
             unknown_patches_and_edits_survive;

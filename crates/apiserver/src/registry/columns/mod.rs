@@ -5,6 +5,7 @@ mod cluster;
 mod decisions;
 mod network;
 mod pods;
+mod rbac;
 mod storage;
 mod workloads;
 
@@ -23,6 +24,7 @@ pub use network::{
     service,
 };
 pub use pods::{POD, pod};
+pub use rbac::{BINDING, ROLE, binding, role};
 pub use storage::{CLAIM, CLASS, DEFAULT_CLASS, VOLUME, claim, storage_class, volume};
 pub use workloads::{DEPLOYMENT, REPLICA_SET, deployment, replica_set};
 

@@ -5,10 +5,12 @@ use serde_json::{Map, Value, json};
 use crate::object::text;
 
 mod pod;
+mod rbac;
 mod storage;
 
 use pod::host_ports;
 pub use pod::{pod, pod_spec};
+pub use rbac::role_binding;
 pub use storage::{claim, class, volume};
 
 /// No defaults.

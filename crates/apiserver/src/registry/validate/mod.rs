@@ -8,6 +8,7 @@ mod decision;
 mod network;
 mod pod;
 mod policy;
+mod rbac;
 mod storage;
 mod volume;
 mod workload;
@@ -25,6 +26,7 @@ pub use network::{
 };
 pub use pod::{pod, pod_update};
 pub use policy::network_policy;
+pub use rbac::{cluster_role, cluster_role_binding, role, role_binding, role_binding_update};
 pub use storage::{claim, claim_update, class, class_update, volume, volume_update};
 pub use workload::{deployment, replica_set, selector_update};
 

@@ -111,7 +111,8 @@ impl Fixture {
 
     /// The controller's own client, which counts and breaks writes as the test wants.
     fn controllers_client(&self) -> Client {
-        let inner = self.server.client_service(Identity::admin());
+        let own = Identity::new("system:kube-controller-manager", &[]);
+        let inner = self.server.client_service(own);
         let faults = self.faults.clone();
         let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
             let (inner, faults) = (inner.clone(), faults.clone());
