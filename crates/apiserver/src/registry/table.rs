@@ -5,6 +5,7 @@ use super::names::{dns1035_label, dns1123_label, dns1123_subdomain, path_segment
 use super::{Conversion, Kind, Subresource, columns, convert, defaults, strategy, validate};
 
 mod decisions;
+mod placement;
 mod storage;
 
 /// Every kind; versions of a group in the order of preference.
@@ -78,7 +79,7 @@ const REVIEW: Kind = Kind {
     ..BASE
 };
 
-static KINDS: [Kind; 26] = [
+static KINDS: [Kind; 28] = [
     Kind {
         kind: "ConfigMap",
         plural: "configmaps",
@@ -357,6 +358,8 @@ static KINDS: [Kind; 26] = [
         }),
         ..BASE
     },
+    placement::DISRUPTION_BUDGET,
+    placement::PRIORITY_CLASS,
     storage::CLASS,
     Kind {
         group: "networking.k8s.io",

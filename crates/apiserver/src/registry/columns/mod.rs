@@ -4,6 +4,7 @@ mod autoscaler;
 mod cluster;
 mod decisions;
 mod network;
+mod placement;
 mod pods;
 mod storage;
 mod workloads;
@@ -22,6 +23,7 @@ pub use network::{
     ENDPOINT_SLICE, ENDPOINTS, NETWORK_POLICY, SERVICE, endpoint_slice, endpoints, network_policy,
     service,
 };
+pub use placement::{DISRUPTION_BUDGET, PRIORITY_CLASS, disruption_budget, priority_class};
 pub use pods::{POD, pod};
 pub use storage::{CLAIM, CLASS, DEFAULT_CLASS, VOLUME, claim, storage_class, volume};
 pub use workloads::{DEPLOYMENT, REPLICA_SET, deployment, replica_set};
