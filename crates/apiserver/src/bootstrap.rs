@@ -40,6 +40,17 @@ pub(crate) async fn run(state: &Arc<State>) -> Result<(), Error> {
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         ensure(state, "", "v1", "namespaces", "", namespace).await?;
     }
+    for class in crate::handlers::priority::system_classes() {
+        ensure(
+            state,
+            "scheduling.k8s.io",
+            "v1",
+            "priorityclasses",
+            "",
+            class,
+        )
+        .await?;
+    }
     let port = state.config.advertise_address.map_or(443, |a| a.port());
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
     let service = json!({

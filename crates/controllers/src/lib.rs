@@ -7,10 +7,12 @@
 mod backoff;
 mod clusterroles;
 mod deployment;
+mod disruption;
 mod drive;
 mod endpointslice;
 mod error;
 pub mod events;
+mod evict;
 mod gc;
 pub mod hpa;
 mod informer;
@@ -129,6 +131,14 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
     keep(
         "node-taints",
         Box::new(|shared, _, stop| Box::pin(taints::run(shared.client, stop))),
+    );
+    keep(
+        "disruption",
+        Box::new(|shared, _, stop| Box::pin(disruption::run(shared, stop))),
+    );
+    keep(
+        "taint-eviction",
+        Box::new(|shared, _, stop| Box::pin(evict::run(shared, stop))),
     );
     keep(
         "horizontal-pod-autoscaler",

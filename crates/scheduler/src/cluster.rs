@@ -1,11 +1,15 @@
-//! What the scheduler knows: nodes, and the pods that take room on them, bound or just about to be.
+//! What the scheduler knows: nodes, the pods that take room on them, bound or just about to be, and those that wait for
+//! room that is being made for them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 
+use crate::budget::Budget;
+use crate::labels::Labels;
 use crate::requests::{self, Amounts};
+use crate::resident::{Namespaces, Resident};
 
 /// A host port that a pod takes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +37,8 @@ impl HostPort {
 pub struct Footprint {
     /// Its requests.
     pub requests: Amounts,
+    /// Processor (thousandths) and memory (bytes) as scores count them: containers without requests count too.
+    pub nonzero: [i64; 2],
     /// Its host ports.
     pub ports: Vec<HostPort>,
 }
@@ -67,6 +73,7 @@ impl Footprint {
             .collect();
         Self {
             requests: requests::of_pod(pod),
+            nonzero: requests::nonzero(pod),
             ports,
         }
     }
@@ -81,10 +88,14 @@ pub struct NodeRoom {
     pub allocatable: Amounts,
     /// Sum of the requests of its pods.
     pub taken: Amounts,
-    /// How many pods it has.
-    pub pods: i64,
+    /// The same of processor and memory, as scores count them.
+    pub nonzero: [i64; 2],
+    /// Its pods.
+    pub residents: Vec<Arc<Resident>>,
     /// The host ports of its pods.
     pub ports: Vec<HostPort>,
+    /// The images that are there, with their sizes in bytes.
+    pub images: HashMap<String, i64>,
 }
 
 /// All nodes and the pods on them.
@@ -92,7 +103,14 @@ pub struct NodeRoom {
 pub struct Cluster {
     nodes: BTreeMap<String, Arc<Node>>,
     rooms: BTreeMap<String, NodeRoom>,
-    pods: HashMap<String, (String, Footprint)>,
+    pods: HashMap<String, (String, Arc<Resident>)>,
+    nominated: BTreeMap<String, (String, Arc<Resident>)>,
+    /// How many of the pods want to be near or apart from others.
+    choosy: usize,
+    /// The labels of the namespaces.
+    pub namespaces: Namespaces,
+    /// Disruption budgets, by name.
+    pub budgets: HashMap<String, Budget>,
 }
 
 impl Cluster {
@@ -101,24 +119,32 @@ impl Cluster {
         &self.rooms
     }
 
-    /// A node came or changed; true if in anything that decides about pods.
+    /// Some pod on a node wants to be near or apart from others.
+    pub fn has_choosy_pods(&self) -> bool {
+        self.choosy > 0
+    }
+
+    /// A node came or changed; true if in anything that decides whether a pod fits.
     pub fn set_node(&mut self, node: Node) -> bool {
         let name = node.metadata.name.clone().unwrap_or_default();
-        let same = self.nodes.get(&name).is_some_and(|known| {
+        let known = self.nodes.get(&name);
+        let same = known.is_some_and(|known| {
             let room = |node: &Node| {
-                let status = node.status.clone().unwrap_or_default();
-                (status.allocatable, status.capacity)
+                let status = node.status.as_ref();
+                let allocatable = status.and_then(|status| status.allocatable.clone());
+                let capacity = status.and_then(|status| status.capacity.clone());
+                (allocatable, capacity)
             };
             known.spec == node.spec
                 && known.metadata.labels == node.metadata.labels
                 && room(known) == room(&node)
         });
-        if same {
+        if same && known.is_some_and(|known| images(known).eq(images(&node))) {
             return false;
         }
         self.nodes.insert(name.clone(), Arc::new(node));
         self.rebuild(&name);
-        true
+        !same
     }
 
     /// The pods that are known to take room, on whatever node.
@@ -145,31 +171,51 @@ impl Cluster {
         }
     }
 
-    /// The pod takes room on the node, as bound or as assumed.
-    pub fn place(&mut self, uid: &str, node: &str, footprint: Footprint) {
-        if let Some((known, same)) = self.pods.get(uid)
+    /// The pod takes room on the node, as bound or as assumed; true if that is new.
+    pub fn place(&mut self, node: &str, resident: Arc<Resident>) -> bool {
+        if let Some((known, same)) = self.pods.get(&resident.uid)
             && known == node
-            && *same == footprint
+            && *same == resident
         {
-            return;
+            return false;
         }
-        self.remove(uid);
+        self.remove(&resident.uid);
         if let Some(room) = self.rooms.get_mut(node) {
-            room.take(&footprint);
+            room.take(&resident);
         }
+        self.choosy += usize::from(!resident.neighbours.is_empty());
         self.pods
-            .insert(uid.to_owned(), (node.to_owned(), footprint));
+            .insert(resident.uid.clone(), (node.to_owned(), resident));
+        true
     }
 
     /// The pod takes no room any more; true if it did.
     pub fn remove(&mut self, uid: &str) -> bool {
-        let Some((node, footprint)) = self.pods.remove(uid) else {
+        let Some((node, resident)) = self.pods.remove(uid) else {
             return false;
         };
+        self.choosy -= usize::from(!resident.neighbours.is_empty());
         if let Some(room) = self.rooms.get_mut(&node) {
-            room.give_back(&footprint);
+            room.give_back(uid);
         }
         true
+    }
+
+    /// Room is being made for the pod on the node: others of no more importance do not get it.
+    pub fn nominate(&mut self, node: &str, resident: Arc<Resident>) {
+        self.nominated
+            .insert(resident.uid.clone(), (node.to_owned(), resident));
+    }
+
+    /// No room is being made for the pod; true if some was.
+    pub fn withdraw(&mut self, uid: &str) -> bool {
+        self.nominated.remove(uid).is_some()
+    }
+
+    /// The pods for which room is being made on the node.
+    pub fn nominated(&self, node: &str) -> impl Iterator<Item = &Arc<Resident>> {
+        let here = self.nominated.values().filter(move |(on, _)| on == node);
+        here.map(|(_, resident)| resident)
     }
 
     fn rebuild(&mut self, name: &str) {
@@ -185,28 +231,63 @@ impl Cluster {
             node: node.clone(),
             allocatable,
             taken: Amounts::new(),
-            pods: 0,
+            nonzero: [0, 0],
+            residents: Vec::new(),
             ports: Vec::new(),
+            images: images(node)
+                .map(|(name, size)| (name.to_owned(), size))
+                .collect(),
         };
-        for (on, footprint) in self.pods.values() {
+        for (on, resident) in self.pods.values() {
             if on == name {
-                room.take(footprint);
+                room.take(resident);
             }
         }
         self.rooms.insert(name.to_owned(), room);
     }
 }
 
+/// Names and sizes.
+fn images(node: &Node) -> impl Iterator<Item = (&str, i64)> {
+    let images = node
+        .status
+        .iter()
+        .flat_map(|status| status.images.iter().flatten());
+    images.flat_map(|image| {
+        let names = image.names.iter().flatten();
+        names.map(|name| (name.as_str(), image.size_bytes.unwrap_or(0)))
+    })
+}
+
 impl NodeRoom {
-    fn take(&mut self, footprint: &Footprint) {
-        requests::add(&mut self.taken, &footprint.requests);
-        self.pods += 1;
-        self.ports.extend(footprint.ports.iter().cloned());
+    /// The node's label.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let labels: Option<&Labels> = self.node.metadata.labels.as_ref();
+        labels?.get(key).map(String::as_str)
     }
 
-    fn give_back(&mut self, footprint: &Footprint) {
+    /// The pod is there.
+    pub fn take(&mut self, resident: &Arc<Resident>) {
+        let footprint = &resident.footprint;
+        requests::add(&mut self.taken, &footprint.requests);
+        for (sum, more) in self.nonzero.iter_mut().zip(footprint.nonzero) {
+            *sum = sum.saturating_add(more);
+        }
+        self.ports.extend(footprint.ports.iter().cloned());
+        self.residents.push(resident.clone());
+    }
+
+    /// The pod is there no more.
+    pub fn give_back(&mut self, uid: &str) {
+        let Some(at) = self.residents.iter().position(|known| known.uid == uid) else {
+            return;
+        };
+        let resident = self.residents.swap_remove(at);
+        let footprint = &resident.footprint;
         requests::subtract(&mut self.taken, &footprint.requests);
-        self.pods -= 1;
+        for (sum, less) in self.nonzero.iter_mut().zip(footprint.nonzero) {
+            *sum = sum.saturating_sub(less);
+        }
         for port in &footprint.ports {
             if let Some(at) = self.ports.iter().position(|known| known == port) {
                 self.ports.swap_remove(at);
@@ -228,15 +309,25 @@ mod tests {
         .unwrap()
     }
 
-    fn footprint(cpu: i64, port: i32) -> Footprint {
-        Footprint {
+    fn resident(uid: &str, cpu: i64, port: i32) -> Arc<Resident> {
+        let footprint = Footprint {
             requests: Amounts::from([("cpu".to_owned(), cpu)]),
+            nonzero: [cpu, 1],
             ports: vec![HostPort {
                 ip: "0.0.0.0".into(),
                 protocol: "TCP".into(),
                 port,
             }],
+        };
+        let mut resident = Resident {
+            uid: uid.to_owned(),
+            footprint,
+            ..Resident::default()
+        };
+        if cpu % 2 == 0 {
+            resident.neighbours.near.push(Default::default());
         }
+        Arc::new(resident)
     }
 
     #[test]
@@ -265,16 +356,19 @@ mod tests {
                     0 => { cluster.set_node(node(&on)); }
                     1 => cluster.remove_node(&on),
                     2 => { cluster.remove(&uid); }
-                    _ => cluster.place(&uid, &on, footprint(cpu, i32::from(pod))),
+                    _ => { cluster.place(&on, resident(&uid, cpu, i32::from(pod))); }
                 }
             }
             for (name, room) in &cluster.rooms {
-                let here: Vec<&Footprint> = cluster.pods.values().filter(|(on, _)| on == name).map(|(_, f)| f).collect();
+                let here: Vec<&Footprint> = cluster.pods.values().filter(|(on, _)| on == name).map(|(_, r)| &r.footprint).collect();
                 let cpu: i64 = here.iter().map(|footprint| footprint.requests["cpu"]).sum();
                 prop_assert_eq!(room.taken.get("cpu").copied().unwrap_or(0), cpu);
-                prop_assert_eq!(room.pods, here.len() as i64);
+                prop_assert_eq!(room.nonzero, [cpu, here.len() as i64]);
+                prop_assert_eq!(room.residents.len(), here.len());
                 prop_assert_eq!(room.ports.len(), here.len());
             }
+            let choosy = cluster.pods.values().filter(|(_, pod)| !pod.neighbours.is_empty()).count();
+            prop_assert_eq!(cluster.choosy, choosy);
         }
     }
 }

@@ -3,14 +3,23 @@
 //! Pure. Follows the default plugins of kube-scheduler in their order; the first that objects gives the reasons.
 
 mod affinity;
+mod claims;
+mod domains;
+mod neighbours;
+mod resources;
 mod taints;
 
-use k8s_openapi::api::core::v1::Pod;
+use std::sync::Arc;
 
-use crate::cluster::{Footprint, NodeRoom};
+use crate::cluster::{Cluster, NodeRoom};
+use crate::incoming::Incoming;
+use crate::resident::Resident;
+use crate::storage::{Choice, Needs, Storage};
 
-pub use affinity::selects as selects_node;
-pub use taints::{counts_against as untolerated_preferences, tolerates_unschedulable};
+pub use affinity::{matches as admits_node, named, preferred_weight, selects as selects_node};
+pub use taints::{
+    counts_against as untolerated_preferences, tolerates as tolerates_node, tolerates_unschedulable,
+};
 
 /// Why a pod cannot run on a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,11 +38,58 @@ impl Rejection {
             resolvable: false,
         }
     }
+
+    /// For this reason, as long as the pods are there that are.
+    fn passing(reason: &str) -> Self {
+        Self {
+            reasons: vec![reason.to_owned()],
+            resolvable: true,
+        }
+    }
 }
 
-/// Checks everything.
-pub fn check(pod: &Pod, footprint: &Footprint, room: &NodeRoom) -> Result<(), Rejection> {
-    unschedulable(pod, room)?;
+/// What a decision knows besides the node it looks at.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    pub incoming: &'a Incoming<'a>,
+    pub cluster: &'a Cluster,
+    pub storage: &'a Storage,
+    pub needs: &'a Needs<'a>,
+}
+
+/// What is counted over all nodes, once a decision.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    domains: Vec<domains::Domains>,
+    neighbours: neighbours::Pairs,
+    claims_taken: i64,
+}
+
+impl Counts {
+    /// Of the cluster as it is. Costs nothing for a pod that has no constraints among pods that have none.
+    pub fn of(view: &View) -> Self {
+        Self {
+            domains: domains::count(view),
+            neighbours: neighbours::Pairs::count(view),
+            claims_taken: claims::count(view),
+        }
+    }
+
+    /// The pod came to the node (1), or went from there (-1).
+    pub fn shift(&mut self, view: &View, resident: &Resident, room: &NodeRoom, by: i64) {
+        domains::shift(&mut self.domains, view, resident, room, by);
+        self.neighbours.shift(view, resident, room, by);
+        self.claims_taken += by * claims::of(view, resident);
+    }
+}
+
+/// Checks everything; what is found besides is how the pod's claims get their volumes there.
+pub fn check(view: &View, counts: &Counts, room: &NodeRoom) -> Result<Vec<Choice>, Rejection> {
+    let (pod, footprint) = (view.incoming.pod, &view.incoming.resident.footprint);
+    let closed = room.node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
+    if closed && !tolerates_unschedulable(pod) {
+        return Err(Rejection::fixed("node(s) were unschedulable"));
+    }
     if !taints::tolerates(pod, &room.node) {
         return Err(Rejection::fixed("node(s) had untolerated taint(s)"));
     }
@@ -42,71 +98,40 @@ pub fn check(pod: &Pod, footprint: &Footprint, room: &NodeRoom) -> Result<(), Re
             "node(s) didn't match Pod's node affinity/selector",
         ));
     }
-    host_ports(footprint, room)?;
-    resources(footprint, room)
+    resources::host_ports(footprint, room)?;
+    resources::fit(footprint, room)?;
+    claims::check(counts.claims_taken)?;
+    let choices = view
+        .storage
+        .check(view.needs, &room.node)
+        .map_err(Rejection::fixed)?;
+    domains::check(&counts.domains, view, room)?;
+    counts.neighbours.check(view, room)?;
+    Ok(choices)
 }
 
-fn unschedulable(pod: &Pod, room: &NodeRoom) -> Result<(), Rejection> {
-    let closed = room.node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
-    if closed && !tolerates_unschedulable(pod) {
-        return Err(Rejection::fixed("node(s) were unschedulable"));
-    }
-    Ok(())
-}
-
-fn host_ports(footprint: &Footprint, room: &NodeRoom) -> Result<(), Rejection> {
-    let taken = footprint
-        .ports
-        .iter()
-        .any(|port| room.ports.iter().any(|known| known.conflicts(port)));
-    if !taken {
-        return Ok(());
-    }
-    Err(Rejection {
-        reasons: vec!["node(s) didn't have free ports for the requested pod ports".to_owned()],
-        resolvable: true,
-    })
-}
-
-fn resources(footprint: &Footprint, room: &NodeRoom) -> Result<(), Rejection> {
-    let mut reasons = Vec::new();
-    let mut resolvable = true;
-    let allowed = room.allocatable.get("pods").copied().unwrap_or(0);
-    if room.pods + 1 > allowed {
-        reasons.push("Too many pods".to_owned());
-    }
-    for name in ordered(footprint) {
-        let wanted = footprint.requests.get(name).copied().unwrap_or(0);
-        if wanted == 0 {
-            continue;
+/// Checks the node as it will be when the pods are there for which room is being made, and as it is: a pod must not
+/// count on those that are still to come, nor take their room.
+pub fn check_with_nominated(
+    view: &View,
+    counts: &Counts,
+    room: &NodeRoom,
+) -> Result<Vec<Choice>, Rejection> {
+    let (name, own) = (room.node.metadata.name.as_deref(), &view.incoming.resident);
+    let coming: Vec<&Arc<Resident>> = view
+        .cluster
+        .nominated(name.unwrap_or_default())
+        .filter(|one| one.priority >= own.priority && one.uid != own.uid)
+        .collect();
+    if !coming.is_empty() {
+        let (mut counts, mut room) = (counts.clone(), room.clone());
+        for one in coming {
+            room.take(one);
+            counts.shift(view, one, &room, 1);
         }
-        let allocatable = room.allocatable.get(name).copied().unwrap_or(0);
-        let taken = room.taken.get(name).copied().unwrap_or(0);
-        if wanted > allocatable.saturating_sub(taken) {
-            reasons.push(format!("Insufficient {name}"));
-            // Even an empty node would not do.
-            resolvable &= wanted <= allocatable;
-        }
+        check(view, &counts, &room)?;
     }
-    if reasons.is_empty() {
-        return Ok(());
-    }
-    Err(Rejection {
-        reasons,
-        resolvable,
-    })
-}
-
-/// The built-in resources first, as upstream lists them.
-fn ordered(footprint: &Footprint) -> impl Iterator<Item = &str> {
-    const FIRST: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
-    FIRST.into_iter().chain(
-        footprint
-            .requests
-            .keys()
-            .map(String::as_str)
-            .filter(|name| !FIRST.contains(name)),
-    )
+    check(view, counts, room)
 }
 
 #[cfg(test)]

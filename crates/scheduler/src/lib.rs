@@ -5,15 +5,23 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod budget;
 mod cluster;
 mod decide;
 pub mod events;
 mod filter;
+mod incoming;
+mod labels;
+mod preempt;
 mod queue;
 pub mod requests;
+mod resident;
 mod score;
 mod shell;
+mod spread;
 mod storage;
+#[cfg(test)]
+mod testing;
 
 use tokio_util::sync::CancellationToken;
 

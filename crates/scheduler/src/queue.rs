@@ -22,6 +22,8 @@ struct Waiting {
     pod: Arc<Pod>,
     rank: Rank,
     parked: Option<Parked>,
+    /// Where other pods are decides where it may be.
+    sociable: bool,
 }
 
 /// Why a pod waits, and since when.
@@ -48,9 +50,18 @@ impl Queue {
         if !keep_parked {
             self.active.insert(rank.clone());
         }
-        let pod = Arc::new(pod);
-        self.waiting
-            .insert(uid.to_owned(), Waiting { pod, rank, parked });
+        let waiting = Waiting {
+            sociable: sociable(&pod),
+            pod: Arc::new(pod),
+            rank,
+            parked,
+        };
+        self.waiting.insert(uid.to_owned(), waiting);
+    }
+
+    /// The pod as it was last seen waiting.
+    pub fn get(&self, uid: &str) -> Option<&Arc<Pod>> {
+        self.waiting.get(uid).map(|known| &known.pod)
     }
 
     /// The pod has a node or is gone.
@@ -101,12 +112,29 @@ impl Queue {
         }
     }
 
+    /// A pod went somewhere: tries those again that may want to be near it, or to be spread with it.
+    pub fn retry_sociable(&mut self) {
+        for known in self.waiting.values() {
+            if known.parked.is_some() && known.sociable {
+                self.active.insert(known.rank.clone());
+            }
+        }
+    }
+
     /// Room appeared: tries every pod again.
     pub fn retry_all(&mut self) {
         for known in self.waiting.values() {
             if known.parked.is_some() {
                 self.active.insert(known.rank.clone());
             }
+        }
+    }
+
+    /// The same without this pod, which has just been tried.
+    pub fn retry_all_but(&mut self, uid: &str) {
+        self.retry_all();
+        if let Some(known) = self.waiting.get(uid) {
+            self.active.remove(&known.rank);
         }
     }
 
@@ -120,6 +148,15 @@ impl Queue {
             .get(uid)
             .is_some_and(|known| self.active.contains(&known.rank))
     }
+}
+
+fn sociable(pod: &Pod) -> bool {
+    pod.spec.as_ref().is_some_and(|spec| {
+        let affinity = spec.affinity.as_ref();
+        let near = affinity.is_some_and(|affinity| affinity.pod_affinity.is_some());
+        let spread = spec.topology_spread_constraints.as_deref();
+        near || !spread.unwrap_or_default().is_empty()
+    })
 }
 
 fn rank(uid: &str, pod: &Pod) -> Rank {
@@ -196,5 +233,21 @@ mod tests {
         assert_eq!(order(&mut queue), ["a"]);
         queue.remove("a");
         assert!(!queue.park("a", "full", now, REMIND));
+    }
+
+    #[test]
+    fn pods_that_look_at_others_are_tried_when_others_come() {
+        let mut queue = Queue::default();
+        let mut near = pod(0, 1);
+        let affinity = json!({"podAffinity": {}});
+        near.spec.as_mut().unwrap().affinity = serde_json::from_value(affinity).unwrap();
+        queue.offer("near", near);
+        queue.offer("alone", pod(0, 2));
+        for uid in ["near", "alone"] {
+            queue.pop();
+            queue.park(uid, "no", Instant::now(), REMIND);
+        }
+        queue.retry_sociable();
+        assert_eq!(order(&mut queue), ["near"]);
     }
 }

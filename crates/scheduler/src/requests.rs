@@ -33,10 +33,27 @@ pub fn amounts<'a>(quantities: impl IntoIterator<Item = (&'a String, &'a Quantit
 /// container needs beside those started before it, whichever is more; plus overhead. Requests of the pod as a whole
 /// replace the sum of its containers.
 pub fn of_pod(pod: &Pod) -> Amounts {
-    pod.spec.as_ref().map(of_spec).unwrap_or_default()
+    let spec = pod.spec.as_ref();
+    spec.map(|spec| of_spec(spec, &[])).unwrap_or_default()
 }
 
-fn of_spec(spec: &PodSpec) -> Amounts {
+/// Processor and memory of the pod, where a container without a request counts as upstream's scores count it: 100m and
+/// 200 Mi. Otherwise such pods would not spread.
+pub fn nonzero(pod: &Pod) -> [i64; 2] {
+    const MISSING: [(&str, i64); 2] = [("cpu", 100), ("memory", 200 * 1024 * 1024)];
+    let spec = pod.spec.as_ref();
+    let total = spec.map(|spec| of_spec(spec, &MISSING)).unwrap_or_default();
+    MISSING.map(|(name, _)| total.get(name).copied().unwrap_or(0))
+}
+
+fn of_spec(spec: &PodSpec, missing: &[(&str, i64)]) -> Amounts {
+    let of_container = |container: &Container| {
+        let mut own = of_container(container);
+        for (name, value) in missing {
+            own.entry((*name).to_owned()).or_insert(*value);
+        }
+        own
+    };
     let mut total = Amounts::new();
     for container in &spec.containers {
         add(&mut total, &of_container(container));
@@ -274,6 +291,27 @@ mod tests {
             cpu(3000)
         );
         assert_eq!(requests(json!({"containers": [{"name": "c"}]})), vec![]);
+    }
+
+    #[test]
+    fn scores_count_containers_that_ask_for_nothing() {
+        let mi = 1024 * 1024;
+        let table = [
+            (json!({"containers": [{"name": "c"}]}), [100, 200 * mi]),
+            (
+                json!({"containers": [{"name": "c"}, container("1")]}),
+                [1100, 400 * mi],
+            ),
+            (json!({"containers": [container("0")]}), [0, 200 * mi]),
+            (
+                json!({"containers": [{"name": "c"}], "resources": {"requests": {"cpu": "2", "memory": "1Mi"}}}),
+                [2000, mi],
+            ),
+        ];
+        for (spec, expected) in table {
+            let pod: Pod = serde_json::from_value(json!({"spec": spec})).unwrap();
+            assert_eq!(nonzero(&pod), expected, "{pod:?}");
+        }
     }
 
     proptest! {

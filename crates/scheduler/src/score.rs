@@ -1,28 +1,25 @@
 //! Which of the nodes that can run a pod should.
 //!
-//! Pure. Sums upstream's LeastAllocated and BalancedAllocation with equal weight, less what untolerated preferences
-//! of the node cost; the first name wins a tie.
+//! Pure. The score plugins of upstream's default profile with their weights; each gives 0 to 100. The first name wins a
+//! tie, where upstream draws lots.
 
-use k8s_openapi::api::core::v1::Pod;
+mod images;
+mod neighbours;
+mod resources;
+mod spread;
 
-use crate::cluster::{Footprint, NodeRoom};
-use crate::filter::untolerated_preferences;
+use crate::cluster::NodeRoom;
+use crate::filter::{View, preferred_weight, untolerated_preferences};
 
-/// What a container without requests counts as, so that such pods spread too.
-const DEFAULT_CPU_MILLI: i64 = 100;
-const DEFAULT_MEMORY_BYTES: i64 = 200 * 1024 * 1024;
-/// A preference outweighs any difference in load.
-const PREFERENCE: f64 = 300.0;
+const MAX: i64 = 100;
 
 /// The best of the rooms.
-pub fn best<'a>(
-    pod: &Pod,
-    footprint: &Footprint,
-    rooms: impl IntoIterator<Item = (&'a String, &'a NodeRoom)>,
-) -> Option<&'a str> {
-    let mut best: Option<(f64, &str)> = None;
-    for (name, room) in rooms {
-        let score = score(pod, footprint, room);
+pub fn best<'a>(view: &View, rooms: &[(&'a str, &'a NodeRoom)]) -> Option<&'a str> {
+    if let [(only, _)] = rooms {
+        return Some(only);
+    }
+    let mut best: Option<(i64, &str)> = None;
+    for (score, (name, _)) in scores(view, rooms).into_iter().zip(rooms) {
         if best.is_none_or(|(known, _)| score > known) {
             best = Some((score, name));
         }
@@ -30,77 +27,54 @@ pub fn best<'a>(
     best.map(|(_, name)| name)
 }
 
-/// 0 to 200, less the preferences.
-pub fn score(pod: &Pod, footprint: &Footprint, room: &NodeRoom) -> f64 {
-    let cpu = used(footprint, room, "cpu", DEFAULT_CPU_MILLI);
-    let memory = used(footprint, room, "memory", DEFAULT_MEMORY_BYTES);
-    let least_allocated = 100.0 * (1.0 - f64::midpoint(cpu, memory));
-    let balanced = 100.0 * (1.0 - (cpu - memory).abs() / 2.0);
-    least_allocated + balanced - PREFERENCE * untolerated_preferences(pod, &room.node) as f64
+/// The weighted sum of all plugins, of each room.
+fn scores(view: &View, rooms: &[(&str, &NodeRoom)]) -> Vec<i64> {
+    let rooms: Vec<&NodeRoom> = rooms.iter().map(|(_, room)| *room).collect();
+    let pod = view.incoming.pod;
+    let each = |score: &dyn Fn(&NodeRoom) -> i64| -> Vec<i64> {
+        rooms.iter().map(|room| score(room)).collect()
+    };
+    let footprint = &view.incoming.resident.footprint;
+    let taints =
+        each(&|room| i64::try_from(untolerated_preferences(pod, &room.node)).unwrap_or(MAX));
+    let weighted = [
+        (3, reversed(taints)),
+        (
+            2,
+            normalized(each(&|room| preferred_weight(pod, &room.node))),
+        ),
+        (2, spread::scores(view, &rooms)),
+        (2, neighbours::scores(view, &rooms)),
+        (1, each(&|room| resources::least_allocated(footprint, room))),
+        (1, each(&|room| resources::balanced(footprint, room))),
+        (1, images::scores(view, &rooms)),
+    ];
+    (0..rooms.len())
+        .map(|at| {
+            let parts = weighted.iter();
+            parts
+                .map(|(weight, scores)| weight * scores.get(at).copied().unwrap_or(0))
+                .sum()
+        })
+        .collect()
 }
 
-/// The used share of a resource, 0 to 1, were the pod there.
-fn used(footprint: &Footprint, room: &NodeRoom, name: &str, default: i64) -> f64 {
-    let allocatable = room.allocatable.get(name).copied().unwrap_or(0);
-    if allocatable <= 0 {
-        return 1.0;
+/// Scaled so that the largest is 100.
+fn normalized(mut scores: Vec<i64>) -> Vec<i64> {
+    let largest = scores.iter().copied().max().unwrap_or(0);
+    if largest > 0 {
+        for score in &mut scores {
+            *score = MAX * *score / largest;
+        }
     }
-    let wanted = footprint.requests.get(name).copied().unwrap_or(default);
-    let taken = room.taken.get(name).copied().unwrap_or(0);
-    (taken.saturating_add(wanted) as f64 / allocatable as f64).clamp(0.0, 1.0)
+    scores
+}
+
+/// Scaled so that zero is 100 and the largest is 0.
+fn reversed(scores: Vec<i64>) -> Vec<i64> {
+    let scaled = normalized(scores);
+    scaled.into_iter().map(|score| MAX - score).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cluster::Cluster;
-    use serde_json::json;
-
-    fn pod(cpu: &str, memory: &str) -> Pod {
-        serde_json::from_value(json!({"spec": {"containers": [
-            {"name": "c", "resources": {"requests": {"cpu": cpu, "memory": memory}}},
-        ]}}))
-        .unwrap()
-    }
-
-    fn cluster(taints: serde_json::Value) -> Cluster {
-        let mut cluster = Cluster::default();
-        for (name, taints) in [("a", taints), ("b", json!([]))] {
-            let node = json!({
-                "metadata": {"name": name},
-                "spec": {"taints": taints},
-                "status": {"allocatable": {"cpu": "4", "memory": "4Gi", "pods": "10"}},
-            });
-            cluster.set_node(serde_json::from_value(node).unwrap());
-        }
-        cluster
-    }
-
-    fn choice(cluster: &Cluster) -> &str {
-        let pod = pod("500m", "512Mi");
-        best(&pod, &Footprint::of(&pod), cluster.rooms()).unwrap()
-    }
-
-    #[test]
-    fn the_emptier_node_wins_and_ties_go_by_name() {
-        let mut cluster = cluster(json!([]));
-        assert_eq!(choice(&cluster), "a");
-        cluster.place("1", "a", Footprint::of(&pod("1", "1Gi")));
-        assert_eq!(choice(&cluster), "b");
-    }
-
-    #[test]
-    fn balance_counts() {
-        let mut cluster = cluster(json!([]));
-        cluster.place("1", "a", Footprint::of(&pod("2", "0")));
-        cluster.place("2", "b", Footprint::of(&pod("1", "1Gi")));
-        assert_eq!(choice(&cluster), "b");
-    }
-
-    #[test]
-    fn a_preference_outweighs_load() {
-        let mut cluster = cluster(json!([{"key": "x", "effect": "PreferNoSchedule"}]));
-        cluster.place("1", "b", Footprint::of(&pod("3", "3Gi")));
-        assert_eq!(choice(&cluster), "b");
-    }
-}
+mod tests;

@@ -3,15 +3,17 @@
 //! One task owns all state. A pod that was given a node takes its room at once (it is assumed there), so that a burst
 //! of pods does not overcommit while the bindings are on their way.
 
+mod observe;
 mod write;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt::Debug;
-use std::hash::Hash;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, Stream, StreamExt};
-use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
@@ -21,10 +23,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::backoff::TriggerBackoff;
-use crate::cluster::{Cluster, Footprint};
-use crate::decide::decide;
+use crate::cluster::Cluster;
+use crate::decide::{Refusal, decide};
+use crate::incoming::Incoming;
 use crate::queue::Queue;
+use crate::resident::Resident;
 use crate::storage::{Choice, Storage};
+use observe::Listing;
 use write::Writer;
 
 /// Inputs taken in before decisions are made; more wait in their streams.
@@ -39,6 +44,8 @@ enum Input {
     Claim(Box<watcher::Event<PersistentVolumeClaim>>),
     Volume(Box<watcher::Event<PersistentVolume>>),
     Class(Box<watcher::Event<StorageClass>>),
+    Namespace(Box<watcher::Event<Namespace>>),
+    Budget(Box<watcher::Event<PodDisruptionBudget>>),
     Outcome(Outcome),
     Remind,
 }
@@ -51,6 +58,8 @@ pub(crate) enum Outcome {
     Void { uid: String },
     /// Try again now (the writer has waited).
     Failed { uid: String },
+    /// The victims of a preemption for the pod are going, or not all of them.
+    Preempted { uid: String, failed: bool },
 }
 
 /// Schedules until `shutdown` is cancelled.
@@ -69,6 +78,9 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
         claims: Listing::default(),
         volumes: Listing::default(),
         classes: Listing::default(),
+        namespaces: Listing::default(),
+        budgets: Listing::default(),
+        preempting: HashMap::new(),
     };
     loop {
         let first = tokio::select! {
@@ -105,6 +117,8 @@ fn inputs(
     let claims = watched(client).map(|event| Input::Claim(Box::new(event)));
     let volumes = watched(client).map(|event| Input::Volume(Box::new(event)));
     let classes = watched(client).map(|event| Input::Class(Box::new(event)));
+    let namespaces = watched(client).map(|event| Input::Namespace(Box::new(event)));
+    let budgets = watched(client).map(|event| Input::Budget(Box::new(event)));
     let results = tokio_stream::wrappers::UnboundedReceiverStream::new(results).map(Input::Outcome);
     let reminders = tokio_stream::wrappers::IntervalStream::new(tokio::time::interval(REMIND / 5))
         .map(|_| Input::Remind);
@@ -114,6 +128,8 @@ fn inputs(
         claims.boxed(),
         volumes.boxed(),
         classes.boxed(),
+        namespaces.boxed(),
+        budgets.boxed(),
         results.boxed(),
         reminders.boxed(),
     ])
@@ -138,13 +154,6 @@ fn accept<K>(event: watcher::Result<watcher::Event<K>>) -> Option<watcher::Event
         .ok()
 }
 
-/// What a list under way has named so far.
-#[derive(Default)]
-struct Listing {
-    seen: Option<HashSet<String>>,
-    complete: bool,
-}
-
 struct Scheduler {
     config: Config,
     writer: Writer,
@@ -158,189 +167,13 @@ struct Scheduler {
     claims: Listing,
     volumes: Listing,
     classes: Listing,
-}
-
-/// Applies an event to a map of objects; true if something changed that decisions look at.
-fn keep<K, N: Eq + Hash + Clone>(
-    event: watcher::Event<K>,
-    objects: &mut HashMap<N, K>,
-    listing: &mut Listing,
-    key: impl Fn(&K) -> N,
-) -> bool
-where
-    K: kube::Resource<DynamicType = ()>,
-{
-    let uid = |object: &K| object.meta().uid.clone().unwrap_or_default();
-    match event {
-        watcher::Event::Apply(object) => {
-            objects.insert(key(&object), object);
-        }
-        watcher::Event::Delete(object) => {
-            objects.remove(&key(&object));
-        }
-        watcher::Event::Init => {
-            listing.seen = Some(HashSet::new());
-            return false;
-        }
-        watcher::Event::InitApply(object) => {
-            if let Some(seen) = &mut listing.seen {
-                seen.insert(uid(&object));
-            }
-            objects.insert(key(&object), object);
-            return false;
-        }
-        watcher::Event::InitDone => {
-            let seen = listing.seen.take().unwrap_or_default();
-            objects.retain(|_, object| seen.contains(&uid(object)));
-            listing.complete = true;
-        }
-    }
-    true
+    namespaces: Listing,
+    budgets: Listing,
+    /// Pods whose victims are being told to go, and whether the pod should have been tried meanwhile.
+    preempting: HashMap<String, bool>,
 }
 
 impl Scheduler {
-    fn take(&mut self, input: Input) {
-        match input {
-            Input::Pod(event) => self.take_pod_event(*event),
-            Input::Node(event) => self.take_node_event(*event),
-            Input::Claim(event) => {
-                let key = |claim: &PersistentVolumeClaim| {
-                    let text = |value: &Option<String>| value.clone().unwrap_or_default();
-                    (text(&claim.metadata.namespace), text(&claim.metadata.name))
-                };
-                if keep(*event, &mut self.storage.claims, &mut self.claims, key) {
-                    self.queue.retry_all();
-                }
-            }
-            Input::Volume(event) => {
-                let key =
-                    |volume: &PersistentVolume| volume.metadata.name.clone().unwrap_or_default();
-                if keep(*event, &mut self.storage.volumes, &mut self.volumes, key) {
-                    self.queue.retry_all();
-                }
-            }
-            Input::Class(event) => {
-                let key = |class: &StorageClass| class.metadata.name.clone().unwrap_or_default();
-                if keep(*event, &mut self.storage.classes, &mut self.classes, key) {
-                    self.queue.retry_all();
-                }
-            }
-            Input::Remind => self.queue.retry_all(),
-            Input::Outcome(Outcome::Bound { uid }) => self.queue.remove(&uid),
-            Input::Outcome(Outcome::Void { uid }) => {
-                self.queue.remove(&uid);
-                self.forget_assumption(&uid);
-            }
-            Input::Outcome(Outcome::Failed { uid }) => {
-                self.forget_assumption(&uid);
-                self.queue.retry(&uid);
-            }
-        }
-    }
-
-    fn forget_assumption(&mut self, uid: &str) {
-        if self.assumed.remove(uid).is_some() && self.cluster.remove(uid) {
-            self.queue.retry_all();
-        }
-    }
-
-    fn take_pod_event(&mut self, event: watcher::Event<Pod>) {
-        match event {
-            watcher::Event::Apply(pod) => self.take_pod(pod),
-            watcher::Event::Delete(pod) => {
-                self.drop_pod(pod.metadata.uid.as_deref().unwrap_or_default())
-            }
-            watcher::Event::Init => self.pods.seen = Some(HashSet::new()),
-            watcher::Event::InitApply(pod) => {
-                if let Some(seen) = &mut self.pods.seen {
-                    seen.insert(pod.metadata.uid.clone().unwrap_or_default());
-                }
-                self.take_pod(pod);
-            }
-            watcher::Event::InitDone => {
-                let seen = self.pods.seen.take().unwrap_or_default();
-                let known = self.queue.uids().into_iter().chain(self.cluster.uids());
-                for uid in known.filter(|uid| !seen.contains(uid)).collect::<Vec<_>>() {
-                    self.drop_pod(&uid);
-                }
-                self.pods.complete = true;
-            }
-        }
-    }
-
-    fn take_pod(&mut self, pod: Pod) {
-        let uid = pod.metadata.uid.clone().unwrap_or_default();
-        let phase = pod
-            .status
-            .as_ref()
-            .and_then(|status| status.phase.as_deref());
-        if matches!(phase, Some("Succeeded" | "Failed")) {
-            return self.drop_pod(&uid);
-        }
-        let spec = pod.spec.as_ref();
-        if let Some(node) = spec
-            .and_then(|spec| spec.node_name.as_deref())
-            .filter(|node| !node.is_empty())
-        {
-            self.assumed.remove(&uid);
-            self.queue.remove(&uid);
-            let footprint = Footprint::of(&pod);
-            self.cluster.place(&uid, node, footprint);
-            return;
-        }
-        if pod.metadata.deletion_timestamp.is_some() {
-            return self.queue.remove(&uid);
-        }
-        let gated = spec.is_some_and(|spec| {
-            spec.scheduling_gates
-                .as_ref()
-                .is_some_and(|gates| !gates.is_empty())
-        });
-        let ours = spec
-            .and_then(|spec| spec.scheduler_name.as_deref())
-            .unwrap_or(&self.config.scheduler_name)
-            == self.config.scheduler_name;
-        if ours && !gated && !self.assumed.contains_key(&uid) {
-            self.queue.offer(&uid, pod);
-        }
-    }
-
-    fn drop_pod(&mut self, uid: &str) {
-        self.assumed.remove(uid);
-        self.queue.remove(uid);
-        if self.cluster.remove(uid) {
-            self.queue.retry_all();
-        }
-    }
-
-    fn take_node_event(&mut self, event: watcher::Event<Node>) {
-        match event {
-            watcher::Event::Apply(node) => self.take_node(node),
-            watcher::Event::Delete(node) => self
-                .cluster
-                .remove_node(node.metadata.name.as_deref().unwrap_or_default()),
-            watcher::Event::Init => self.nodes.seen = Some(HashSet::new()),
-            watcher::Event::InitApply(node) => {
-                if let Some(seen) = &mut self.nodes.seen {
-                    seen.insert(node.metadata.name.clone().unwrap_or_default());
-                }
-                self.take_node(node);
-            }
-            watcher::Event::InitDone => {
-                let seen = self.nodes.seen.take().unwrap_or_default();
-                self.cluster.retain_nodes(|name| seen.contains(name));
-                self.nodes.complete = true;
-            }
-        }
-    }
-
-    fn take_node(&mut self, node: Node) {
-        // Heartbeats change nothing that a decision looks at.
-        if self.cluster.set_node(node) {
-            self.queue.retry_all();
-        }
-    }
-
     fn place_all(&mut self) {
         let listings = [
             &self.pods,
@@ -348,13 +181,19 @@ impl Scheduler {
             &self.claims,
             &self.volumes,
             &self.classes,
+            &self.namespaces,
+            &self.budgets,
         ];
         if !listings.iter().all(|listing| listing.complete) {
             return;
         }
         while let Some((uid, pod)) = self.queue.pop() {
-            let footprint = Footprint::of(&pod);
-            match decide(&pod, &footprint, &self.cluster, &self.storage) {
+            if let Some(missed) = self.preempting.get_mut(&uid) {
+                *missed = true;
+                continue;
+            }
+            let incoming = Incoming::of(&pod);
+            match decide(&incoming, &self.cluster, &self.storage) {
                 Ok(placed) if !placed.choices.is_empty() => {
                     // it takes room when its claims are bound; until then their events bring it here again
                     let told =
@@ -366,16 +205,49 @@ impl Scheduler {
                 }
                 Ok(placed) => {
                     let node = placed.node;
-                    self.cluster.place(&uid, &node, footprint);
+                    self.cluster.withdraw(&uid);
+                    self.cluster.place(&node, incoming.resident);
+                    self.queue.retry_sociable();
                     self.assumed.insert(uid.clone(), node.clone());
                     self.writer.bind(uid, pod, node);
                 }
-                Err(message) => {
-                    if self.queue.park(&uid, &message, Instant::now(), REMIND) {
-                        self.writer.explain(pod, message);
-                    }
-                }
+                Err(refusal) => self.refuse(&uid, &pod, incoming.resident, refusal),
             }
         }
+    }
+
+    /// Tells the pod why it waits, and makes room for it if that can be done.
+    fn refuse(&mut self, uid: &str, pod: &Arc<Pod>, resident: Arc<Resident>, refusal: Refusal) {
+        let tell = self
+            .queue
+            .park(uid, &refusal.message, Instant::now(), REMIND);
+        let nomination = match &refusal.preemption {
+            Some(preemption) => Some(Some(preemption.node.clone())),
+            None => refusal.hopeless.then_some(None),
+        };
+        let told = match tell || nomination.is_some() {
+            true => self
+                .writer
+                .explain(pod.clone(), refusal.message, nomination, tell),
+            false => None,
+        };
+        if refusal.hopeless && self.cluster.withdraw(uid) {
+            // others may have what was kept for it
+            self.queue.retry_all_but(uid);
+        }
+        let Some(preemption) = refusal.preemption else {
+            return;
+        };
+        for lesser in &preemption.displaced {
+            self.cluster.withdraw(&lesser.uid);
+            if let Some(waiting) = self.queue.get(&lesser.uid) {
+                self.writer.displace(waiting.clone());
+            }
+            self.queue.retry(&lesser.uid);
+        }
+        self.cluster.nominate(&preemption.node, resident);
+        self.preempting.insert(uid.to_owned(), false);
+        let (uid, pod) = (uid.to_owned(), pod.clone());
+        self.writer.preempt(uid, pod, preemption, told);
     }
 }

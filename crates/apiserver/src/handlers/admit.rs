@@ -1,9 +1,9 @@
-//! What upstream's built-in admission plugins add to new objects from other objects: the account of a pod with its token
-//! (ServiceAccount), the class of a claim (DefaultStorageClass); and whether a claim may grow (PersistentVolumeClaimResize).
+//! What upstream's built-in admission plugins add to new objects from other objects: the priority of a pod (Priority; see
+//! `priority`), its account with its token (ServiceAccount), the class of a claim (DefaultStorageClass); and whether a claim may grow (PersistentVolumeClaimResize).
 
 use serde_json::{Value, json};
 
-use super::{Context, escalate, list, metadata, token};
+use super::{Context, escalate, list, metadata, priority, token};
 use crate::object::{self, at, items, text};
 use crate::quantity::Quantity;
 use crate::registry;
@@ -19,7 +19,11 @@ const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 /// Completes a new object.
 pub(super) async fn create(context: &Context, value: &mut Value) -> Result<(), ApiError> {
     match (context.kind.group, context.kind.plural) {
-        ("", "pods") => service_account(context, value).await,
+        ("", "pods") => {
+            priority::of_pod(context, value).await?;
+            service_account(context, value).await
+        }
+        ("scheduling.k8s.io", "priorityclasses") => priority::only_default(context, value).await,
         ("", "persistentvolumeclaims") => default_class(context, value).await,
         _ => escalate::check(context, value, None),
     }

@@ -76,6 +76,9 @@ pub(super) async fn bind(context: &Context, body: &[u8]) -> Result<Response, Api
         conditions.retain(|c| c["type"] != "PodScheduled");
         conditions.push(transition);
         pod["status"]["conditions"] = conditions.into();
+        if let Some(status) = pod["status"].as_object_mut() {
+            status.remove("nominatedNodeName");
+        }
         bump_generation(&mut pod);
         if dry_run {
             break;

@@ -1,4 +1,4 @@
-//! Deletion: preconditions, propagation, grace, finalizers, collections, eviction.
+//! Deletion: preconditions, propagation, grace, finalizers, collections.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -21,16 +21,16 @@ const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 const RETURN_OBJECT: [&str; 3] = ["pods", "services", "serviceaccounts"];
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Options {
-    grace_seconds: Option<i64>,
-    propagation: Option<Propagation>,
-    uid: Option<String>,
-    resource_version: Option<String>,
-    dry_run: bool,
+pub(super) struct Options {
+    pub(super) grace_seconds: Option<i64>,
+    pub(super) propagation: Option<Propagation>,
+    pub(super) uid: Option<String>,
+    pub(super) resource_version: Option<String>,
+    pub(super) dry_run: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Propagation {
+pub(super) enum Propagation {
     Orphan,
     Background,
     Foreground,
@@ -105,7 +105,7 @@ fn options(context: &Context, body: &[u8]) -> Result<Options, ApiError> {
     Ok(options)
 }
 
-fn propagation(text: &str) -> Result<Propagation, ApiError> {
+pub(super) fn propagation(text: &str) -> Result<Propagation, ApiError> {
     match text {
         "Orphan" => Ok(Propagation::Orphan),
         "Background" => Ok(Propagation::Background),
@@ -192,7 +192,7 @@ pub(super) async fn delete_collection(
 }
 
 /// Deletes or begins to. Returns the object and whether it is gone.
-async fn delete_named(
+pub(super) async fn delete_named(
     context: &Context,
     name: &str,
     options: &Options,
@@ -265,7 +265,7 @@ async fn delete_named(
     }
 }
 
-fn check_preconditions(
+pub(super) fn check_preconditions(
     context: &Context,
     name: &str,
     old: &Value,
@@ -369,30 +369,4 @@ fn set_finalizers(value: &mut Value, propagation: Option<Propagation>) {
     } else {
         metadata.insert("finalizers".into(), finalizers.into());
     }
-}
-
-/// POST of `pods/eviction`: a deletion, since there are no disruption budgets yet.
-pub(super) async fn evict(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
-    let gvk = Gvk::gvk("policy", "v1", "Eviction");
-    let eviction = body::decode(context, body, &gvk)?.value;
-    let nested = &eviction["deleteOptions"];
-    let nonempty = |v: &Value| v.as_str().map(str::to_owned);
-    let options = Options {
-        grace_seconds: nested["gracePeriodSeconds"].as_i64(),
-        propagation: nested["propagationPolicy"]
-            .as_str()
-            .map(propagation)
-            .transpose()?,
-        uid: nonempty(&nested["preconditions"]["uid"]),
-        resource_version: nonempty(&nested["preconditions"]["resourceVersion"]),
-        dry_run: context.dry_run()?
-            || object::items(nested, &["dryRun"])
-                .iter()
-                .any(|v| v == "All"),
-    };
-    delete_named(context, &context.info.name, &options).await?;
-    Ok(respond::value(
-        201,
-        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
-    ))
 }

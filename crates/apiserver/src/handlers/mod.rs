@@ -8,10 +8,12 @@ mod binding;
 mod body;
 mod delete;
 mod escalate;
+mod evict;
 mod list;
 mod metadata;
 mod node_proxy;
 mod patch;
+pub(crate) mod priority;
 pub(crate) mod respond;
 mod reviews;
 mod scale;
@@ -223,7 +225,7 @@ async fn dispatch(context: Context, parts: Parts, body: RequestBody) -> Result<R
         },
         "binding" | "eviction" => match parts.method {
             Method::POST if info.subresource == "binding" => binding::bind(&context, &body).await,
-            Method::POST => delete::evict(&context, &body).await,
+            Method::POST => evict::evict(&context, &body).await,
             _ => Err(ApiError::method_not_allowed()),
         },
         _ => match parts.method {

@@ -2,6 +2,10 @@
 
 use serde_json::{Value, json};
 
+mod placement;
+
+pub use placement::disruption_budget_create;
+
 use crate::object::{at, items, text};
 use crate::quantity::Quantity;
 
@@ -152,7 +156,7 @@ fn headless(object: &mut Value) {
     }
 }
 
-/// A new pod is pending, belongs to a service account, has a priority and the tolerations of its class.
+/// A new pod is pending and belongs to a service account; its priority comes from admission.
 pub fn pod_create(object: &mut Value) {
     let qos = qos_class(&object["spec"]);
     object["status"] = json!({"phase": "Pending", "qosClass": qos});
@@ -161,17 +165,7 @@ pub fn pod_create(object: &mut Value) {
         spec["serviceAccountName"] = "default".into();
         spec["serviceAccount"] = "default".into();
     }
-    if at(spec, &["priority"]).is_none() {
-        let priority: i64 = match text(spec, &["priorityClassName"]) {
-            "system-node-critical" => 2_000_001_000,
-            "system-cluster-critical" => 2_000_000_000,
-            _ => 0,
-        };
-        spec["priority"] = priority.into();
-    }
-    if at(spec, &["preemptionPolicy"]).is_none() {
-        spec["preemptionPolicy"] = "PreemptLowerPriority".into();
-    }
+    placement::pod_create(object);
 }
 
 /// A new volume waits to be looked at, and does not go while a claim has it (upstream's admission plugin

@@ -6,6 +6,7 @@ use super::{Conversion, Kind, Subresource, columns, convert, defaults, strategy,
 
 mod decisions;
 mod rbac;
+mod placement;
 mod storage;
 
 /// Every kind; versions of a group in the order of preference.
@@ -79,7 +80,7 @@ const REVIEW: Kind = Kind {
     ..BASE
 };
 
-static KINDS: [Kind; 31] = [
+static KINDS: [Kind; 33] = [
     Kind {
         kind: "ConfigMap",
         plural: "configmaps",
@@ -358,6 +359,8 @@ static KINDS: [Kind; 31] = [
         }),
         ..BASE
     },
+    placement::DISRUPTION_BUDGET,
+    placement::PRIORITY_CLASS,
     storage::CLASS,
     Kind {
         group: "networking.k8s.io",

@@ -11,6 +11,7 @@ mod hostile;
 mod limits;
 mod lists;
 mod patches;
+mod placement;
 mod policies;
 mod rbac;
 mod rbac_defaults;

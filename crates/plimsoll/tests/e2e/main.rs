@@ -19,6 +19,7 @@ mod life;
 mod metrics;
 mod names;
 mod objects;
+mod placement;
 mod pods;
 mod policies;
 mod probes;
@@ -74,6 +75,7 @@ fn main() {
         starving: a_node_takes_so_many_pods_and_no_more
             the_daemon_answers_and_acts_while_pods_burn_all_processors;
         scheduling: pods_that_do_not_fit_stay_pending_and_say_why;
+        placement: pods_are_kept_away_driven_out_and_preempted;
         failures: a_crashing_container_is_restarted_with_backoff
             a_container_over_its_memory_limit_is_oom_killed
             an_image_that_does_not_exist_is_told

@@ -1,32 +1,57 @@
 //! Tables of what fits where.
 
+use std::collections::BTreeMap;
+
 use super::*;
-use crate::cluster::Cluster;
-use k8s_openapi::api::core::v1::Node;
+use crate::labels::Labels;
+use crate::testing::{self, cluster, merge, place, zone};
 use serde_json::{Value, json};
 
-fn room(change: impl FnOnce(&mut Value), taken: &[Value]) -> NodeRoom {
+/// One node with these pods.
+fn room(change: impl FnOnce(&mut Value), taken: &[Value]) -> Cluster {
     let mut node = json!({
-        "metadata": {"name": "one", "labels": {"disk": "ssd", "cores": "8"}},
+        "metadata": {"labels": {"disk": "ssd", "cores": "8"}},
         "spec": {},
         "status": {"allocatable": {"cpu": "2", "memory": "4Gi", "pods": "3", "example.com/gpu": "1"}},
     });
     change(&mut node);
-    let node: Node = serde_json::from_value(node).unwrap();
-    let mut cluster = Cluster::default();
-    cluster.set_node(node);
+    let mut cluster = cluster(&[("one", node)]);
     for (n, spec) in taken.iter().enumerate() {
-        cluster.place(&n.to_string(), "one", Footprint::of(&pod(spec.clone())));
+        place(&mut cluster, "one", &n.to_string(), json!({"spec": spec}));
     }
-    cluster.rooms()["one"].clone()
+    cluster
 }
 
-fn pod(spec: Value) -> Pod {
-    let mut value = json!({"metadata": {"name": "p"}, "spec": {"containers": []}});
-    for (key, entry) in spec.as_object().unwrap() {
-        value["spec"][key] = entry.clone();
-    }
-    serde_json::from_value(value).unwrap()
+/// Why each node that refuses the pod does.
+fn verdicts(change: Value, cluster: &Cluster) -> BTreeMap<String, (String, bool)> {
+    verdicts_with(change, cluster, &Storage::default())
+}
+
+fn verdicts_with(
+    change: Value,
+    cluster: &Cluster,
+    storage: &Storage,
+) -> BTreeMap<String, (String, bool)> {
+    let pod = testing::pod("p", change);
+    let incoming = Incoming::of(&pod);
+    let view = View {
+        incoming: &incoming,
+        cluster,
+        storage,
+        needs: &Needs::default(),
+    };
+    let counts = Counts::of(&view);
+    let rooms = cluster.rooms().iter();
+    rooms
+        .filter_map(|(name, room)| {
+            let why = check(&view, &counts, room).err()?;
+            Some((name.clone(), (why.reasons.join(", "), why.resolvable)))
+        })
+        .collect()
+}
+
+fn verdict(spec: Value, cluster: &Cluster) -> Option<(String, bool)> {
+    verdicts(json!({"spec": spec}), cluster).remove("one")
 }
 
 fn asking(requests: Value) -> Value {
@@ -35,13 +60,6 @@ fn asking(requests: Value) -> Value {
 
 fn port(port: i32) -> Value {
     json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": port}]}]})
-}
-
-fn verdict(spec: Value, room: &NodeRoom) -> Option<(String, bool)> {
-    let pod = pod(spec);
-    check(&pod, &Footprint::of(&pod), room)
-        .err()
-        .map(|rejection| (rejection.reasons.join(", "), rejection.resolvable))
 }
 
 #[test]
@@ -210,4 +228,293 @@ fn a_host_port_is_taken_once() {
         ))
     );
     assert_eq!(verdict(port(8081), &node), None);
+}
+
+#[test]
+fn a_claim_of_one_pod_is_taken_everywhere() {
+    let using =
+        json!({"spec": {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}});
+    let mut cluster = zones();
+    place(&mut cluster, "a", "1", using.clone());
+    for (mode, refusing) in [("ReadWriteOncePod", 4), ("ReadWriteOnce", 0)] {
+        let claim = json!({"spec": {"accessModes": [mode]}});
+        let key = ("default".to_owned(), "c".to_owned());
+        let storage = Storage {
+            claims: [(key, serde_json::from_value(claim).unwrap())].into(),
+            ..Storage::default()
+        };
+        let found = verdicts_with(using.clone(), &cluster, &storage);
+        assert_eq!(found.len(), refusing, "{mode}");
+        assert!(found.values().all(|(why, resolvable)| {
+            *resolvable && why.contains("ReadWriteOncePod access mode")
+        }));
+    }
+}
+
+const UNSPREAD: &str = "node(s) didn't match pod topology spread constraints";
+const NO_DOMAIN: &str =
+    "node(s) didn't match pod topology spread constraints (missing required label)";
+
+fn web() -> Value {
+    json!({"metadata": {"labels": {"app": "web"}}})
+}
+
+fn spread(change: Value) -> Value {
+    let mut constraint = json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"app": "web"}}});
+    merge(&mut constraint, &change);
+    let mut pod = web();
+    pod["spec"] = json!({"topologySpreadConstraints": [constraint]});
+    pod
+}
+
+/// Zones x (a, b) and y (c); d has none.
+fn zones() -> Cluster {
+    cluster(&[
+        ("a", zone("x")),
+        ("b", zone("x")),
+        ("c", zone("y")),
+        ("d", json!({})),
+    ])
+}
+
+fn refusing(found: &BTreeMap<String, (String, bool)>, why: &str) -> Vec<String> {
+    let refusing = found.iter().filter(|(_, (reason, _))| reason == why);
+    refusing.map(|(name, _)| name.clone()).collect()
+}
+
+#[test]
+fn pods_are_spread_over_domains() {
+    // where pods run, the constraint, which nodes would skew
+    let table: [(&[&str], Value, &[&str]); 13] = [
+        (&[], json!({}), &[]),
+        (&["a"], json!({}), &["a", "b"]),
+        (&["a", "c"], json!({}), &[]),
+        (&["a", "b"], json!({"maxSkew": 2}), &["a", "b"]),
+        (&["a"], json!({"maxSkew": 2}), &[]),
+        (&["a", "c"], json!({"minDomains": 3}), &["a", "b", "c"]),
+        (&["a"], json!({"minDomains": 2}), &["a", "b"]),
+        (
+            &["a"],
+            json!({"topologyKey": "kubernetes.io/hostname"}),
+            &["a"],
+        ),
+        (
+            &["a"],
+            json!({"labelSelector": {"matchLabels": {"app": "other"}}}),
+            &[],
+        ),
+        (&["a"], json!({"labelSelector": null}), &[]),
+        (&["a"], json!({"whenUnsatisfiable": "ScheduleAnyway"}), &[]),
+        (&["a"], json!({"matchLabelKeys": ["app"]}), &["a", "b"]),
+        (&["d"], json!({}), &[]),
+    ];
+    for (pods, constraint, expected) in table {
+        let mut cluster = zones();
+        for (n, node) in pods.iter().enumerate() {
+            place(&mut cluster, node, &n.to_string(), web());
+        }
+        // neither of another namespace nor on the way out
+        let mut foreign = web();
+        foreign["metadata"]["namespace"] = json!("elsewhere");
+        place(&mut cluster, "a", "foreign", foreign);
+        let mut going = web();
+        going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        place(&mut cluster, "a", "going", going);
+        let found = verdicts(spread(constraint.clone()), &cluster);
+        assert_eq!(
+            refusing(&found, UNSPREAD),
+            expected,
+            "{pods:?} {constraint}"
+        );
+        let labelled =
+            constraint["topologyKey"].is_null() && constraint["whenUnsatisfiable"].is_null();
+        let unlabelled: &[&str] = if labelled { &["d"] } else { &[] };
+        assert_eq!(refusing(&found, NO_DOMAIN), unlabelled, "{constraint}");
+        assert!(
+            found
+                .iter()
+                .all(|(name, (_, resolvable))| *resolvable == (name != "d"))
+        );
+    }
+}
+
+#[test]
+fn policies_say_which_nodes_count_for_spreading() {
+    let tainted = json!({"metadata": {"labels": {"zone": "y"}}, "spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}});
+    let mut cluster = cluster(&[("a", zone("x")), ("t", tainted)]);
+    place(&mut cluster, "a", "1", web());
+    // the empty zone is out of reach: it counts by default, and not if taints are honored
+    let found = verdicts(spread(json!({})), &cluster);
+    assert_eq!(refusing(&found, UNSPREAD), ["a"]);
+    let found = verdicts(spread(json!({"nodeTaintsPolicy": "Honor"})), &cluster);
+    assert_eq!(refusing(&found, UNSPREAD), [""; 0]);
+    // the same of a node selector, the other way round
+    let mut cluster = zones();
+    place(&mut cluster, "a", "1", web());
+    let selecting = |policy: &str| {
+        let mut pod = spread(json!({"nodeAffinityPolicy": policy}));
+        pod["spec"]["nodeSelector"] = json!({"zone": "x"});
+        refusing(&verdicts(pod, &cluster), UNSPREAD)
+    };
+    assert_eq!(selecting("Honor"), [""; 0]);
+    assert_eq!(selecting("Ignore"), ["a", "b"]);
+}
+
+const NOT_NEAR: &str = "node(s) didn't match pod affinity rules";
+const NOT_APART: &str = "node(s) didn't match pod anti-affinity rules";
+const UNWELCOME: &str = "node(s) didn't satisfy existing pods anti-affinity rules";
+
+fn wants(kind: &str, key: &str, app: &str) -> Value {
+    let term = json!({"topologyKey": key, "labelSelector": {"matchLabels": {"app": app}}});
+    json!({"spec": {"affinity": {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}})
+}
+
+#[test]
+fn pods_are_near_and_apart() {
+    const HOST: &str = "kubernetes.io/hostname";
+    let own = |mut change: Value| {
+        merge(&mut change, &web());
+        change
+    };
+    // the pod of app "web" that runs on a, the new one, which nodes refuse and why
+    let table: [(Value, Value, &str, &[&str]); 9] = [
+        (
+            web(),
+            wants("podAffinity", "zone", "web"),
+            NOT_NEAR,
+            &["c", "d"],
+        ),
+        (
+            web(),
+            wants("podAffinity", HOST, "web"),
+            NOT_NEAR,
+            &["b", "c", "d"],
+        ),
+        (
+            web(),
+            wants("podAffinity", "zone", "db"),
+            NOT_NEAR,
+            &["a", "b", "c", "d"],
+        ),
+        // the first of its kind may go anywhere where the label is
+        (
+            json!({}),
+            own(wants("podAffinity", "zone", "web")),
+            NOT_NEAR,
+            &["d"],
+        ),
+        (
+            web(),
+            own(wants("podAffinity", "zone", "web")),
+            NOT_NEAR,
+            &["c", "d"],
+        ),
+        (
+            web(),
+            wants("podAntiAffinity", "zone", "web"),
+            NOT_APART,
+            &["a", "b"],
+        ),
+        (
+            web(),
+            wants("podAntiAffinity", HOST, "web"),
+            NOT_APART,
+            &["a"],
+        ),
+        (
+            own(wants("podAntiAffinity", "zone", "db")),
+            json!({"metadata": {"labels": {"app": "db"}}}),
+            UNWELCOME,
+            &["a", "b"],
+        ),
+        (
+            own(wants("podAntiAffinity", "zone", "db")),
+            json!({}),
+            UNWELCOME,
+            &[],
+        ),
+    ];
+    for (there, coming, why, expected) in table {
+        let mut cluster = zones();
+        place(&mut cluster, "a", "there", there.clone());
+        let found = verdicts(coming.clone(), &cluster);
+        assert_eq!(refusing(&found, why), expected, "{there} {coming}");
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        assert!(
+            found
+                .values()
+                .all(|(_, resolvable)| *resolvable == (why != NOT_NEAR))
+        );
+    }
+}
+
+#[test]
+fn neighbours_are_looked_for_in_other_namespaces_where_asked() {
+    let mut cluster = zones();
+    let labels = Labels::from([("team".to_owned(), "a".to_owned())]);
+    cluster.namespaces.insert("other".to_owned(), labels);
+    let mut there = web();
+    there["metadata"]["namespace"] = json!("other");
+    place(&mut cluster, "a", "there", there);
+    let found = |change: Value| {
+        let mut pod = wants("podAntiAffinity", "zone", "web");
+        let term = &mut pod["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+            [0];
+        merge(term, &change);
+        refusing(&verdicts(pod, &cluster), NOT_APART)
+    };
+    assert_eq!(found(json!({})), [""; 0]);
+    assert_eq!(found(json!({"namespaces": ["other"]})), ["a", "b"]);
+    assert_eq!(found(json!({"namespaceSelector": {}})), ["a", "b"]);
+    assert_eq!(
+        found(json!({"namespaceSelector": {"matchLabels": {"team": "b"}}})),
+        [""; 0]
+    );
+}
+
+/// Shifting the counts there and back leaves them as they were, and agrees with counting anew.
+#[test]
+fn counts_can_be_shifted() {
+    let mut cluster = zones();
+    place(&mut cluster, "a", "1", web());
+    let mut coming = spread(json!({}));
+    merge(&mut coming, &wants("podAntiAffinity", "zone", "web"));
+    let pod = testing::pod("p", coming);
+    let incoming = Incoming::of(&pod);
+    let (storage, needs) = (Storage::default(), Needs::default());
+    macro_rules! view {
+        () => {
+            View {
+                incoming: &incoming,
+                cluster: &cluster,
+                storage: &storage,
+                needs: &needs,
+            }
+        };
+    }
+    let before = format!("{:?}", Counts::of(&view!()));
+    let mut counts = Counts::of(&view!());
+    let more = Resident::of(&testing::pod("2", web()));
+    let room = cluster.rooms()["c"].clone();
+    counts.shift(&view!(), &more, &room, 1);
+    let shifted = counts.clone();
+    counts.shift(&view!(), &more, &room, -1);
+    place(&mut cluster, "c", "2", web());
+    let anew = Counts::of(&view!());
+    for name in ["a", "b", "c", "d"] {
+        let room = &cluster.rooms()[name];
+        let view = view!();
+        assert_eq!(
+            check(&view, &shifted, room),
+            check(&view, &anew, room),
+            "{name}"
+        );
+    }
+    let sorted = |text: String| {
+        let mut letters: Vec<char> = text.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    assert_eq!(sorted(format!("{counts:?}")), sorted(before));
 }

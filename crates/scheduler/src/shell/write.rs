@@ -7,15 +7,18 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Binding, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod,
 };
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
 
 use super::Outcome;
 use crate::Config;
 use crate::decide::Placement;
-use crate::events::{Recorder, Severity};
+use crate::events::{Note, Recorder, Severity};
+use crate::preempt::Preemption;
+use crate::resident::Resident;
 use crate::storage::Choice;
 
 /// More requests at once were slower when measured.
@@ -101,29 +104,42 @@ impl Writer {
         });
     }
 
-    /// Tells why the pod waits: by an event, and by its condition where that says something else.
-    pub(super) fn explain(&self, pod: Arc<Pod>, message: String) {
-        self.recorder.record(
-            &*pod,
-            Severity::Warning,
-            "FailedScheduling",
-            message.clone(),
-        );
-        let known = pod.status.as_ref().and_then(|status| {
+    /// Tells why the pod waits: by an event if `tell`, and by its condition where that says something else. With it goes the
+    /// node on which room is being made for it, if that changes: `Some(None)` when there is none any more.
+    pub(super) fn explain(
+        &self,
+        pod: Arc<Pod>,
+        message: String,
+        nomination: Option<Option<String>>,
+        tell: bool,
+    ) -> Option<JoinHandle<()>> {
+        if tell {
+            self.recorder.record(
+                &*pod,
+                Severity::Warning,
+                "FailedScheduling",
+                message.clone(),
+            );
+        }
+        let status = pod.status.as_ref();
+        let known = status.and_then(|status| {
             let mut conditions = status.conditions.iter().flatten();
             conditions.find(|condition| condition.type_ == "PodScheduled")
         });
         let waits = known.filter(|known| known.status == "False");
-        if waits.is_some_and(|known| {
+        let told = waits.is_some_and(|known| {
             known.message.as_deref() == Some(&message)
                 && known.reason.as_deref() == Some("Unschedulable")
-        }) {
-            return;
+        });
+        let nominated = status.and_then(|status| status.nominated_node_name.clone());
+        let nomination = nomination.filter(|node| *node != nominated);
+        if told && nomination.is_none() {
+            return None;
         }
         let since = waits
             .and_then(|known| known.last_transition_time.clone())
             .map(|time| time.0);
-        let change = json!({"status": {"conditions": [{
+        let mut change = json!({"status": {"conditions": [{
             "type": "PodScheduled",
             "status": "False",
             "reason": "Unschedulable",
@@ -132,6 +148,18 @@ impl Writer {
             "lastTransitionTime": seconds(since.unwrap_or_else(Timestamp::now)),
             "observedGeneration": pod.metadata.generation,
         }]}});
+        if let Some(node) = nomination {
+            change["status"]["nominatedNodeName"] = node.into();
+        }
+        Some(self.patch_status(pod, change))
+    }
+
+    /// No room is being made for the pod any more: a more important one gets it.
+    pub(super) fn displace(&self, pod: Arc<Pod>) {
+        self.patch_status(pod, json!({"status": {"nominatedNodeName": null}}));
+    }
+
+    fn patch_status(&self, pod: Arc<Pod>, change: serde_json::Value) -> JoinHandle<()> {
         let (client, permits) = (self.client.clone(), self.permits.clone());
         tokio::spawn(async move {
             let _permit = permits.acquire().await;
@@ -145,11 +173,106 @@ impl Writer {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(error) => {
-                    tracing::warn!(%error, pod = format!("{namespace}/{name}"), "condition not written")
+                    tracing::warn!(%error, pod = format!("{namespace}/{name}"), "status not written")
                 }
             }
+        })
+    }
+
+    /// Has the victims go, each told why; the outcome comes back as an input. What the pod is told (`told`) comes first: it
+    /// might be bound soon after, and must not be told then that it waits.
+    pub(super) fn preempt(
+        &self,
+        uid: String,
+        pod: Arc<Pod>,
+        preemption: Preemption,
+        told: Option<JoinHandle<()>>,
+    ) {
+        let (permits, outcomes) = (self.permits.clone(), self.outcomes.clone());
+        let (client, recorder) = (self.client.clone(), self.recorder.clone());
+        tokio::spawn(async move {
+            if let Some(told) = told {
+                let _ = told.await;
+            }
+            let scheduler = pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.scheduler_name.clone());
+            let scheduler = scheduler.unwrap_or_else(|| "default-scheduler".to_owned());
+            let going = preemption
+                .victims
+                .iter()
+                .filter(|victim| !victim.terminating);
+            let results = going.map(|victim| async {
+                let _permit = permits.acquire().await;
+                let result = send_away(&client, victim, &scheduler).await;
+                match &result {
+                    Ok(()) => recorder.send(note(victim, &uid, &preemption.node)),
+                    Err(error) => {
+                        let victim = format!("{}/{}", victim.namespace, victim.name);
+                        tracing::warn!(%error, victim, "could not be preempted, trying again");
+                    }
+                }
+                result.is_ok()
+            });
+            let results: Vec<bool> = futures::future::join_all(results).await;
+            let failed = results.contains(&false);
+            if failed {
+                tokio::time::sleep(RETRY_DELAY).await;
+            }
+            let _ = outcomes.send(Outcome::Preempted { uid, failed });
         });
     }
+}
+
+/// Upstream's event about a victim.
+fn note(victim: &Resident, preemptor: &str, node: &str) -> Note {
+    Note {
+        object: ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            namespace: Some(victim.namespace.clone()),
+            name: Some(victim.name.clone()),
+            uid: Some(victim.uid.clone()),
+            ..Default::default()
+        },
+        severity: Severity::Normal,
+        reason: "Preempted".to_owned(),
+        message: format!("Preempted by pod {preemptor} on node {node}"),
+    }
+}
+
+/// The condition first, then the deletion, with the victim's own grace. One that is gone already is fine.
+async fn send_away(client: &Client, victim: &Resident, scheduler: &str) -> Result<(), kube::Error> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), &victim.namespace);
+    let found = |result: Result<(), kube::Error>| match result {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        other => other,
+    };
+    let change = json!({"metadata": {"uid": victim.uid}, "status": {"conditions": [{
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "PreemptionByScheduler",
+        "message": format!("{scheduler}: preempting to accommodate a higher priority pod"),
+        "lastProbeTime": null,
+        "lastTransitionTime": seconds(Timestamp::now()),
+    }]}});
+    let patched = api
+        .patch_status(
+            &victim.name,
+            &PatchParams::default(),
+            &Patch::Strategic(&change),
+        )
+        .await;
+    found(patched.map(drop))?;
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: Some(victim.uid.clone()),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    found(api.delete(&victim.name, &parameters).await.map(drop))
 }
 
 async fn post_binding(client: Client, pod: &Pod, node: &str) -> Result<(), kube::Error> {

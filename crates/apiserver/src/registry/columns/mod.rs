@@ -4,6 +4,7 @@ mod autoscaler;
 mod cluster;
 mod decisions;
 mod network;
+mod placement;
 mod pods;
 mod rbac;
 mod storage;
@@ -23,6 +24,7 @@ pub use network::{
     ENDPOINT_SLICE, ENDPOINTS, NETWORK_POLICY, SERVICE, endpoint_slice, endpoints, network_policy,
     service,
 };
+pub use placement::{DISRUPTION_BUDGET, PRIORITY_CLASS, disruption_budget, priority_class};
 pub use pods::{POD, pod};
 pub use rbac::{BINDING, ROLE, binding, role};
 pub use storage::{CLAIM, CLASS, DEFAULT_CLASS, VOLUME, claim, storage_class, volume};

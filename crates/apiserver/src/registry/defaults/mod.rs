@@ -4,10 +4,12 @@ use serde_json::{Map, Value, json};
 
 use crate::object::text;
 
+mod placement;
 mod pod;
 mod rbac;
 mod storage;
 
+pub use placement::priority_class;
 use pod::host_ports;
 pub use pod::{pod, pod_spec};
 pub use rbac::role_binding;

@@ -6,6 +6,7 @@ mod confinement;
 mod container;
 mod decision;
 mod network;
+mod placement;
 mod pod;
 mod policy;
 mod rbac;
@@ -24,11 +25,12 @@ pub use decision::{scaling_decision, scaling_decision_update};
 pub use network::{
     endpoint_slice, endpoint_slice_update, service, service_families, service_update,
 };
+pub use placement::{SYSTEM_CLASSES, disruption_budget, priority_class, priority_class_update};
 pub use pod::{pod, pod_update};
 pub use policy::network_policy;
 pub use rbac::{cluster_role, cluster_role_binding, role, role_binding, role_binding_update};
 pub use storage::{claim, claim_update, class, class_update, volume, volume_update};
-pub use workload::{deployment, replica_set, selector_update};
+pub use workload::{deployment, replica_set, selector_update, selects};
 
 /// The field errors found so far.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{Problems, at_least, confinement, container, labels, names, one_of, volume};
+use super::{Problems, at_least, confinement, container, labels, names, one_of, placement, volume};
 use crate::object::{at, items, text};
 
 pub fn pod(object: &Value, problems: &mut Problems) {
@@ -73,6 +73,7 @@ pub(super) fn spec(spec: &Value, field: &str, problems: &mut Problems) {
         problems,
     );
     confinement::pod(spec, field, problems);
+    placement::wishes(spec, field, problems);
     at_least(spec, "terminationGracePeriodSeconds", 0, field, problems);
     at_least(spec, "activeDeadlineSeconds", 1, field, problems);
     labels(
