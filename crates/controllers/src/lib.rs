@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod cronjob;
 mod deployment;
 mod drive;
 mod endpointslice;
@@ -13,10 +14,12 @@ pub mod events;
 mod gc;
 pub mod hpa;
 mod informer;
+mod job;
 mod namespace;
 mod nodes;
 mod objects;
 mod own_writes;
+mod podgc;
 mod replicaset;
 mod shared;
 mod supervise;
@@ -82,6 +85,22 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
     keep(
         "replicaset",
         Box::new(|shared, _, stop| Box::pin(replicaset::run(shared, stop))),
+    );
+    keep(
+        "job",
+        Box::new(|shared, _, stop| Box::pin(job::run(shared, stop))),
+    );
+    keep(
+        "job-orphans",
+        Box::new(|shared, _, stop| Box::pin(job::run_orphans(shared, stop))),
+    );
+    keep(
+        "cronjob",
+        Box::new(|shared, _, stop| Box::pin(cronjob::run(shared, stop))),
+    );
+    keep(
+        "pod-garbage-collector",
+        Box::new(|shared, _, stop| Box::pin(podgc::run(shared, stop))),
     );
     keep(
         "endpointslice",

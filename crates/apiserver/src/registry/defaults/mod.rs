@@ -4,9 +4,11 @@ use serde_json::{Map, Value, json};
 
 use crate::object::text;
 
+mod batch;
 mod pod;
 mod storage;
 
+pub use batch::{cron_job, job};
 use pod::host_ports;
 pub use pod::{pod, pod_spec};
 pub use storage::{claim, class, volume};

@@ -192,7 +192,7 @@ pub(super) fn label_selector(selector: &Value, field: &str, problems: &mut Probl
 }
 
 /// Whether a `LabelSelector` selects these labels.
-fn selects(selector: &Value, labels: &Value) -> bool {
+pub(super) fn selects(selector: &Value, labels: &Value) -> bool {
     let by_label = selector["matchLabels"].as_object().is_none_or(|wanted| {
         wanted
             .iter()
