@@ -88,7 +88,7 @@ async fn suspended_it_makes_nothing_and_follows_what_others_make() {
                 "apiVersion": "batch/v1", "kind": "Job",
                 "metadata": {"name": format!("by-hand-{n}"), "labels": {"made-by": "manual"}, "ownerReferences": [owner],
                     "annotations": {"cronjob.kubernetes.io/instantiate": "manual"}},
-                "spec": cron.spec.as_ref().unwrap().job_template.spec,
+                "spec": cron.spec.job_template.spec,
             }))
             .await;
     }

@@ -133,6 +133,41 @@ async fn status_is_written_by_itself_and_selected_by() {
 }
 
 #[tokio::test]
+async fn a_job_that_is_deleted_without_a_word_leaves_its_pods() {
+    let server = Server::new().await;
+    for (body, finalizers, warns) in [
+        (Value::Null, json!(["orphan"]), true),
+        (
+            json!({"propagationPolicy": "Foreground"}),
+            json!(["foregroundDeletion"]),
+            false,
+        ),
+        (
+            json!({"propagationPolicy": "Background"}),
+            Value::Null,
+            false,
+        ),
+    ] {
+        server.post(JOBS, &job("pi")).await.expect(201);
+        let path = format!("{JOBS}/pi");
+        let answer = server.delete(&path, &body).await;
+        let warning = answer
+            .headers
+            .get("warning")
+            .map(|text| text.to_str().expect("text").to_owned());
+        assert_eq!(
+            warning.is_some_and(|text| text.contains("child pods are preserved by default")),
+            warns,
+            "{body}"
+        );
+        let left = answer.expect(200);
+        assert_eq!(left["metadata"]["finalizers"], finalizers, "{body}");
+        let free = json!({"metadata": {"finalizers": null}});
+        server.patch(&path, "merge", &free).await;
+    }
+}
+
+#[tokio::test]
 async fn columns_are_upstreams() {
     let server = Server::new().await;
     server.post(JOBS, &job("pi")).await.expect(201);

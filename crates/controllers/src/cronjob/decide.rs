@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cron::Schedule;
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
 use k8s_openapi::api::core::v1::ObjectReference;
 
@@ -84,7 +84,7 @@ pub fn follow(cron: &CronJob, jobs: &[Arc<Job>]) -> Decision {
 
 /// Adds what the schedule asks for. `cron` has the status of the decision, `zone` is the machine's.
 pub fn schedule(cron: &CronJob, decision: &mut Decision, zone: TimeZone, now: Timestamp) {
-    let spec = cron.spec.clone().unwrap_or_default();
+    let spec = cron.spec.clone();
     if objects::is_terminating(cron) {
         return;
     }
@@ -137,18 +137,6 @@ pub fn schedule(cron: &CronJob, decision: &mut Decision, zone: TimeZone, now: Ti
         warn("TooManyMissedTimes", told.to_owned());
     }
     decision.again = again;
-    let deadline = spec
-        .starting_deadline_seconds
-        .and_then(|seconds| at.checked_add(SignedDuration::from_secs(seconds)).ok());
-    if deadline.is_some_and(|deadline| deadline < now) {
-        let told = at.strftime("%a, %d %b %Y %H:%M:%S +0000");
-        decision.events.push((
-            Severity::Warning,
-            "MissSchedule",
-            format!("Missed scheduled time to start a job: {told}"),
-        ));
-        return;
-    }
     let active = decision.status.active.as_deref().unwrap_or_default();
     let name = name_of(cron, at);
     let started = active.iter().any(|one| one.name.as_deref() == Some(&name))
@@ -181,9 +169,7 @@ pub fn name_of(cron: &CronJob, at: Timestamp) -> String {
 
 /// Finished Jobs beyond the limits, the oldest ones.
 fn old(cron: &CronJob, jobs: &[Arc<Job>]) -> Vec<Arc<Job>> {
-    let Some(spec) = &cron.spec else {
-        return Vec::new();
-    };
+    let spec = &cron.spec;
     let of = |complete: bool, limit: Option<i32>| {
         let Some(limit) = limit else {
             return Vec::new();

@@ -56,10 +56,7 @@ pub fn missed(
         .as_ref()
         .and_then(|status| status.last_schedule_time.as_ref());
     let mut since = last.map_or_else(|| objects::created(cron), |last| last.0);
-    let deadline = cron
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.starting_deadline_seconds);
+    let deadline = cron.spec.starting_deadline_seconds;
     if let (true, Some(seconds)) = (bounded, deadline) {
         let earliest = now.checked_sub(SignedDuration::from_secs(seconds));
         since = since.max(earliest.unwrap_or(Timestamp::MIN));

@@ -11,7 +11,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Api;
 use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
@@ -22,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::drive::drive;
 use crate::error::{Error, is_namespace_terminating, is_not_found, message, reason};
 use crate::events::{Recorder, Severity, reference};
+use crate::job::finished;
 use crate::objects;
 use crate::own_writes::OwnWrites;
 use crate::shared::{Shared, owned_by};
@@ -161,11 +161,11 @@ impl Context {
                 ));
             }
         };
-        let active = decision.status.active.get_or_insert_default();
-        active.push(ObjectReference {
-            field_path: None,
-            ..reference(&made)
-        });
+        // A second start within the minute finds the Job of the first one, which may have ended.
+        if finished(&made).is_none() {
+            let active = decision.status.active.get_or_insert_default();
+            active.push(reference(&made));
+        }
         decision.status.last_schedule_time = Some(Time(at));
         Ok(())
     }
@@ -242,7 +242,7 @@ fn forget(decision: &mut Decision, uid: &str) {
 
 /// The Job of a start.
 fn job_of(cron: &CronJob, at: Timestamp) -> Job {
-    let spec = cron.spec.clone().unwrap_or_default();
+    let spec = cron.spec.clone();
     let zone = match &spec.time_zone {
         Some(name) => cron::zone(name).unwrap_or(TimeZone::UTC),
         None => TimeZone::UTC,

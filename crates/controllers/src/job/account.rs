@@ -211,7 +211,7 @@ fn announce(status: &mut JobStatus, end: JobCondition, now: Timestamp) -> JobCon
         _ => return end,
     };
     let list = status.conditions.get_or_insert_default();
-    if conditions::is_met(Some(list), &end.type_).is_none() {
+    if conditions::is_met(Some(list.as_slice()), &end.type_).is_none() {
         list.push(end);
     }
     conditions::met(last, &reason, &message, now)

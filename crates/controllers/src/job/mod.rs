@@ -198,7 +198,7 @@ impl Context {
         status: &mut JobStatus,
         events: Vec<Told>,
     ) -> Result<(), Error> {
-        if job.status.as_ref() != Some(status) {
+        if job.status.as_ref() != Some(&*status) {
             let api: Api<Job> =
                 Api::namespaced(self.shared.client.clone(), objects::namespace(job));
             job.status = Some(status.clone());

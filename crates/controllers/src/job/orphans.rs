@@ -67,9 +67,7 @@ async fn look(shared: &Shared, pod: Arc<Pod>) -> Result<Option<Duration>, Error>
                 ));
             }
         }
-    } else if objects::is_terminating(&*pod) || objects::is_finished(&pod) {
-        // Nobody adopts it.
-    } else if adoptable(shared, &pod) {
+    } else if !objects::is_terminating(&*pod) && adoptable(shared, &pod) {
         return Ok(None);
     }
     pods::take_finalizer(&shared.client, &pod).await?;

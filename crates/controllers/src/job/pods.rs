@@ -200,7 +200,9 @@ impl Context {
         let (mut done, mut failure) = (Done::default(), Ok(()));
         for outcome in outcomes {
             match outcome {
-                Ok(uid) => drop(done.deleted.insert(uid)),
+                Ok(uid) => {
+                    done.deleted.insert(uid);
+                }
                 Err(error) => failure = Err(error),
             }
         }
@@ -275,7 +277,9 @@ impl Context {
         let (mut released, mut failure) = (HashSet::new(), Ok(()));
         for outcome in outcomes {
             match outcome {
-                Ok(uid) => drop(released.insert(uid)),
+                Ok(uid) => {
+                    released.insert(uid);
+                }
                 Err(error) => failure = Err(error),
             }
         }

@@ -199,23 +199,6 @@ fn starts() {
 }
 
 #[test]
-fn a_start_that_is_too_late_is_told() {
-    // between the start and the look the deadline passes: the start is seen, and is too old
-    let mut cron = cron(
-        json!({"startingDeadlineSeconds": 10, "schedule": "0 10 * * *"}),
-        json!({}),
-    );
-    cron.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
-        "2026-07-09T09:30:00Z".parse().unwrap(),
-    ));
-    let late: Timestamp = "2026-07-09T10:00:10.5Z".parse().unwrap();
-    let mut decision = follow(&cron, &[]);
-    schedule(&cron, &mut decision, TimeZone::UTC, late);
-    assert_eq!(decision.start, None);
-    assert!(decision.again.is_some());
-}
-
-#[test]
 fn what_became_of_jobs_is_told_once() {
     let status = active(&["a", "b", "gone"]);
     let decision = decide(
