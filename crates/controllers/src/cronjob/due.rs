@@ -29,8 +29,6 @@ pub struct Missed {
     pub latest: Option<Timestamp>,
     /// There are more than a hundred.
     pub many: bool,
-    /// There is at least one, even if the newest could not be told.
-    pub any: bool,
     /// From when on was looked.
     pub since: Timestamp,
 }
@@ -64,7 +62,6 @@ pub fn missed(
     let none = Missed {
         latest: None,
         many: false,
-        any: false,
         since,
     };
     let first = times.after(since);
@@ -88,21 +85,15 @@ pub fn missed(
     }
     let number = now.duration_since(first).as_secs() / distance + 1;
     let skipped = SignedDuration::from_secs((number - 2).saturating_mul(distance));
-    let mut at = first.checked_add(skipped).map_err(|_| NEVER)?;
-    let mut latest = None;
-    for _ in 0..STEPS_MAX {
-        match times.after(at) {
-            Some(next) if next <= now => {
-                latest = Some(next);
-                at = next;
-            }
-            _ => break,
-        }
-    }
+    let near = first.checked_add(skipped).map_err(|_| NEVER)?;
+    let newest = |from: Timestamp| {
+        let following = std::iter::successors(times.after(from), |at| times.after(*at));
+        following.take(STEPS_MAX).take_while(|at| *at <= now).last()
+    };
+    // Where distances differ, the approximation may lie beyond the newest one: upstream misses it then.
     Ok(Missed {
-        latest,
+        latest: newest(near).or_else(|| newest(first)).or(Some(first)),
         many: number > MANY,
-        any: true,
         since,
     })
 }
@@ -115,7 +106,6 @@ pub fn again(cron: &CronJob, times: &Times, now: Timestamp) -> Duration {
             latest: Some(latest),
             ..
         }) => latest,
-        Ok(Missed { any: true, .. }) => now,
         Ok(Missed { since, .. }) => since,
     };
     // A schedule that never comes is looked at like one that comes in a day.

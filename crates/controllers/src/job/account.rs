@@ -4,11 +4,11 @@
 //! lose their finalizer; the uids go, and the numbers grow. An index needs no uid: it is counted by being named.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{JobCondition, JobStatus, UncountedTerminatedPods};
 use k8s_openapi::api::core::v1::Pod;
-use std::sync::Arc;
 
 use super::conditions::{
     self, COMPLETE, FAILED, FAILURE_TARGET, SUCCESS_CRITERIA_MET, SUSPENDED, ensure,
@@ -217,12 +217,12 @@ fn announce(status: &mut JobStatus, end: JobCondition, now: Timestamp) -> JobCon
     conditions::met(last, &reason, &message, now)
 }
 
-/// Counts the noted pods that have no finalizer any more; `tracked` are the uids of those that have. True if there were any.
-pub fn settle(status: &mut JobStatus, tracked: &HashSet<&str>) -> bool {
+/// Counts the noted pods that have no finalizer any more; `tracked` are the uids of those that have.
+pub fn settle(status: &mut JobStatus, tracked: &HashSet<&str>) {
     let Some(uncounted) = &mut status.uncounted_terminated_pods else {
-        return false;
+        return;
     };
-    let mut gone = |uids: &mut Option<Vec<String>>, number_of: &mut Option<i32>| {
+    let gone = |uids: &mut Option<Vec<String>>, number_of: &mut Option<i32>| {
         let before = uids.as_ref().map_or(0, Vec::len);
         if let Some(list) = uids {
             list.retain(|uid| tracked.contains(uid.as_str()));
@@ -230,11 +230,9 @@ pub fn settle(status: &mut JobStatus, tracked: &HashSet<&str>) -> bool {
         let counted = before - uids.as_ref().map_or(0, Vec::len);
         *uids = uids.take().filter(|list| !list.is_empty());
         *number_of = some(number_of.unwrap_or(0) + number(counted));
-        counted > 0
     };
-    let succeeded = gone(&mut uncounted.succeeded, &mut status.succeeded);
-    let failed = gone(&mut uncounted.failed, &mut status.failed);
-    succeeded || failed
+    gone(&mut uncounted.succeeded, &mut status.succeeded);
+    gone(&mut uncounted.failed, &mut status.failed);
 }
 
 /// Tells the end, if everything is counted and no pod is left. Returns the event of it.

@@ -6,7 +6,7 @@ pub fn a_job_runs_to_its_end_and_a_failing_one_says_why() {
     let space = Space::new("jobs");
     // kubectl sends protobuf
     space
-        .kubectl("create job hello --image=busybox:static -- sh -c 'echo hello from $HOSTNAME'")
+        .kubectl("create job hello --image=busybox:static -- sh -c 'echo hello from $(hostname)'")
         .ok();
     space.apply(
         "apiVersion: batch/v1

@@ -341,12 +341,16 @@ fn comparable_template(old: &Value, new: &Value) -> Value {
     if !at_rest(old) {
         return template;
     }
-    let affinity = &new["spec"]["affinity"]["nodeAffinity"];
-    put(&mut template["spec"]["affinity"], "nodeAffinity", affinity);
-    let bare = json!({});
-    if template["spec"]["affinity"] == bare && new["spec"]["affinity"] != bare {
-        put(&mut template["spec"], "affinity", &Value::Null);
+    let affinity = &new["spec"]["affinity"];
+    let mut kept = template["spec"]
+        .get("affinity")
+        .cloned()
+        .unwrap_or(json!({}));
+    put(&mut kept, "nodeAffinity", &affinity["nodeAffinity"]);
+    if affinity.is_null() && kept == json!({}) {
+        kept = Value::Null;
     }
+    put(&mut template["spec"], "affinity", &kept);
     for key in ["nodeSelector", "tolerations", "schedulingGates"] {
         put(&mut template["spec"], key, &new["spec"][key]);
     }
@@ -374,12 +378,6 @@ fn at_rest(job: &Value) -> bool {
 }
 
 fn put(object: &mut Value, key: &str, value: &Value) {
-    if !object.is_object() {
-        if value.is_null() {
-            return;
-        }
-        *object = json!({});
-    }
     let Some(object) = object.as_object_mut() else {
         return;
     };

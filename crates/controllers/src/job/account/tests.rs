@@ -185,17 +185,9 @@ fn nothing_is_counted_twice_or_lost() {
             let found = (status["succeeded"].clone(), status["failed"].clone());
             assert_eq!(found, expected, "{spec} after {taken}");
             // and once more, with a cache that shows all of it
-            let counted: Vec<&str> = texts
-                .iter()
-                .map(
-                    |text| match text.contains("Running") && !text.contains("deleted") {
-                        true => text,
-                        false => "",
-                    },
-                )
-                .filter(|text| !text.is_empty())
-                .collect();
-            let (again, _) = settled(&spec, &status, &pods(&counted));
+            let runs = |text: &&str| text.contains("Running") && !text.contains("deleted");
+            let left: Vec<&str> = texts.iter().copied().filter(runs).collect();
+            let (again, _) = settled(&spec, &status, &pods(&left));
             let found = (again["succeeded"].clone(), again["failed"].clone());
             assert_eq!(found, expected, "{spec} again after {taken}");
         }

@@ -78,7 +78,7 @@ fn as_many_as_are_wanted() {
             many(2, 2),
             json!({}),
             pods(&["a=Running", "b=Running deleted"]),
-            0,
+            1,
             &[],
         ),
         (
