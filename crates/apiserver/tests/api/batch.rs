@@ -229,10 +229,8 @@ async fn manifests_of_others_are_taken() {
         let text = std::fs::read_to_string(&file)
             .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let path = format!("{resource}/{name}?fieldManager=me&fieldValidation=Strict");
-        let apply = || {
-            let headers = [("content-type", "application/apply-patch+yaml")];
-            server.ask("PATCH", &path, &headers, text.clone())
-        };
+        let headers = [("content-type", "application/apply-patch+yaml")];
+        let apply = || server.ask("PATCH", &path, &headers, text.clone());
         let made = apply().await.expect(201);
         let again = apply().await.expect(200);
         assert_eq!(

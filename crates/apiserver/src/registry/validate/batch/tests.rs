@@ -68,7 +68,7 @@ fn jobs() {
         ),
         (
             json!({"template": {"spec": {"restartPolicy": "Always"}}}),
-            &[never],
+            &[NEVER],
         ),
         (
             json!({"template": {"spec": {"restartPolicy": "Sometimes"}}}),
