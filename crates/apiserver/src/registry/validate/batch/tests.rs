@@ -54,7 +54,7 @@ fn check(object: &Value, validate: fn(&Value, &mut Problems), expected: &[&str])
 
 #[test]
 fn jobs() {
-    let never =
+    const NEVER: &str =
         "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"";
     let cases: Vec<(Value, &[&str])> = vec![
         (json!({}), &[]),
