@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -20,7 +21,9 @@ use crate::shared::Shared;
 
 /// Runs until `shutdown`.
 pub async fn run(shared: Shared, shutdown: CancellationToken) {
-    let controller = Controller::for_shared_stream(shared.pods.stream(), shared.pods.store());
+    let left = |pod: &Arc<Pod>| std::future::ready(is_left(pod));
+    let pods = shared.pods.stream().filter(left);
+    let controller = Controller::for_shared_stream(pods, shared.pods.store());
     drive("pod-garbage-collector", controller, shutdown, move |pod| {
         let shared = shared.clone();
         async move { look(&shared, pod).await }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -19,7 +20,9 @@ use crate::shared::{Shared, owned_by};
 /// Runs until `shutdown`.
 pub async fn run(shared: Shared, shutdown: CancellationToken) {
     let of_gone = shared.clone();
-    let controller = Controller::for_shared_stream(shared.pods.stream(), shared.pods.store())
+    let tracked = |pod: &Arc<Pod>| std::future::ready(pod::is_tracked(pod));
+    let pods = shared.pods.stream().filter(tracked);
+    let controller = Controller::for_shared_stream(pods, shared.pods.store())
         .watches_shared_stream(shared.jobs.stream(), move |job| left_by(&of_gone, &job));
     drive("job-orphans", controller, shutdown, move |pod| {
         let shared = shared.clone();
