@@ -6,6 +6,7 @@
 
 mod backoff;
 mod clusterroles;
+mod cronjob;
 mod deployment;
 mod disruption;
 mod drive;
@@ -16,10 +17,12 @@ mod evict;
 mod gc;
 pub mod hpa;
 mod informer;
+mod job;
 mod namespace;
 mod nodes;
 mod objects;
 mod own_writes;
+mod podgc;
 mod replicaset;
 mod shared;
 mod supervise;
@@ -86,6 +89,22 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
     keep(
         "replicaset",
         Box::new(|shared, _, stop| Box::pin(replicaset::run(shared, stop))),
+    );
+    keep(
+        "job",
+        Box::new(|shared, _, stop| Box::pin(job::run(shared, stop))),
+    );
+    keep(
+        "job-orphans",
+        Box::new(|shared, _, stop| Box::pin(job::run_orphans(shared, stop))),
+    );
+    keep(
+        "cronjob",
+        Box::new(|shared, _, stop| Box::pin(cronjob::run(shared, stop))),
+    );
+    keep(
+        "pod-garbage-collector",
+        Box::new(|shared, _, stop| Box::pin(podgc::run(shared, stop))),
     );
     keep(
         "endpointslice",

@@ -1,6 +1,7 @@
 //! What the controllers of one process share: the client, one informer per kind, the recorders.
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Container, Namespace, Pod, PodSpec, Service, Volume};
 use kube::runtime::watcher;
 use kube::{Api, Client};
@@ -20,6 +21,10 @@ pub struct Shared {
     pub replica_sets: Informer<ReplicaSet>,
     /// All Pods, indexed by owner and namespace.
     pub pods: Informer<Pod>,
+    /// All Jobs, indexed by owner.
+    pub jobs: Informer<Job>,
+    /// All CronJobs.
+    pub cron_jobs: Informer<CronJob>,
     /// All Services, indexed by namespace.
     pub services: Informer<Service>,
     /// All Namespaces.
@@ -56,6 +61,20 @@ impl Shared {
                 prune_pod,
                 shutdown.clone(),
             ),
+            jobs: Informer::start(
+                Api::all(client.clone()),
+                config(),
+                owner_entry,
+                |_| {},
+                shutdown.clone(),
+            ),
+            cron_jobs: Informer::start(
+                Api::all(client.clone()),
+                config(),
+                |_| Vec::new(),
+                |_| {},
+                shutdown.clone(),
+            ),
             services: Informer::start(
                 Api::all(client.clone()),
                 config(),
@@ -81,6 +100,8 @@ impl Shared {
         self.deployments.ready().await
             && self.replica_sets.ready().await
             && self.pods.ready().await
+            && self.jobs.ready().await
+            && self.cron_jobs.ready().await
             && self.services.ready().await
             && self.namespaces.ready().await
     }

@@ -203,7 +203,11 @@ pub fn pod_status(observed: &Observed) -> PodStatus {
     let phase = match over {
         Some(phase) => phase,
         None if observed.failure.is_some() => "Failed",
-        None => phase(policy, observed.init, observed.containers, observed.ending),
+        None => match phase(policy, observed.init, observed.containers, observed.ending) {
+            // Whoever keeps the object by a finalizer is told that nothing of it comes any more, as the kubelet does.
+            "Pending" | "Running" if observed.ending => "Failed",
+            phase => phase,
+        },
     };
     let done = matches!(phase, "Succeeded" | "Failed");
 

@@ -15,6 +15,8 @@ use crate::status::{self, ApiError, Cause};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
+/// Jobs of batch/v1 leave their pods behind when nothing else is said, for old times' sake.
+const ORPHANED: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
 /// Namespaces that every cluster has.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 /// Kinds whose deletion answers with the object instead of a `Status`.
@@ -133,6 +135,10 @@ pub(super) fn propagation(text: &str) -> Result<Propagation, ApiError> {
 pub(super) async fn delete(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
     let options = options(context, body)?;
     let (value, gone) = delete_named(context, &context.info.name, &options).await?;
+    let warnings = match (context.kind.plural, options.propagation) {
+        ("jobs", None) => vec![ORPHANED.to_owned()],
+        _ => Vec::new(),
+    };
     if gone && !RETURN_OBJECT.contains(&context.kind.plural) {
         let uid = text(&value, &["metadata", "uid"]);
         return Ok(respond::value(
@@ -145,7 +151,7 @@ pub(super) async fn delete(context: &Context, body: &[u8]) -> Result<Response, A
             ),
         ));
     }
-    respond::object(context, 200, &value, &[])
+    respond::object(context, 200, &value, &warnings)
 }
 
 /// DELETE of everything that is selected; answers with the list.
@@ -299,7 +305,11 @@ pub(super) fn check_preconditions(
 
 /// Marks an object as being deleted. `None` when it already is, with no longer grace than asked.
 fn mark(plural: &str, value: &mut Value, options: &Options) -> Option<()> {
-    set_finalizers(value, options.propagation);
+    let chosen = object::items(value, &["metadata", "finalizers"])
+        .iter()
+        .any(|finalizer| finalizer == ORPHAN || finalizer == FOREGROUND);
+    let default = (plural == "jobs" && !chosen).then_some(Propagation::Orphan);
+    set_finalizers(value, options.propagation.or(default));
     let grace = grace_seconds(plural, value, options.grace_seconds);
     let marked = text(&value["metadata"], &["deletionTimestamp"]).to_owned();
     if marked.is_empty() {

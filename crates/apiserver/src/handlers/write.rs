@@ -50,10 +50,13 @@ pub(crate) async fn create_value(
     metadata::set_managed(&mut value, managed.flatten());
     let generate = text(&value, &["metadata", "generateName"]).to_owned();
     let generated = text(&value, &["metadata", "name"]).is_empty() && !generate.is_empty();
+    let unnamed = generated.then(|| value.clone());
     for attempt in 1.. {
-        if generated {
+        if let Some(unnamed) = &unnamed {
+            value = unnamed.clone();
             value["metadata"]["name"] = metadata::generated(&generate).into();
         }
+        (kind.named)(&mut value);
         // Validation first: a name that is no name is said so before a namespace is looked for.
         let mut problems = Problems::default();
         metadata::validate(context, &value, &mut problems);

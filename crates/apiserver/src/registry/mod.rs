@@ -31,6 +31,7 @@ impl Field {
             Some(Value::String(text)) => text.clone(),
             Some(Value::Null) | None => match self.name {
                 "spec.unschedulable" | "spec.hostNetwork" => "false".into(),
+                "status.successful" => "0".into(),
                 _ => String::new(),
             },
             Some(other) => other.to_string(),
@@ -68,6 +69,8 @@ pub struct Kind {
     pub defaults: fn(&mut Value),
     /// Admission and strategy on create, after defaulting.
     pub prepare_create: fn(&mut Value),
+    /// What a new object gets that depends on its name, which may be generated.
+    pub named: fn(&mut Value),
     /// Strategy on update: what a write of the main resource may not touch is taken from the old object.
     pub prepare_update: fn(&mut Value, &Value),
     pub validate: fn(&Value, &mut Problems),

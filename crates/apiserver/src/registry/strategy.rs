@@ -1,5 +1,7 @@
 //! What creates and updates may set (upstream's registry strategies), on stored objects.
 
+mod batch;
+
 use serde_json::{Value, json};
 
 mod placement;
@@ -8,6 +10,8 @@ pub use placement::disruption_budget_create;
 
 use crate::object::{at, items, text};
 use crate::quantity::Quantity;
+pub(crate) use batch::{NAME_LABELS, UID_LABELS};
+pub use batch::{cron_job_create, job_create, job_named, job_update};
 
 /// Leaves a new object as it is.
 pub fn keep(_: &mut Value) {}

@@ -4,6 +4,7 @@ use super::fields::{EVENT, NEW_EVENT, POD, field};
 use super::names::{dns1035_label, dns1123_label, dns1123_subdomain, path_segment};
 use super::{Conversion, Kind, Subresource, columns, convert, defaults, strategy, validate};
 
+mod batch;
 mod decisions;
 mod rbac;
 mod placement;
@@ -36,6 +37,7 @@ const BASE: Kind = Kind {
     cells: columns::plain,
     defaults: defaults::nothing,
     prepare_create: strategy::keep,
+    named: strategy::keep,
     prepare_update: strategy::keep_update,
     validate: validate::nothing,
     validate_update: validate::nothing_update,
@@ -80,7 +82,7 @@ const REVIEW: Kind = Kind {
     ..BASE
 };
 
-static KINDS: [Kind; 33] = [
+static KINDS: [Kind; 35] = [
     Kind {
         kind: "ConfigMap",
         plural: "configmaps",
@@ -316,6 +318,8 @@ static KINDS: [Kind; 33] = [
         ..HPA
     },
     decisions::SCALING_DECISION,
+    batch::CRON_JOB,
+    batch::JOB,
     Kind {
         group: "coordination.k8s.io",
         kind: "Lease",

@@ -2,6 +2,7 @@
 
 mod apply;
 mod autoscalers;
+mod batch;
 mod client;
 mod crud;
 mod deletion;

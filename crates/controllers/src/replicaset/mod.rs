@@ -3,7 +3,7 @@
 //! Follows `pkg/controller/replicaset` of kube-controller-manager.
 
 mod claim;
-mod expectations;
+pub(crate) mod expectations;
 mod pods;
 mod ranking;
 mod status;

@@ -19,11 +19,37 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Cluster {
     pub client: Client,
+    /// Whom the controllers are to the API server.
+    of_controllers: Client,
+    controllers: Running,
+    stop: CancellationToken,
     _stop: DropGuard,
     _data: tempfile::TempDir,
 }
 
+/// The controllers, and how to end them.
+struct Running(CancellationToken, tokio::task::JoinHandle<()>);
+
+impl Running {
+    fn start(client: &Client, stop: &CancellationToken) -> Self {
+        let stop = stop.child_token();
+        let config = controllers::Config {
+            cluster_ca_pem: "PEM".into(),
+            ..Default::default()
+        };
+        let run = controllers::run(client.clone(), config, stop.clone());
+        Self(stop, tokio::spawn(run))
+    }
+}
+
 impl Cluster {
+    /// Ends the controllers and starts them again: they remember nothing.
+    pub async fn restart_controllers(&mut self) {
+        self.controllers.0.cancel();
+        (&mut self.controllers.1).await.unwrap();
+        self.controllers = Running::start(&self.of_controllers, &self.stop);
+    }
+
     /// API server, controllers and scheduler; a node if `cpus` is given.
     pub async fn start(cpus: Option<u32>) -> Self {
         let _ = tracing_subscriber::fmt()
@@ -41,13 +67,9 @@ impl Cluster {
         let client = server.in_process_client(Identity::admin());
         let own = |user: &str| server.in_process_client(Identity::new(user, &[]));
         let stop = CancellationToken::new();
-        let config = controllers::Config {
-            cluster_ca_pem: "PEM".into(),
-            ..Default::default()
-        };
         // as in the daemon: what they may do, their roles say
         let of_controllers = own("system:kube-controller-manager");
-        tokio::spawn(controllers::run(of_controllers, config, stop.clone()));
+        let controllers = Running::start(&of_controllers, &stop);
         tokio::spawn(scheduler::run(
             own("system:kube-scheduler"),
             scheduler::Config::default(),
@@ -76,6 +98,9 @@ impl Cluster {
         }
         let cluster = Self {
             client,
+            of_controllers,
+            controllers,
+            stop: stop.clone(),
             _stop: stop.drop_guard(),
             _data: data,
         };
@@ -167,7 +192,8 @@ impl Cluster {
     }
 }
 
-/// A node whose pods run at once and end at once.
+/// A node whose pods run at once and end at once. Containers of the image `done` succeed and those of `fails` fail by
+/// themselves; those of `fails-at-N` fail where their pod has the index N of a Job.
 async fn pretend(client: Client, stop: CancellationToken) {
     let pods: Api<Pod> = Api::all(client.clone());
     let mut events = Box::pin(watcher(pods, watcher::Config::default()));
@@ -186,21 +212,38 @@ async fn pretend(client: Client, stop: CancellationToken) {
         if pod.spec.as_ref().unwrap().node_name.is_none() {
             continue;
         }
+        let phase = pod.status.as_ref().and_then(|status| status.phase.clone());
+        let over = matches!(phase.as_deref(), Some("Succeeded" | "Failed"));
         if pod.metadata.deletion_timestamp.is_some() {
+            if !over {
+                let failed = json!({"status": {"phase": "Failed"}});
+                let _ = api
+                    .patch_status(&name, &PatchParams::default(), &Patch::Merge(failed))
+                    .await;
+            }
             let _ = api
                 .delete(&name, &DeleteParams::default().grace_period(0))
                 .await;
             continue;
         }
-        if pod
-            .status
-            .as_ref()
-            .and_then(|status| status.phase.as_deref())
-            == Some("Running")
-        {
+        if over || phase.as_deref() == Some("Running") {
             continue;
         }
-        let broken = pod.spec.as_ref().unwrap().containers[0].image.as_deref() == Some("broken");
+        let image = pod.spec.as_ref().unwrap().containers[0]
+            .image
+            .clone()
+            .unwrap();
+        if let Some(code) = exit_code(&pod, &image) {
+            let phase = if code == 0 { "Succeeded" } else { "Failed" };
+            let status = json!({"status": {"phase": phase, "containerStatuses": [{
+                "name": "c", "image": image, "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": {"exitCode": code, "finishedAt": jiff::Timestamp::now().to_string()}}}]}});
+            let _ = api
+                .patch_status(&name, &PatchParams::default(), &Patch::Strategic(status))
+                .await;
+            continue;
+        }
+        let broken = image == "broken";
         let ready = if broken { "False" } else { "True" };
         let status = json!({"status": {
             "phase": "Running",
@@ -211,6 +254,19 @@ async fn pretend(client: Client, stop: CancellationToken) {
         let _ = api
             .patch_status(&name, &PatchParams::default(), &Patch::Strategic(status))
             .await;
+    }
+}
+
+fn exit_code(pod: &Pod, image: &str) -> Option<i32> {
+    match image {
+        "done" => Some(0),
+        "fails" => Some(1),
+        _ => {
+            let bad = image.strip_prefix("fails-at-")?;
+            let labels = pod.metadata.labels.as_ref()?;
+            let index = labels.get("batch.kubernetes.io/job-completion-index");
+            Some(i32::from(index.is_some_and(|index| index == bad)))
+        }
     }
 }
 

@@ -172,6 +172,22 @@ fn a_deleted_pod_ends_whatever_its_policy() {
 }
 
 #[test]
+fn a_deleted_pod_that_never_ran_has_failed_too() {
+    let pod: Pod = serde_json::from_value(json!({ "spec": { "containers": [] } })).expect("pod");
+    for (doing, ending, want) in [
+        (Doing::waiting("ContainerCreating"), true, "Failed"),
+        (Doing::waiting("ContainerCreating"), false, "Pending"),
+        (ended(0), true, "Succeeded"),
+    ] {
+        let status = pod_status(&Observed {
+            ending,
+            ..observed(&pod, &[view(doing)])
+        });
+        assert_eq!(status.phase.as_deref(), Some(want));
+    }
+}
+
+#[test]
 fn what_has_failed_stays_failed() {
     let status = |before: serde_json::Value, failure| {
         let pod: Pod =

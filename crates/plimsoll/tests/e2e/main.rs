@@ -15,6 +15,7 @@ mod docker;
 mod dualstack;
 mod explained;
 mod failures;
+mod jobs;
 mod life;
 mod metrics;
 mod names;
@@ -126,6 +127,9 @@ fn main() {
             status_and_env_tell_where_everything_is;
         access: nobody_gets_in_without_a_credential
             other_users_are_told_to_become_root;
+        jobs: a_job_runs_to_its_end_and_a_failing_one_says_why
+            a_running_job_is_suspended_and_deleted_with_its_pods
+            a_cron_job_is_kept_and_its_job_made_by_hand;
         bad_input: malformed_text_is_refused
             a_wrong_object_is_refused_with_upstreams_words
             a_stale_version_is_refused

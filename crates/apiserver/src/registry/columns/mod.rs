@@ -1,6 +1,7 @@
 //! Printer columns: what `kubectl get` shows of each kind (upstream `pkg/printers/internalversion`).
 
 mod autoscaler;
+mod batch;
 mod cluster;
 mod decisions;
 mod network;
@@ -15,6 +16,7 @@ use serde_json::Value;
 use crate::object::text;
 
 pub use autoscaler::{HPA, hpa, hpa_v1};
+pub use batch::{CRON_JOB, JOB, cron_job, job};
 pub use cluster::{
     CONFIG_MAP, EVENT, LEASE, NAMESPACE, NODE, SECRET, SERVICE_ACCOUNT, config_map, event, lease,
     namespace, new_event, node, secret, service_account,

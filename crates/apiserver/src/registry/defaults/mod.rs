@@ -5,11 +5,13 @@ use serde_json::{Map, Value, json};
 use crate::object::text;
 
 mod placement;
+mod batch;
 mod pod;
 mod rbac;
 mod storage;
 
 pub use placement::priority_class;
+pub use batch::{cron_job, job};
 use pod::host_ports;
 pub use pod::{pod, pod_spec};
 pub use rbac::role_binding;

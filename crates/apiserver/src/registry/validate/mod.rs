@@ -1,6 +1,7 @@
 //! Validation: what is wrong with which field, in upstream's words.
 
 mod autoscaler;
+mod batch;
 mod config;
 mod confinement;
 mod container;
@@ -20,6 +21,7 @@ use super::names;
 use crate::status::Cause;
 
 pub use autoscaler::{hpa, hpa_from, hpa_update, scale};
+pub use batch::{cron_job, job, job_update};
 pub use config::{config_map, config_map_update, event, lease, secret, secret_update};
 pub use decision::{scaling_decision, scaling_decision_update};
 pub use network::{
