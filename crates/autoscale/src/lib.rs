@@ -1,10 +1,11 @@
 //! Pure scaling decisions: objects, measurements and a time go in, a decision with its reasons comes out.
 //!
 //! Nothing in this crate reads a clock, does I/O or knows a client, so the controller, the tests, a replay and
-//! a simulation all call the same functions. [`hpa`] is the HorizontalPodAutoscaler; other deciders
+//! a simulation all call the same functions. [`hpa`] is the HorizontalPodAutoscaler, [`cron`] tells when a schedule comes round; other deciders
 //! (forecasts, latency objectives, scale from zero) come beside it and produce the same [`Decision`].
 #![forbid(unsafe_code)]
 
+pub mod cron;
 pub mod hpa;
 pub mod quantity;
 pub mod record;

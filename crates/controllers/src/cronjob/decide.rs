@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cron::Schedule;
+use autoscale::cron::Schedule;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
@@ -92,7 +92,7 @@ pub fn schedule(cron: &CronJob, decision: &mut Decision, zone: TimeZone, now: Ti
     let zone = match spec
         .time_zone
         .as_deref()
-        .map(|name| (name, cron::zone(name)))
+        .map(|name| (name, autoscale::cron::zone(name)))
     {
         None => zone,
         Some((_, Ok(zone))) => zone,

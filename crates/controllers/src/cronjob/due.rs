@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cron::Schedule;
+use autoscale::cron::Schedule;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::CronJob;

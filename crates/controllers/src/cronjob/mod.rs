@@ -244,7 +244,7 @@ fn forget(decision: &mut Decision, uid: &str) {
 fn job_of(cron: &CronJob, at: Timestamp) -> Job {
     let spec = cron.spec.clone();
     let zone = match &spec.time_zone {
-        Some(name) => cron::zone(name).unwrap_or(TimeZone::UTC),
+        Some(name) => autoscale::cron::zone(name).unwrap_or(TimeZone::UTC),
         None => TimeZone::UTC,
     };
     let meta = spec.job_template.metadata.unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Validation of CronJobs.
 
-use cron::Schedule;
+use autoscale::cron::Schedule;
 use serde_json::Value;
 
 use super::super::{Problems, at_least};
@@ -93,7 +93,7 @@ fn time_zone(given: &str, problems: &mut Problems) {
     }
     // Go knows the machine's own under this name.
     if given != "Local"
-        && let Err(why) = cron::zone(given)
+        && let Err(why) = autoscale::cron::zone(given)
     {
         wrong(&why.to_string());
     }

@@ -2,16 +2,15 @@
 
 use jiff::tz::TimeZone;
 
-use crate::Invalid;
+use crate::cron::Invalid;
 
-/// The zone of this name, from the machine's database or the one in the program. Names are told apart by case, as Go
-/// does.
+/// The zone of this name, from the database in the program. Names are told apart by case, as Go does.
 pub fn zone(name: &str) -> Result<TimeZone, Invalid> {
     let unknown = || Invalid(format!("unknown time zone {name}"));
     if name == "UTC" {
         return Ok(TimeZone::UTC);
     }
-    let found = TimeZone::get(name).or_else(|_| bundled(name).ok_or_else(unknown))?;
+    let found = bundled(name).ok_or_else(unknown)?;
     match found.iana_name() {
         Some(known) if known != name => Err(unknown()),
         _ => Ok(found),

@@ -1,6 +1,6 @@
 //! One field of an expression: `*`, `1-5`, `*/15`, `mon,wed`, as a set of numbers.
 
-use crate::Invalid;
+use crate::cron::Invalid;
 
 /// What numbers a field may have, and their names.
 pub struct Bounds {

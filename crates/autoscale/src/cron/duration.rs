@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use crate::Invalid;
+use crate::cron::Invalid;
 
 /// Nanoseconds of each unit.
 const UNITS: [(&str, i128); 8] = [

@@ -4,8 +4,8 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan, Zoned};
 
-use crate::field::{DAYS, HOURS, MINUTES, MONTHS, Set, WEEKDAYS};
-use crate::{Invalid, duration, zone};
+use crate::cron::field::{DAYS, HOURS, MINUTES, MONTHS, Set, WEEKDAYS};
+use crate::cron::{Invalid, duration, zone};
 
 /// Years that are searched: a day like 30 February never comes.
 const YEARS_MAX: i16 = 5;

@@ -2,7 +2,6 @@
 //!
 //! Follows github.com/robfig/cron v3 (`ParseStandard`, `Schedule.Next`), which Kubernetes uses for CronJobs, down to its
 //! messages. Deliberately absent: clocks, waiting, anything about jobs.
-#![forbid(unsafe_code)]
 
 mod duration;
 mod field;
