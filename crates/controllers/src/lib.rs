@@ -5,20 +5,27 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod claim;
+mod daemonset;
 mod deployment;
 mod drive;
 mod endpointslice;
 mod error;
 pub mod events;
+mod expectations;
 mod gc;
+mod history;
 pub mod hpa;
 mod informer;
 mod namespace;
 mod nodes;
 mod objects;
 mod own_writes;
+mod placement;
+mod pod_control;
 mod replicaset;
 mod shared;
+mod statefulset;
 mod supervise;
 mod taints;
 mod volumes;
@@ -82,6 +89,18 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
     keep(
         "replicaset",
         Box::new(|shared, _, stop| Box::pin(replicaset::run(shared, stop))),
+    );
+    keep(
+        "replicationcontroller",
+        Box::new(|shared, _, stop| Box::pin(replicaset::run_replication_controllers(shared, stop))),
+    );
+    keep(
+        "statefulset",
+        Box::new(|shared, _, stop| Box::pin(statefulset::run(shared, stop))),
+    );
+    keep(
+        "daemonset",
+        Box::new(|shared, _, stop| Box::pin(daemonset::run(shared, stop))),
     );
     keep(
         "endpointslice",

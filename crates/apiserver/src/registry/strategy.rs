@@ -1,9 +1,15 @@
 //! What creates and updates may set (upstream's registry strategies), on stored objects.
 
+mod apps;
+
 use serde_json::{Value, json};
 
 use crate::object::{at, items, text};
 use crate::quantity::Quantity;
+pub use apps::{
+    daemon_set_create, daemon_set_update, pod_template_update, replication_controller_create,
+    stateful_set_create,
+};
 
 /// Leaves a new object as it is.
 pub fn keep(_: &mut Value) {}

@@ -4,6 +4,7 @@ use super::fields::{EVENT, NEW_EVENT, POD, field};
 use super::names::{dns1035_label, dns1123_label, dns1123_subdomain, path_segment};
 use super::{Conversion, Kind, Subresource, columns, convert, defaults, strategy, validate};
 
+mod apps;
 mod decisions;
 mod storage;
 
@@ -78,7 +79,7 @@ const REVIEW: Kind = Kind {
     ..BASE
 };
 
-static KINDS: [Kind; 26] = [
+static KINDS: [Kind; 31] = [
     Kind {
         kind: "ConfigMap",
         plural: "configmaps",
@@ -200,6 +201,8 @@ static KINDS: [Kind; 26] = [
         validate_update: validate::pod_update,
         ..BASE
     },
+    apps::POD_TEMPLATE,
+    apps::REPLICATION_CONTROLLER,
     Kind {
         kind: "Secret",
         plural: "secrets",
@@ -295,6 +298,9 @@ static KINDS: [Kind; 26] = [
         validate_update: validate::selector_update,
         ..BASE
     },
+    apps::CONTROLLER_REVISION,
+    apps::DAEMON_SET,
+    apps::STATEFUL_SET,
     Kind {
         version: "v2",
         cells: columns::hpa,

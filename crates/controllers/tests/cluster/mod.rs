@@ -192,12 +192,8 @@ async fn pretend(client: Client, stop: CancellationToken) {
                 .await;
             continue;
         }
-        if pod
-            .status
-            .as_ref()
-            .and_then(|status| status.phase.as_deref())
-            == Some("Running")
-        {
+        let phase = pod.status.as_ref().and_then(|one| one.phase.as_deref());
+        if matches!(phase, Some("Running" | "Failed")) {
             continue;
         }
         let broken = pod.spec.as_ref().unwrap().containers[0].image.as_deref() == Some("broken");

@@ -4,9 +4,11 @@ use serde_json::{Map, Value, json};
 
 use crate::object::text;
 
+mod apps;
 mod pod;
 mod storage;
 
+pub use apps::{daemon_set, pod_template, replication_controller, stateful_set};
 use pod::host_ports;
 pub use pod::{pod, pod_spec};
 pub use storage::{claim, class, volume};

@@ -61,7 +61,12 @@ pub fn deployment(object: &Value, problems: &mut Problems) {
 }
 
 /// A number or percentage that is not negative.
-fn amount(rolling: Option<&Value>, key: &str, field: &str, problems: &mut Problems) -> Option<i64> {
+pub(super) fn amount(
+    rolling: Option<&Value>,
+    key: &str,
+    field: &str,
+    problems: &mut Problems,
+) -> Option<i64> {
     let value = rolling?.get(key)?;
     let field = format!("{field}.{key}");
     if let Some(number) = value.as_i64() {
@@ -192,7 +197,7 @@ pub(super) fn label_selector(selector: &Value, field: &str, problems: &mut Probl
 }
 
 /// Whether a `LabelSelector` selects these labels.
-fn selects(selector: &Value, labels: &Value) -> bool {
+pub(super) fn selects(selector: &Value, labels: &Value) -> bool {
     let by_label = selector["matchLabels"].as_object().is_none_or(|wanted| {
         wanted
             .iter()
