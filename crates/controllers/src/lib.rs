@@ -7,6 +7,8 @@
 mod backoff;
 mod clusterroles;
 mod cronjob;
+mod claim;
+mod daemonset;
 mod deployment;
 mod disruption;
 mod drive;
@@ -14,7 +16,9 @@ mod endpointslice;
 mod error;
 pub mod events;
 mod evict;
+mod expectations;
 mod gc;
+mod history;
 pub mod hpa;
 mod informer;
 mod job;
@@ -23,8 +27,11 @@ mod nodes;
 mod objects;
 mod own_writes;
 mod podgc;
+mod placement;
+mod pod_control;
 mod replicaset;
 mod shared;
+mod statefulset;
 mod supervise;
 mod taints;
 mod tokens;
@@ -105,6 +112,18 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
     keep(
         "pod-garbage-collector",
         Box::new(|shared, _, stop| Box::pin(podgc::run(shared, stop))),
+    );
+    keep(
+        "replicationcontroller",
+        Box::new(|shared, _, stop| Box::pin(replicaset::run_replication_controllers(shared, stop))),
+    );
+    keep(
+        "statefulset",
+        Box::new(|shared, _, stop| Box::pin(statefulset::run(shared, stop))),
+    );
+    keep(
+        "daemonset",
+        Box::new(|shared, _, stop| Box::pin(daemonset::run(shared, stop))),
     );
     keep(
         "endpointslice",

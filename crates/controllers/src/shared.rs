@@ -1,8 +1,10 @@
 //! What the controllers of one process share: the client, one informer per kind, the recorders.
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{Container, Namespace, Pod, PodSpec, Service, Volume};
+use k8s_openapi::api::core::v1::{
+    Affinity, Container, Namespace, NodeAffinity, Pod, PodSpec, Service, Volume,
+};
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +21,8 @@ pub struct Shared {
     pub deployments: Informer<Deployment>,
     /// All ReplicaSets, indexed by owner (see [`owned_by`]).
     pub replica_sets: Informer<ReplicaSet>,
+    /// All ControllerRevisions, indexed by owner.
+    pub revisions: Informer<ControllerRevision>,
     /// All Pods, indexed by owner and namespace.
     pub pods: Informer<Pod>,
     /// All Jobs, indexed by owner.
@@ -44,6 +48,13 @@ impl Shared {
                 shutdown.clone(),
             ),
             replica_sets: Informer::start(
+                Api::all(client.clone()),
+                config(),
+                owner_entry,
+                |_| {},
+                shutdown.clone(),
+            ),
+            revisions: Informer::start(
                 Api::all(client.clone()),
                 config(),
                 owner_entry,
@@ -99,6 +110,7 @@ impl Shared {
     pub async fn ready(&self) -> bool {
         self.deployments.ready().await
             && self.replica_sets.ready().await
+            && self.revisions.ready().await
             && self.pods.ready().await
             && self.jobs.ready().await
             && self.cron_jobs.ready().await
@@ -153,8 +165,26 @@ fn prune_pod(pod: &mut Pod) {
         subdomain: spec.subdomain,
         host_network: spec.host_network,
         resources: spec.resources,
+        affinity: spec.affinity.and_then(pinned),
         ..Default::default()
     });
+}
+
+/// The part of a pod's affinity that names its node, as DaemonSets' pods have it.
+fn pinned(affinity: Affinity) -> Option<Affinity> {
+    let required = affinity
+        .node_affinity?
+        .required_during_scheduling_ignored_during_execution?;
+    let mut terms = required.node_selector_terms.iter();
+    terms
+        .any(|term| term.match_fields.is_some())
+        .then(|| Affinity {
+            node_affinity: Some(NodeAffinity {
+                required_during_scheduling_ignored_during_execution: Some(required),
+                ..Default::default()
+            }),
+            ..Default::default()
+        })
 }
 
 /// The volumes that are claims.
@@ -174,6 +204,7 @@ mod tests {
 
     #[test]
     fn a_cached_pod_has_what_controllers_read_and_no_more() {
+        let pinned_to = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["node"]}]});
         let mut pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "web"},
             "spec": {
@@ -187,6 +218,13 @@ mod tests {
                 "initContainers": [{"name": "side", "image": "web", "restartPolicy": "Always"}],
                 "volumes": [{"name": "v", "emptyDir": {}}],
                 "tolerations": [{"operator": "Exists"}],
+                "affinity": {
+                    "podAntiAffinity": {},
+                    "nodeAffinity": {
+                        "preferredDuringSchedulingIgnoredDuringExecution": [],
+                        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [pinned_to]},
+                    },
+                },
             },
             "status": {"phase": "Running"},
         }))
@@ -204,6 +242,7 @@ mod tests {
                     "resources": {"requests": {"cpu": "100m"}},
                 }],
                 "initContainers": [{"name": "side", "restartPolicy": "Always"}],
+                "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [pinned_to]}}},
             },
             "status": {"phase": "Running"},
         });

@@ -23,7 +23,7 @@ mod watch;
 pub(crate) mod write;
 
 pub(crate) use metadata::new_uid;
-pub(crate) use scale::selector_text;
+pub(crate) use scale::{labels_text, selector_text};
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The scale subresource: `autoscaling/v1 Scale` of Deployments and ReplicaSets.
+//! The scale subresource: `autoscaling/v1 Scale` of Deployments, ReplicaSets, StatefulSets and ReplicationControllers.
 
 use serde_json::{Value, json};
 
@@ -24,11 +24,19 @@ fn scale_of(object: &Value) -> Value {
         "spec": {"replicas": object["spec"]["replicas"].as_i64().unwrap_or(0)},
         "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)},
     });
-    let selector = selector_text(&object["spec"]["selector"]);
+    let selector = match text(object, &["kind"]) {
+        "ReplicationController" => labels_text(&object["spec"]["selector"]),
+        _ => selector_text(&object["spec"]["selector"]),
+    };
     if !selector.is_empty() {
         scale["status"]["selector"] = selector.into();
     }
     scale
+}
+
+/// Labels in the text form of selectors.
+pub(crate) fn labels_text(labels: &Value) -> String {
+    selector_text(&json!({"matchLabels": labels}))
 }
 
 /// A `LabelSelector` in the text form of selectors.

@@ -5,6 +5,7 @@ use super::names::{dns1035_label, dns1123_label, dns1123_subdomain, path_segment
 use super::{Conversion, Kind, Subresource, columns, convert, defaults, strategy, validate};
 
 mod batch;
+mod apps;
 mod decisions;
 mod rbac;
 mod placement;
@@ -82,7 +83,7 @@ const REVIEW: Kind = Kind {
     ..BASE
 };
 
-static KINDS: [Kind; 35] = [
+static KINDS: [Kind; 40] = [
     Kind {
         kind: "ConfigMap",
         plural: "configmaps",
@@ -204,6 +205,8 @@ static KINDS: [Kind; 35] = [
         validate_update: validate::pod_update,
         ..BASE
     },
+    apps::POD_TEMPLATE,
+    apps::REPLICATION_CONTROLLER,
     Kind {
         kind: "Secret",
         plural: "secrets",
@@ -299,6 +302,9 @@ static KINDS: [Kind; 35] = [
         validate_update: validate::selector_update,
         ..BASE
     },
+    apps::CONTROLLER_REVISION,
+    apps::DAEMON_SET,
+    apps::STATEFUL_SET,
     Kind {
         version: "v2",
         cells: columns::hpa,

@@ -1,6 +1,7 @@
 //! The API server driven in process: raw requests through its tower service, and `kube::Client`.
 
 mod apply;
+mod apps;
 mod autoscalers;
 mod batch;
 mod client;

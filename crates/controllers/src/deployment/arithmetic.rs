@@ -89,7 +89,8 @@ impl Goal {
     }
 }
 
-fn resolve(value: &IntOrString, of: i32, round_up: bool) -> i32 {
+/// A number, or the percentage of `of`.
+pub(crate) fn resolve(value: &IntOrString, of: i32, round_up: bool) -> i32 {
     match value {
         IntOrString::Int(count) => (*count).max(0),
         IntOrString::String(text) => {

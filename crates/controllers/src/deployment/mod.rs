@@ -2,10 +2,9 @@
 //!
 //! Follows `pkg/controller/deployment` of kube-controller-manager.
 
-mod adopt;
 pub mod arithmetic;
 mod conditions;
-mod revision;
+pub(crate) mod revision;
 mod rollout;
 mod scaling;
 mod sets;
@@ -23,10 +22,11 @@ use kube::runtime::Controller;
 use kube::runtime::reflector::ObjectRef;
 use tokio_util::sync::CancellationToken;
 
+use crate::claim::claim;
 use crate::drive::drive;
 use crate::error::{Error, is_not_found};
 use crate::events::{Recorder, Severity};
-use crate::objects;
+use crate::objects::{self, Matcher};
 use crate::own_writes::OwnWrites;
 use crate::shared::Shared;
 use arithmetic::Goal;
@@ -118,7 +118,15 @@ impl Context {
             self.write_status(&deployment, status).await?;
             return Ok(None);
         }
-        let owned = self.claim(&deployment).await?;
+        let matcher = Matcher::new(&deployment.spec.selector);
+        let owned = claim(
+            &self.shared.client,
+            &*deployment,
+            &self.shared.replica_sets,
+            |set: &ReplicaSet| matcher.matches(set.metadata.labels.as_ref()),
+            |_| true,
+        )
+        .await?;
         if objects::is_terminating(&*deployment) {
             let sets = sets::divide(&deployment, owned);
             return self.sync_status(&deployment, &sets, now).await;

@@ -38,7 +38,7 @@ use crate::error::{Error, is_not_found};
 use crate::events::Recorder;
 use crate::objects;
 use crate::own_writes::OwnWrites;
-use crate::replicaset::expectations::{self, Expectations};
+use crate::expectations::{self, Expectations};
 use crate::shared::Shared;
 use account::{Account, Told};
 use backoff::Failures;

@@ -29,6 +29,7 @@ mod rights;
 mod scheduling;
 mod services;
 mod starving;
+mod stateful;
 mod supervision;
 mod support;
 mod verbs;
@@ -88,6 +89,8 @@ fn main() {
             create_scale_and_autoscale_by_command
             logs_follow_to_the_end_and_keep_the_previous
             top_shows_what_pods_and_nodes_use;
+        stateful: a_stateful_set_keeps_its_names_and_data
+            a_daemon_set_has_a_pod_on_every_node;
         pods: watching_shows_changes_as_they_come
             a_pod_gets_its_settings_and_ends_gracefully
             exec_hands_through_input_output_and_exit_code;

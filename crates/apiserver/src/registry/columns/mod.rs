@@ -1,5 +1,6 @@
 //! Printer columns: what `kubectl get` shows of each kind (upstream `pkg/printers/internalversion`).
 
+mod apps;
 mod autoscaler;
 mod batch;
 mod cluster;
@@ -15,6 +16,10 @@ use serde_json::Value;
 
 use crate::object::text;
 
+pub use apps::{
+    CONTROLLER_REVISION, DAEMON_SET, POD_TEMPLATE, REPLICATION_CONTROLLER, STATEFUL_SET,
+    controller_revision, daemon_set, pod_template, replication_controller, stateful_set,
+};
 pub use autoscaler::{HPA, hpa, hpa_v1};
 pub use batch::{CRON_JOB, JOB, cron_job, job};
 pub use cluster::{

@@ -27,12 +27,12 @@ pub const REPLICA_SET: &[Column] = &[
     wide("Selector"),
 ];
 
-fn number(object: &Value, part: &str, key: &str) -> i64 {
+pub(super) fn number(object: &Value, part: &str, key: &str) -> i64 {
     object[part][key].as_i64().unwrap_or(0)
 }
 
 /// Names and images of a template's containers, and the selector.
-fn template(object: &Value) -> [Value; 3] {
+pub(super) fn template(object: &Value) -> [Value; 3] {
     let join = |key: &str| {
         let list = items(object, &["spec", "template", "spec", "containers"]);
         list.iter()

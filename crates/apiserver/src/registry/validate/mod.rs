@@ -1,5 +1,6 @@
 //! Validation: what is wrong with which field, in upstream's words.
 
+mod apps;
 mod autoscaler;
 mod batch;
 mod config;
@@ -20,6 +21,10 @@ use serde_json::Value;
 use super::names;
 use crate::status::Cause;
 
+pub use apps::{
+    controller_revision, controller_revision_update, daemon_set, pod_template,
+    replication_controller, stateful_set, stateful_set_update,
+};
 pub use autoscaler::{hpa, hpa_from, hpa_update, scale};
 pub use batch::{cron_job, job, job_update};
 pub use config::{config_map, config_map_update, event, lease, secret, secret_update};

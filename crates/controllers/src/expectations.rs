@@ -1,4 +1,4 @@
-//! What a ReplicaSet's last reconcile wrote and the cache has not shown yet.
+//! What the last reconcile of an owner of pods wrote and the cache has not shown yet.
 //!
 //! Upstream counts events; here the cache is compared with what was written, so that a missed or merged event cannot
 //! leave a count wrong: a creation is visible when the cache has reached its resourceVersion, a deletion when the pod
@@ -29,7 +29,7 @@ struct Expected {
     since: Instant,
 }
 
-/// Expectations by the ReplicaSet's uid.
+/// Expectations by the owner's uid.
 #[derive(Debug, Default)]
 pub struct Expectations {
     by_owner: Mutex<HashMap<String, Expected>>,
