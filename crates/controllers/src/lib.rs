@@ -5,9 +5,9 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod claim;
 mod clusterroles;
 mod cronjob;
-mod claim;
 mod daemonset;
 mod deployment;
 mod disruption;
@@ -26,9 +26,9 @@ mod namespace;
 mod nodes;
 mod objects;
 mod own_writes;
-mod podgc;
 mod placement;
 mod pod_control;
+mod podgc;
 mod replicaset;
 mod shared;
 mod statefulset;

@@ -1,7 +1,7 @@
 //! What creates and updates may set (upstream's registry strategies), on stored objects.
 
-mod batch;
 mod apps;
+mod batch;
 
 use serde_json::{Value, json};
 
@@ -11,12 +11,12 @@ pub use placement::disruption_budget_create;
 
 use crate::object::{at, items, text};
 use crate::quantity::Quantity;
-pub(crate) use batch::{NAME_LABELS, UID_LABELS};
-pub use batch::{cron_job_create, job_create, job_named, job_update};
 pub use apps::{
     daemon_set_create, daemon_set_update, pod_template_update, replication_controller_create,
     stateful_set_create,
 };
+pub(crate) use batch::{NAME_LABELS, UID_LABELS};
+pub use batch::{cron_job_create, job_create, job_named, job_update};
 
 /// Leaves a new object as it is.
 pub fn keep(_: &mut Value) {}

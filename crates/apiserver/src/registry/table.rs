@@ -4,11 +4,11 @@ use super::fields::{EVENT, NEW_EVENT, POD, field};
 use super::names::{dns1035_label, dns1123_label, dns1123_subdomain, path_segment};
 use super::{Conversion, Kind, Subresource, columns, convert, defaults, strategy, validate};
 
-mod batch;
 mod apps;
+mod batch;
 mod decisions;
-mod rbac;
 mod placement;
+mod rbac;
 mod storage;
 
 /// Every kind; versions of a group in the order of preference.

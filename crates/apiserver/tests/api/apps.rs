@@ -80,7 +80,7 @@ async fn a_stateful_set_keeps_what_its_pods_depend_on() {
     for spec in [
         json!({"serviceName": "other"}),
         json!({"podManagementPolicy": "Parallel"}),
-        json!({"volumeClaimTemplates": null}),
+        json!({"volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"volumeMode": "Block"}}]}),
     ] {
         let refused = server
             .patch(&path, "merge", &json!({"spec": spec.clone()}))
@@ -420,7 +420,7 @@ async fn columns_are_upstreams() {
 }
 
 #[tokio::test]
-async fn they_are_found_by_short_names_and_as_protobuf() {
+async fn they_are_found_by_short_names() {
     let server = Server::new().await;
     let mut found = Vec::new();
     for path in ["/apis/apps/v1", "/api/v1"] {
@@ -447,27 +447,51 @@ async fn they_are_found_by_short_names_and_as_protobuf() {
         assert!(found.iter().any(|one| one == expected), "{expected}");
     }
     assert!(!found.contains(&"daemonsets/scale -".to_owned()));
-    server
-        .post(STATEFUL_SETS, &stateful_set("db"))
-        .await
-        .expect(201);
-    let revision = json!({"metadata": {"name": "db-1"}, "revision": 1, "data": {"a": "b"}});
-    server.post(REVISIONS, &revision).await.expect(201);
-    let binary = "application/vnd.kubernetes.protobuf";
-    for path in [format!("{STATEFUL_SETS}/db"), format!("{REVISIONS}/db-1")] {
-        let seen = server.get(&path).await.expect(200);
-        let answer = server.ask("GET", &path, &[("accept", binary)], "").await;
-        assert_eq!(answer.code, 200);
-        assert!(answer.raw.starts_with(b"k8s\0"), "{path}");
-        // what was given out is taken back unchanged
-        let written = server
-            .ask(
-                "PUT",
-                &path,
-                &[("content-type", binary), ("accept", "application/json")],
-                answer.raw,
-            )
-            .await;
-        assert_eq!(written.expect(200), seen);
-    }
+}
+
+/// A field of protobuf's that holds bytes or a message.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(bytes.len())
+        .ok()
+        .filter(|length| *length < 128);
+    let mut field = vec![(number << 3) | 2, length.expect("a short one")];
+    field.extend(bytes);
+    field
+}
+
+#[tokio::test]
+async fn they_are_read_as_protobuf() {
+    let server = Server::new().await;
+    let envelope = |version: &str, kind: &str, object: &[u8]| {
+        let kind = [field(1, version.as_bytes()), field(2, kind.as_bytes())].concat();
+        [b"k8s\0".to_vec(), field(1, &kind), field(2, object)].concat()
+    };
+    let name = |name: &str| field(1, &field(1, name.as_bytes()));
+    let binary = [("content-type", "application/vnd.kubernetes.protobuf")];
+    let data = field(2, &field(1, br#"{"spec":{"a":[1,"b"]}}"#));
+    let revision = [name("r"), data, vec![3 << 3, 7]].concat();
+    let body = envelope("apps/v1", "ControllerRevision", &revision);
+    let made = server.ask("POST", REVISIONS, &binary, body).await;
+    let made = made.expect(201);
+    assert_eq!(
+        (&made["revision"], &made["data"]),
+        (&json!(7), &json!({"spec": {"a": [1, "b"]}}))
+    );
+    // replicas, selector, template with a label and a container
+    let pair = [field(1, b"app"), field(2, b"a")].concat();
+    let container = [field(1, b"c"), field(2, b"busybox:1")].concat();
+    let template = [field(1, &field(11, &pair)), field(2, &field(2, &container))].concat();
+    let spec = [vec![1 << 3, 3], field(2, &pair), field(3, &template)].concat();
+    let controller = [name("old"), field(2, &spec)].concat();
+    let body = envelope("v1", "ReplicationController", &controller);
+    let made = server.ask("POST", CONTROLLERS, &binary, body).await;
+    let made = made.expect(201);
+    assert_eq!(
+        (&made["spec"]["replicas"], &made["spec"]["selector"]),
+        (&json!(3), &json!({"app": "a"}))
+    );
+    assert_eq!(
+        made["spec"]["template"]["spec"]["containers"][0]["image"],
+        "busybox:1"
+    );
 }

@@ -4,16 +4,16 @@ use serde_json::{Map, Value, json};
 
 use crate::object::text;
 
-mod placement;
-mod batch;
 mod apps;
+mod batch;
+mod placement;
 mod pod;
 mod rbac;
 mod storage;
 
-pub use placement::priority_class;
-pub use batch::{cron_job, job};
 pub use apps::{daemon_set, pod_template, replication_controller, stateful_set};
+pub use batch::{cron_job, job};
+pub use placement::priority_class;
 use pod::host_ports;
 pub use pod::{pod, pod_spec};
 pub use rbac::role_binding;
