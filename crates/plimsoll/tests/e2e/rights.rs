@@ -1,24 +1,29 @@
 //! Who may do what, as people set it up with kubectl.
 
+use std::path::{Path, PathBuf};
+
 use crate::support::{Root, Run, Space, eventually, holds, lacks, pod};
 
+/// The cluster's certificate, as a file. It comes a moment after its namespace.
+fn certificate(space: &Space) -> PathBuf {
+    let pem = eventually("the cluster's certificate", || {
+        let path = "-o jsonpath={.data.ca\\.crt}";
+        let ran = space
+            .kubectl(&format!("get configmap kube-root-ca.crt {path}"))
+            .ran();
+        if ran.stdout.contains("BEGIN CERTIFICATE") {
+            Ok(ran.stdout)
+        } else {
+            Err(ran)
+        }
+    });
+    let file = Root::scratch().join("ca.crt");
+    std::fs::write(&file, pem).expect("written");
+    file
+}
+
 /// kubectl with a token and without the administrator's certificate.
-fn as_account(space: &Space, token: &str, arguments: &str) -> Run {
-    let ca = Root::scratch().join(format!("ca-{}.crt", space.name));
-    if !ca.exists() {
-        let pem = eventually("the cluster's certificate", || {
-            let path = "-o jsonpath={.data.ca\\.crt}";
-            let ran = space
-                .kubectl(&format!("get configmap kube-root-ca.crt {path}"))
-                .ran();
-            if ran.stdout.contains("BEGIN CERTIFICATE") {
-                Ok(ran.stdout)
-            } else {
-                Err(ran)
-            }
-        });
-        std::fs::write(&ca, pem).expect("written");
-    }
+fn as_account(space: &Space, ca: &Path, token: &str, arguments: &str) -> Run {
     space.instance.kubectl(&format!(
         "--kubeconfig=/dev/null --server=https://127.0.0.1:{} --certificate-authority={} --token={} -n {} {arguments}",
         space.instance.api_port,
@@ -32,7 +37,8 @@ pub fn an_account_may_what_its_role_says() {
     let space = Space::new("rights");
     space.kubectl("create serviceaccount robot").ok();
     let token = space.kubectl("create token robot --duration=20m").ok();
-    let robot = |arguments: &str| as_account(&space, &token, arguments);
+    let ca = certificate(&space);
+    let robot = |arguments: &str| as_account(&space, &ca, &token, arguments);
     let user = "system:serviceaccount:rights:robot";
     holds(
         &robot("get pods").fails(1),
@@ -134,22 +140,23 @@ pub fn a_pods_token_is_held_to_the_roles_of_its_account() {
     space
         .kubectl("exec asker -- nc -w 5 kubernetes.default.svc 443 -e true")
         .ok();
+    let ca = certificate(&space);
     let at = "/var/run/secrets/kubernetes.io/serviceaccount";
     let token = space.kubectl(&format!("exec asker -- cat {at}/token")).ok();
     holds(
-        &as_account(&space, &token, "get configmaps").fails(1),
+        &as_account(&space, &ca, &token, "get configmaps").fails(1),
         "User \"system:serviceaccount:rights-pod:default\" cannot list resource \"configmaps\"",
     );
     space
         .kubectl("create rolebinding view --clusterrole=view --serviceaccount=rights-pod:default")
         .ok();
     eventually("the role counts", || {
-        let ran = as_account(&space, &token, "get configmaps").ran();
+        let ran = as_account(&space, &ca, &token, "get configmaps").ran();
         if ran.code == 0 { Ok(()) } else { Err(ran) }
     });
-    as_account(&space, &token, "get secrets").fails(1);
+    as_account(&space, &ca, &token, "get secrets").fails(1);
     holds(
-        &as_account(&space, &token, "auth whoami").ok(),
+        &as_account(&space, &ca, &token, "auth whoami").ok(),
         "authentication.kubernetes.io/pod-name",
     );
 
@@ -167,10 +174,10 @@ pub fn a_pods_token_is_held_to_the_roles_of_its_account() {
             Err(ran)
         }
     });
-    as_account(&space, &old, "get configmaps").ok();
+    as_account(&space, &ca, &old, "get configmaps").ok();
     space.kubectl("delete secret old").ok();
     holds(
-        &as_account(&space, &old, "get configmaps").fails(1),
+        &as_account(&space, &ca, &old, "get configmaps").fails(1),
         "You must be logged in to the server",
     );
 }
