@@ -26,7 +26,9 @@ impl Budget {
         Self {
             namespace: budget.metadata.namespace.clone().unwrap_or_default(),
             selects: Selects::of(spec.and_then(|spec| spec.selector.as_ref())),
-            allowed: status.and_then(|status| status.disruptions_allowed).unwrap_or(0),
+            allowed: status
+                .and_then(|status| status.disruptions_allowed)
+                .unwrap_or(0),
             disrupted: disrupted
                 .into_iter()
                 .flat_map(|pods| pods.keys().cloned())
