@@ -95,6 +95,14 @@ impl Queue {
         !told
     }
 
+    /// The pod was given a node: it is not tried with the others any more, only if its binding fails.
+    pub fn settle(&mut self, uid: &str) {
+        if let Some(known) = self.waiting.get_mut(uid) {
+            known.parked = None;
+            self.active.remove(&known.rank);
+        }
+    }
+
     /// The pod has a node and waits for its volumes there: nothing is told, and it is tried again with the others.
     pub fn hold(&mut self, uid: &str) {
         if let Some(known) = self.waiting.get_mut(uid) {
@@ -249,5 +257,10 @@ mod tests {
         }
         queue.retry_sociable();
         assert_eq!(order(&mut queue), ["near"]);
+        // one that was placed is not placed again
+        queue.settle("near");
+        queue.retry_sociable();
+        queue.retry_all();
+        assert_eq!(order(&mut queue), ["alone"]);
     }
 }

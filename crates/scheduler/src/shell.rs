@@ -205,6 +205,7 @@ impl Scheduler {
                 }
                 Ok(placed) => {
                     let node = placed.node;
+                    self.queue.settle(&uid);
                     self.cluster.withdraw(&uid);
                     self.cluster.place(&node, incoming.resident);
                     self.queue.retry_sociable();
