@@ -124,6 +124,10 @@ fn yaml_becomes_the_json_that_upstream_makes() {
         json!({ "script": "set -e\necho\n", "folded": "a b" })
     );
     assert_eq!(yaml("{\"a\": [1, true]}"), json!({ "a": [1, true] }));
+    assert_eq!(
+        yaml("mode: 0755\nzero: 0\nsmall: 0.5\n"),
+        json!({ "mode": 0o755, "zero": 0, "small": 0.5 })
+    );
 }
 
 #[test]

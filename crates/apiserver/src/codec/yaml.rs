@@ -71,6 +71,8 @@ fn options() -> serde_saphyr::Options {
             max_replay_stack_depth: 16,
         },
         with_snippet: false,
+        // `defaultMode: 0755` is octal, as in every manifest.
+        legacy_octal_numbers: true,
     }
 }
 
