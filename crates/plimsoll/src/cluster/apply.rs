@@ -93,7 +93,9 @@ fn documents(files: &[PathBuf]) -> Result<Vec<Document>> {
     let mut documents = Vec::new();
     for file in files {
         let text = read(file)?;
-        let parsed: Vec<Value> = serde_saphyr::from_multiple(&text)
+        // `defaultMode: 0755` is octal, as the API server reads it.
+        let options = serde_saphyr::options! { legacy_octal_numbers: true };
+        let parsed: Vec<Value> = serde_saphyr::from_multiple_with_options(&text, options)
             .map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
         let parsed: Vec<Value> = parsed
             .into_iter()
@@ -292,6 +294,9 @@ mod tests {
             ["A", "B", "C"]
         );
         assert!(found[2].place.ends_with("document 2"), "{}", found[2].place);
+        std::fs::write(&file, "mode: 0755\nother: 755\n").expect("written");
+        let found = documents(std::slice::from_ref(&file)).expect("parsed");
+        assert_eq!(found[0].value, json!({"mode": 0o755, "other": 755}));
         std::fs::write(&file, "a: [").expect("written");
         assert!(
             documents(std::slice::from_ref(&file))
