@@ -1,6 +1,6 @@
 # The commands that people need. Each one sets up what it needs on a fresh Debian or Ubuntu with a Rust toolchain (see scripts/setup).
 
-.PHONY: demo test test-v2 chaos bench soak arm64 build lint setup
+.PHONY: demo test test-v2 chaos fuzz bench soak arm64 build lint setup
 
 demo: setup            ## the main job, live
 	cargo build --release -p plimsoll
@@ -15,12 +15,15 @@ test-v2: setup clients ## the tests of containers in a virtual machine with cgro
 chaos: setup clients   ## ten minutes of disasters (or PLIMSOLL_CHAOS_SECONDS), in the order of PLIMSOLL_SEED; needs root
 	PLIMSOLL_CHAOS_SECONDS=$${PLIMSOLL_CHAOS_SECONDS:-600} cargo test --workspace --test durability -- chaos --nocapture
 
-bench: setup clients   ## one table of figures beside peers; needs root
-	cargo build --release -p plimsoll
-	cargo build --release -p apiserver --example api_load
-	cargo build --release -p autoscale --example decide_rate
-	cargo build --release -p network --example network_bench
-	./bench/run
+fuzz:                  ## every fuzz target for a minute (or PLIMSOLL_FUZZ_SECONDS); needs nightly Rust and cargo-fuzz
+	@set -e; for target in $$(cargo +nightly fuzz list); do \
+		echo "== $$target"; \
+		cargo +nightly fuzz run $$target -- -max_total_time=$${PLIMSOLL_FUZZ_SECONDS:-60}; \
+	done
+
+bench: setup clients   ## one table of figures beside peers (PEERS="NAME=KUBECONFIG …": other API servers, too); needs root
+	cargo build --release --workspace --bin plimsoll --example api_load --example scheduler_load --example decide_rate --example network_bench
+	./bench/run $(PEERS)
 
 soak: setup clients    ## an hour of everyday work: memory, descriptors and threads are flat; needs root
 	cargo build --release -p plimsoll

@@ -6,7 +6,8 @@ BINARY = pathlib.Path(os.environ.get("PLIMSOLL", ROOT / "target/release/plimsoll
 
 
 def run(*argv, check=True, **kwargs):
-    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=120, **kwargs)
+    kwargs.setdefault("timeout", 120)
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, **kwargs)
     if check and done.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, argv))} failed:\n{done.stdout}{done.stderr}")
     return done.stdout

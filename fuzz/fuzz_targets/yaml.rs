@@ -1,9 +1,8 @@
 //! Any bytes as a YAML body.
 #![no_main]
 
-use apiserver::codec;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|body: &[u8]| {
-    let _ = codec::decode("application/yaml", body, None);
+fuzz_target!(|bytes: &[u8]| {
+    plimsoll_fuzz::yaml(bytes);
 });

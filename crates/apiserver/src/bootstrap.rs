@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use crate::Error;
 use crate::auth::Identity;
 use crate::handlers::Context;
-use crate::handlers::write::create_value;
+use crate::handlers::create::create_value;
 use crate::path::ResourceInfo;
 use crate::query::Query;
-use crate::registry::{self, Kind};
+use crate::registry::{self, KindRef};
 use crate::server::State;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -29,6 +29,9 @@ pub(crate) async fn keep(state: Weak<State>) {
         };
         if let Err(error) = run(&state).await {
             tracing::warn!(%error, "an object that every cluster has is missing");
+        }
+        if let Err(error) = crate::apiservices::sweep(&state).await {
+            tracing::debug!(%error, "APIServices of what is not answered any more stay for now");
         }
     }
 }
@@ -51,6 +54,7 @@ pub(crate) async fn run(state: &Arc<State>) -> Result<(), Error> {
         )
         .await?;
     }
+    crate::apiservices::ensure(state).await?;
     let port = state.config.advertise_address.map_or(443, |a| a.port());
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
     let service = json!({
@@ -75,34 +79,53 @@ pub(crate) async fn run(state: &Arc<State>) -> Result<(), Error> {
         "endpoints": [{"addresses": [address.ip().to_string()], "conditions": {"ready": true}}],
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     });
-    // Another start may have had another address.
-    let key = "/registry/endpointslices/default/kubernetes";
-    let stale = state
-        .store
-        .get(key)
-        .await
-        .ok()
-        .and_then(|(kv, _)| kv)
-        .is_some_and(|kv| {
-            let old = crate::object::parse(&kv.value, kv.mod_revision);
-            old["endpoints"][0]["addresses"] != slice["endpoints"][0]["addresses"]
-                || old["ports"] != slice["ports"]
-        });
-    if stale {
-        let _ = state.store.delete(key, store::Expect::Any).await;
-    }
-    ensure(
-        state,
-        "discovery.k8s.io",
-        "v1",
-        "endpointslices",
-        "default",
-        slice,
-    )
-    .await
+    let endpoints = json!({
+        "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{"addresses": [{"ip": address.ip().to_string()}], "ports": slice["ports"]}],
+    });
+    advertise(state, "", "endpoints", endpoints).await?;
+    advertise(state, "discovery.k8s.io", "endpointslices", slice).await
 }
 
-async fn ensure(
+/// Where the API server is, in one of the two forms that are asked for. Another start may have had another address.
+async fn advertise(
+    state: &Arc<State>,
+    group: &str,
+    resource: &str,
+    object: Value,
+) -> Result<(), Error> {
+    let kind = registry::find(group, "v1", resource);
+    if let (Some(kind), false) = (kind, state.config.advertise_only_if_absent) {
+        let key = kind.key("default", "kubernetes");
+        let known = state.store.get(&key).await.ok().and_then(|(kv, _)| kv);
+        let stale = known.is_some_and(|kv| {
+            let old = crate::object::parse(&kv.value, kv.mod_revision);
+            ["endpoints", "ports", "subsets"]
+                .iter()
+                .any(|field| !covers(&old[*field], &object[*field]))
+        });
+        if stale {
+            let _ = state.store.delete(&key, store::Expect::Any).await;
+        }
+    }
+    ensure(state, group, "v1", resource, "default", object).await
+}
+
+/// Whether `old` says all that `new` says; it may say more, such as defaults.
+fn covers(old: &Value, new: &Value) -> bool {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => new
+            .iter()
+            .all(|(field, new)| covers(old.get(field).unwrap_or(&Value::Null), new)),
+        (Value::Array(old), Value::Array(new)) => {
+            old.len() == new.len() && old.iter().zip(new).all(|(old, new)| covers(old, new))
+        }
+        _ => old == new,
+    }
+}
+
+pub(crate) async fn ensure(
     state: &Arc<State>,
     group: &str,
     version: &str,
@@ -140,14 +163,14 @@ async fn ensure(
 /// As if the server itself had asked for this kind: for one object, or (without a name) to make one.
 pub(crate) fn context(
     state: &Arc<State>,
-    kind: &'static Kind,
+    kind: impl Into<KindRef>,
     namespace: &str,
     name: &str,
 ) -> Context {
+    let kind = kind.into();
     Context {
         state: state.clone(),
         identity: Identity::new("system:apiserver", &[crate::pki::MASTERS]),
-        kind,
         info: ResourceInfo {
             group: kind.group.into(),
             version: kind.version.into(),
@@ -156,11 +179,15 @@ pub(crate) fn context(
             name: name.into(),
             ..ResourceInfo::default()
         },
+        kind,
         query: Query::default(),
         accept: None,
+        role: true,
+        lasting: None,
         content_type: String::new(),
         applying: false,
         manager: "plimsoll".into(),
         ending: tokio_util::sync::CancellationToken::new(),
+        warnings: Default::default(),
     }
 }

@@ -22,6 +22,9 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// Address that `default/kubernetes` points at. `None` leaves its EndpointSlice out.
     pub advertise_address: Option<SocketAddr>,
+    /// Another server's address in that service is left as it is: several servers share the store, and this one is not the
+    /// one that pods are to use.
+    pub advertise_only_if_absent: bool,
     /// How many recent changes of each resource are kept for watchers that resume, for ten minutes at most.
     pub watch_window: usize,
     /// How many bytes of them.
@@ -39,8 +42,25 @@ pub struct Config {
 pub struct Limits {
     /// Most connections at one time; more are closed at once.
     pub connections_max: usize,
+    /// Most requests that read at one time, of the administrators, nodes and control plane, and as many of everybody
+    /// else; of one user half as many. More wait their turn for 15 s at most, then get 429.
+    pub reads_max: usize,
+    /// The same of requests that write.
+    pub writes_max: usize,
+    /// How long a request may take that is none that lasts; more gets 504. Clients ask for less by `timeout`.
+    pub request_timeout: Duration,
     /// Most open watches; more get 429.
     pub watches_max: usize,
+    /// Most open watches of one user; more get 429.
+    pub watches_per_user_max: usize,
+    /// Most logs, exec, attach, port-forward and proxied requests at one time; more get 429.
+    pub streams_to_nodes_max: usize,
+    /// The same of one user.
+    pub streams_to_nodes_per_user_max: usize,
+    /// Most bytes of long answers that clients have asked for and not read; more get 429.
+    pub unsent_bytes_max: usize,
+    /// The same of one user. One answer may be longer than either.
+    pub unsent_bytes_per_user_max: usize,
     /// Most requests at one time on one HTTP/2 connection.
     pub streams_max: u32,
     /// Largest head of a request, in bytes.
@@ -53,19 +73,30 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// How long a request's body may take; more gets 408.
     pub body_timeout: Duration,
+    /// How long an HTTP/2 connection may be open without a request; then it is closed.
+    pub idle_timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 8192,
+            reads_max: 400,
+            writes_max: 200,
+            request_timeout: Duration::from_secs(60),
             watches_max: 16384,
+            watches_per_user_max: 4096,
+            streams_to_nodes_max: 2048,
+            streams_to_nodes_per_user_max: 512,
+            unsent_bytes_max: 256 * 1024 * 1024,
+            unsent_bytes_per_user_max: 64 * 1024 * 1024,
             streams_max: 250,
             head_bytes_max: 128 * 1024,
             path_bytes_max: 4096,
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(90),
             body_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(90),
         }
     }
 }
@@ -81,6 +112,7 @@ impl Config {
             cluster_domain: "cluster.local".into(),
             max_body_bytes: 3 * 1024 * 1024,
             advertise_address: None,
+            advertise_only_if_absent: false,
             watch_window: 4096,
             watch_window_bytes: 4 * 1024 * 1024,
             event_ttl: Duration::from_secs(3600),

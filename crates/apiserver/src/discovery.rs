@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::aggregate::AggregatedResource;
 use crate::handlers::respond::{self, Response};
 use crate::negotiate::{DiscoveryForm, discovery_form};
-use crate::registry::{self, Kind, Subresource};
+use crate::registry::{self, Kind, KindRef, Subresource};
 use crate::server::State;
 use crate::status::ApiError;
 
@@ -80,10 +80,11 @@ pub(crate) fn answer(state: &State, parts: &Parts, path: &str) -> Result<Respons
             let keys = state.tokens.key_set().to_string();
             public(respond::typed(200, "application/jwk-set+json", keys))
         }
-        ["openapi", "v2"] => crate::openapi::version_2(accept),
-        ["openapi", "v3"] => crate::openapi::index(),
-        ["openapi", "v3", "api", "v1"] => crate::openapi::document("", "v1")?,
-        ["openapi", "v3", "apis", group, version] => crate::openapi::document(group, version)?,
+        ["openapi", "v3"] => crate::openapi::index(state),
+        ["openapi", "v3", "api", "v1"] => crate::openapi::document(state, "", "v1")?,
+        ["openapi", "v3", "apis", group, version] => {
+            crate::openapi::document(state, group, version)?
+        }
         _ => return Err(ApiError::no_such_path()),
     })
 }
@@ -149,7 +150,7 @@ fn paths(state: &State) -> Vec<String> {
 }
 
 /// Every group but the core one with its versions, preferred first.
-fn groups(state: &State) -> Vec<(String, Vec<String>)> {
+pub(crate) fn groups(state: &State) -> Vec<(String, Vec<String>)> {
     let mut groups: Vec<(String, Vec<String>)> = registry::groups()
         .into_iter()
         .map(|g| {
@@ -162,6 +163,19 @@ fn groups(state: &State) -> Vec<(String, Vec<String>)> {
             )
         })
         .collect();
+    let set = state.custom.set();
+    for name in set.groups() {
+        let versions = set.versions(name).into_iter().map(str::to_owned);
+        match groups.iter_mut().find(|(g, _)| g == name) {
+            Some((_, known)) => {
+                let new: Vec<_> = versions
+                    .filter(|version| !known.contains(version))
+                    .collect();
+                known.extend(new);
+            }
+            None => groups.push((name.to_owned(), versions.collect())),
+        }
+    }
     for aggregated in state.aggregator.all() {
         match groups.iter_mut().find(|(g, _)| *g == aggregated.group) {
             Some((_, versions)) => {
@@ -189,11 +203,25 @@ fn group(name: &str, versions: &[String], whole: bool) -> Value {
     group
 }
 
-pub(crate) fn kinds(group: &str, version: &str) -> Vec<&'static Kind> {
-    registry::all()
-        .iter()
+/// The kinds of a group version, those of the table first.
+pub(crate) fn kinds(state: &State, group: &str, version: &str) -> Vec<KindRef> {
+    let rows = registry::all().iter();
+    let mut kinds: Vec<KindRef> = rows
         .filter(|k| k.group == group && k.version == version)
-        .collect()
+        .map(KindRef::BuiltIn)
+        .collect();
+    let set = state.custom.set();
+    for kind in set
+        .of_group(group)
+        .iter()
+        .filter(|kind| kind.version == version)
+    {
+        // a definition's kind never hides one of the table
+        if registry::find(group, version, kind.plural).is_none() {
+            kinds.push(KindRef::Custom(kind.clone()));
+        }
+    }
+    kinds
 }
 
 /// Everything below an object of this kind, by name.
@@ -225,19 +253,21 @@ pub(crate) fn subresources(kind: &Kind) -> Vec<Subresource> {
 /// The legacy list of resources.
 fn resources(state: &State, group: &str, version: &str) -> Option<Value> {
     let mut list = Vec::new();
-    for kind in kinds(group, version) {
+    for kind in kinds(state, group, version) {
         let mut entry = json!({
             "name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind,
             "verbs": kind.verbs(),
         });
-        if !kind.short_names.is_empty() {
-            entry["shortNames"] = json!(kind.short_names);
-        }
-        if !kind.categories.is_empty() {
-            entry["categories"] = json!(kind.categories);
+        for (key, list) in [
+            ("shortNames", kind.short_names()),
+            ("categories", kind.categories()),
+        ] {
+            if list.as_array().is_some_and(|list| !list.is_empty()) {
+                entry[key] = list;
+            }
         }
         list.push(entry);
-        for sub in subresources(kind) {
+        for sub in subresources(&kind) {
             let mut entry = json!({
                 "name": format!("{}/{}", kind.plural, sub.name), "singularName": "", "namespaced": kind.namespaced,
                 "kind": sub.kind, "verbs": sub.verbs,
@@ -302,10 +332,10 @@ fn aggregated_list(state: &State, form: &'static str, core: bool) -> Response {
 
 fn aggregated_resources(state: &State, group: &str, version: &str) -> Vec<Value> {
     let scope = |namespaced| if namespaced { "Namespaced" } else { "Cluster" };
-    let mut list: Vec<Value> = kinds(group, version)
+    let mut list: Vec<Value> = kinds(state, group, version)
         .into_iter()
         .map(|kind| {
-            let subresources: Vec<Value> = subresources(kind)
+            let subresources: Vec<Value> = subresources(&kind)
                 .into_iter()
                 .map(|sub| {
                     json!({"subresource": sub.name, "verbs": sub.verbs,
@@ -317,7 +347,7 @@ fn aggregated_resources(state: &State, group: &str, version: &str) -> Vec<Value>
                 "verbs": kind.verbs(),
                 "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
             });
-            for (key, list) in [("shortNames", json!(kind.short_names)), ("categories", json!(kind.categories)), ("subresources", json!(subresources))] {
+            for (key, list) in [("shortNames", kind.short_names()), ("categories", kind.categories()), ("subresources", json!(subresources))] {
                 if list.as_array().is_some_and(|l| !l.is_empty()) {
                     entry[key] = list;
                 }

@@ -6,25 +6,31 @@
 //! store → watch cache → every watcher gets the same pre-serialised bytes.
 #![forbid(unsafe_code)]
 
+pub mod activity;
 pub mod aggregate;
+mod apiservices;
 mod apply;
 pub mod auth;
+mod backend;
 mod bootstrap;
 mod cache;
 pub mod codec;
 mod config;
+pub mod custom;
 mod discovery;
 mod error;
 mod events;
+mod flow;
 mod handlers;
 mod kubelet;
+mod meter;
 pub mod negotiate;
 mod object;
 mod openapi;
 pub mod patch;
 pub mod path;
 pub mod pki;
-pub mod quantity;
+mod pod_security;
 pub mod query;
 pub mod rbac;
 pub mod registry;
@@ -41,5 +47,6 @@ pub use auth::{Authorizer, Decision, Identity};
 pub use config::{Config, Limits};
 pub use error::Error;
 pub use kubelet::{NodeDialer, NodeStream, TlsDialer};
+pub use quota::quantity;
 pub use server::{ApiServer, BoxError, ClientService, ResponseBody};
 pub use status::ApiError;

@@ -48,7 +48,7 @@ impl Object {
             namespace: text("namespace"),
             name: text("name"),
             labels: labels.unwrap_or_default(),
-            fields: kind.fields.iter().map(|field| field.read(&value)).collect(),
+            fields: kind.field_values(&value),
             revision: kv.mod_revision,
             stored: kv.value.clone(),
         }))

@@ -1,56 +1,78 @@
-//! OpenAPI v3: the index and the documents, from the registry's rows.
+//! OpenAPI: v3's index and documents and v2's one document, from the registry's rows.
 
+mod v2;
+
+pub(crate) use v2::answer as version_2;
+
+use crate::custom::openapi::describe;
 use crate::discovery::{kinds, subresources};
 use crate::handlers::respond::{self, Response};
 use crate::registry::{self, Kind};
-use crate::schema::{PathSpec, Schemas};
+use crate::schema::{PathSpec, Schemas, Served};
+use crate::server::State;
 use crate::status::ApiError;
 
 /// The addresses of all documents.
-pub(crate) fn index() -> Response {
-    respond::json(200, Schemas::load().openapi_v3_index(&built_in()))
+pub(crate) fn index(state: &State) -> Response {
+    let all = group_versions(state);
+    respond::json(200, Schemas::load().openapi_v3_index_stamped(&all))
 }
 
-/// An OpenAPI v2 document without schemas: those are in v3. kubectl asks for it when it meets a kind that v3 does not have, and
-/// says that it knows no such kind only if it gets an answer. In protobuf (field 1, the version) for those who ask for that.
-pub(crate) fn version_2(accept: Option<&str>) -> Response {
-    if accept.is_some_and(|accept| accept.contains("proto-openapi.spec.v2")) {
-        let document: &[u8] = b"\x0a\x032.0";
-        return respond::typed(
-            200,
-            "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
-            document,
-        );
-    }
-    let info = serde_json::json!({ "title": "Plimsoll", "version": env!("CARGO_PKG_VERSION") });
-    respond::value(
-        200,
-        &serde_json::json!({ "swagger": "2.0", "info": info, "paths": {} }),
-    )
-}
-
-fn built_in() -> Vec<(String, String)> {
-    let mut all = Vec::new();
-    for kind in registry::all() {
-        let pair = (kind.group.to_owned(), kind.version.to_owned());
-        if !all.contains(&pair) {
-            all.push(pair);
+/// Every group version, with what its document changes with besides the program.
+fn group_versions(state: &State) -> Vec<(String, String, u64)> {
+    let mut all: Vec<(String, String, u64)> = Vec::new();
+    let mut add = |kind: &Kind| {
+        let stamp = kind.custom.as_ref().map_or(0, |custom| custom.stamp);
+        match all
+            .iter_mut()
+            .find(|(g, v, _)| g == kind.group && v == kind.version)
+        {
+            Some((.., all)) => *all = all.wrapping_add(stamp),
+            None => all.push((kind.group.to_owned(), kind.version.to_owned(), stamp)),
         }
+    };
+    registry::all().iter().for_each(&mut add);
+    let set = state.custom.set();
+    for kind in set.groups().flat_map(|group| set.of_group(group)) {
+        add(kind);
     }
     all
 }
 
 /// The document of one group version.
-pub(crate) fn document(group: &str, version: &str) -> Result<Response, ApiError> {
-    let kinds = kinds(group, version);
+pub(crate) fn document(state: &State, group: &str, version: &str) -> Result<Response, ApiError> {
+    let kinds = kinds(state, group, version);
     if kinds.is_empty() {
         return Err(ApiError::no_such_path());
     }
-    let paths: Vec<PathSpec> = kinds.into_iter().flat_map(path_specs).collect();
-    Ok(respond::json(
-        200,
-        Schemas::load().openapi_v3_document(group, version, &paths),
-    ))
+    let paths: Vec<PathSpec> = kinds.iter().flat_map(|kind| path_specs(kind)).collect();
+    let own: Vec<_> = kinds
+        .iter()
+        .filter_map(|kind| Some(describe(kind, kind.custom.as_ref()?)))
+        .flatten()
+        .collect();
+    let document = Schemas::load().openapi_v3_document_with(group, version, &paths, &own);
+    Ok(respond::json(200, document))
+}
+
+/// Every group and version of the program's own kinds, with its paths.
+fn everything() -> Vec<Served> {
+    let mut all: Vec<Served> = Vec::new();
+    for kind in registry::all() {
+        let specs = path_specs(kind);
+        match all
+            .iter_mut()
+            .find(|s| s.group == kind.group && s.version == kind.version)
+        {
+            Some(served) => served.specs.extend(specs),
+            None => all.push(Served {
+                group: kind.group.to_owned(),
+                version: kind.version.to_owned(),
+                specs,
+            }),
+        }
+    }
+    all
 }
 
 /// The paths of a kind, for the OpenAPI document.
@@ -69,6 +91,7 @@ fn path_specs(kind: &Kind) -> Vec<PathSpec> {
     let spec = |path: String, verbs: Vec<String>, namespaced: bool| PathSpec {
         path,
         kind: kind.kind.to_owned(),
+        resource_kind: None,
         kind_group: None,
         kind_version: None,
         verbs,
@@ -80,7 +103,10 @@ fn path_specs(kind: &Kind) -> Vec<PathSpec> {
     let mut specs = vec![
         spec(
             base.clone(),
-            verbs(&["list", "create", "deletecollection"]),
+            match kind.deletes_collections() {
+                true => verbs(&["list", "create", "deletecollection"]),
+                false => verbs(&["list", "create"]),
+            },
             kind.namespaced,
         ),
         spec(
@@ -103,6 +129,9 @@ fn path_specs(kind: &Kind) -> Vec<PathSpec> {
         }
         let path = format!("{base}/{{name}}/{}", sub.name);
         let mut described = spec(path, verbs(sub.verbs), kind.namespaced);
+        if sub.kind != kind.kind {
+            described.resource_kind = Some(kind.kind.to_owned());
+        }
         described.kind = sub.kind.to_owned();
         if (sub.group, sub.version) != (kind.group, kind.version) {
             described.kind_group = Some(sub.group.to_owned());

@@ -1,17 +1,21 @@
 //! The instance's certificates: one CA, and leaf certificates signed by it, kept under `DIR/pki`.
 
+mod authority;
+mod sign;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine as _;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, SanType,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use crate::Error;
+pub use authority::Authority;
 
 /// The group whose members may do everything (upstream's super-user group).
 pub const MASTERS: &str = "system:masters";
@@ -30,8 +34,7 @@ pub struct Pair {
 /// The certificate authority of an instance and what it signed.
 pub struct Pki {
     dir: PathBuf,
-    ca_certificate: String,
-    issuer: Issuer<'static, KeyPair>,
+    authority: Authority,
 }
 
 impl Pki {
@@ -46,19 +49,25 @@ impl Pki {
                 pair
             }
         };
-        let key = KeyPair::from_pem(&pair.key).map_err(|e| certificate("read the CA's key", e))?;
-        let issuer = Issuer::from_ca_cert_pem(&pair.certificate, key)
-            .map_err(|e| certificate("read the CA's certificate", e))?;
         Ok(Self {
             dir: dir.to_owned(),
-            ca_certificate: pair.certificate,
-            issuer,
+            authority: Authority::new(pair)?,
         })
+    }
+
+    /// What signs.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// What signs, without the rest.
+    pub fn into_authority(self) -> Authority {
+        self.authority
     }
 
     /// The CA's certificate, PEM.
     pub fn ca_certificate(&self) -> &str {
-        &self.ca_certificate
+        self.authority.certificate()
     }
 
     /// The API server's serving certificate for these host names and addresses. Kept as
@@ -144,7 +153,7 @@ impl Pki {
 
     fn roots(&self) -> Result<rustls::RootCertStore, Error> {
         let mut roots = rustls::RootCertStore::empty();
-        let der = CertificateDer::from_pem_slice(self.ca_certificate.as_bytes())
+        let der = CertificateDer::from_pem_slice(self.ca_certificate().as_bytes())
             .map_err(|e| certificate("read the CA's certificate", e))?;
         roots.add(der).map_err(|e| certificate("trust the CA", e))?;
         Ok(roots)
@@ -189,7 +198,7 @@ impl Pki {
         set_validity(&mut params, LEAF_YEARS);
         let key = KeyPair::generate().map_err(|e| certificate(&attempt, e))?;
         let signed = params
-            .signed_by(&key, &self.issuer)
+            .signed_by(&key, &self.authority.issuer)
             .map_err(|e| certificate(&attempt, e))?;
         let pair = Pair {
             certificate: signed.pem(),

@@ -1,6 +1,6 @@
 //! Query strings: decoding, and the options that Kubernetes requests carry.
 
-use crate::status::ApiError;
+use crate::status::{ApiError, Cause};
 
 /// Decodes `%XX` (and `+` as a space where `form`). `None` when an escape is broken or the result is not UTF-8.
 pub fn percent_decode(text: &str, form: bool) -> Option<String> {
@@ -80,10 +80,12 @@ impl Query {
         }
     }
 
+    /// A number; what is below zero counts as zero.
     fn number(&self, key: &str) -> Result<Option<u64>, ApiError> {
         self.get(key)
             .map(|v| {
-                v.parse().map_err(|_| {
+                let number = v.parse::<i64>().map(|n| n.max(0).unsigned_abs());
+                number.map_err(|_| {
                     ApiError::bad_request(format!(
                         "strconv.ParseInt: parsing {v:?}: invalid syntax"
                     ))
@@ -119,20 +121,13 @@ pub struct ListOptions {
 impl ListOptions {
     /// Reads and checks the options as `ValidateListOptions` does.
     pub fn parse(query: &Query) -> Result<Self, ApiError> {
-        let version_match = match query.get("resourceVersionMatch") {
-            None => VersionMatch::Unset,
-            Some("Exact") => VersionMatch::Exact,
-            Some("NotOlderThan") => VersionMatch::NotOlderThan,
-            Some(other) => {
-                return Err(invalid_option(
-                    "resourceVersionMatch",
-                    format!(
-                        "Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
-                    ),
-                ));
-            }
+        let named = query.get("resourceVersionMatch").unwrap_or_default();
+        let version_match = match named {
+            "Exact" => VersionMatch::Exact,
+            "NotOlderThan" => VersionMatch::NotOlderThan,
+            _ => VersionMatch::Unset,
         };
-        let options = Self {
+        let mut options = Self {
             label_selector: query.get("labelSelector").map(str::to_owned),
             field_selector: query.get("fieldSelector").map(str::to_owned),
             limit: query.number("limit")?.unwrap_or(0) as usize,
@@ -146,78 +141,112 @@ impl ListOptions {
                 .get("sendInitialEvents")
                 .map(|_| query.flag("sendInitialEvents")),
         };
-        options.check()?;
+        // Upstream's default: a watch that does not say from where begins with what there is.
+        let from_anywhere = matches!(options.resource_version.as_deref(), None | Some("0"));
+        if options.watch
+            && from_anywhere
+            && options.send_initial_events.is_none()
+            && named.is_empty()
+        {
+            options.send_initial_events = Some(true);
+            options.version_match = VersionMatch::NotOlderThan;
+            options.check("NotOlderThan")?;
+        } else {
+            options.check(named)?;
+        }
         Ok(options)
     }
 
-    fn check(&self) -> Result<(), ApiError> {
-        let version = self.resource_version.as_deref();
-        if let Some(v) = version
+    /// Refuses what contradicts itself; all of it at once. `named` is resourceVersionMatch as it was given.
+    fn check(&self, named: &str) -> Result<(), ApiError> {
+        let mut causes = match self.watch {
+            true => self.problems_of_a_watch(named),
+            false => self.problems_of_a_list(named),
+        };
+        if causes.is_empty()
+            && let Some(v) = self.resource_version.as_deref()
             && v.parse::<u64>().is_err()
         {
-            return Err(invalid_option(
-                "resourceVersion",
-                format!("Invalid value: {v:?}: strconv.ParseUint: parsing {v:?}: invalid syntax"),
-            ));
+            let why =
+                format!("Invalid value: {v:?}: strconv.ParseUint: parsing {v:?}: invalid syntax");
+            causes.push(cause("FieldValueInvalid", "resourceVersion", why));
         }
-        if self.watch {
-            if self.send_initial_events.is_some()
-                && self.version_match != VersionMatch::NotOlderThan
+        if causes.is_empty() {
+            Ok(())
+        } else {
+            Err(ApiError::invalid("meta.k8s.io", "ListOptions", "", causes))
+        }
+    }
+
+    fn problems_of_a_watch(&self, named: &str) -> Vec<Cause> {
+        let mut causes = Vec::new();
+        let not_older = named == "NotOlderThan";
+        if self.send_initial_events.is_some() && !not_older {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            causes.push(forbidden("resourceVersionMatch", why));
+        }
+        if named.is_empty() {
+            return causes;
+        }
+        if self.send_initial_events.is_none() {
+            let why =
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            causes.push(forbidden("resourceVersionMatch", why));
+        }
+        if !not_older {
+            causes.push(unsupported(named, "\"NotOlderThan\""));
+        }
+        if self.continue_token.is_some() {
+            let why = "resourceVersionMatch is forbidden when continue is provided";
+            causes.push(forbidden("resourceVersionMatch", why));
+        }
+        causes
+    }
+
+    fn problems_of_a_list(&self, named: &str) -> Vec<Cause> {
+        let mut causes = Vec::new();
+        if !named.is_empty() {
+            if self.resource_version.is_none() {
+                let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+                causes.push(forbidden("resourceVersionMatch", why));
+            }
+            if self.continue_token.is_some() {
+                let why = "resourceVersionMatch is forbidden when continue is provided";
+                causes.push(forbidden("resourceVersionMatch", why));
+            }
+            if self.version_match == VersionMatch::Unset {
+                causes.push(unsupported(named, "\"Exact\", \"NotOlderThan\", \"\""));
+            }
+            if self.version_match == VersionMatch::Exact
+                && self.resource_version.as_deref() == Some("0")
             {
-                return Err(invalid_option(
-                    "resourceVersionMatch",
-                    "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan".into(),
-                ));
+                let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+                causes.push(forbidden("resourceVersionMatch", why));
             }
-            if self.send_initial_events.is_none() && self.version_match != VersionMatch::Unset {
-                return Err(invalid_option(
-                    "resourceVersionMatch",
-                    "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided".into(),
-                ));
-            }
-            return Ok(());
         }
         if self.send_initial_events.is_some() {
-            return Err(invalid_option(
-                "sendInitialEvents",
-                "Forbidden: sendInitialEvents is forbidden for list".into(),
-            ));
+            let why = "sendInitialEvents is forbidden for list";
+            causes.push(forbidden("sendInitialEvents", why));
         }
-        if self.version_match != VersionMatch::Unset {
-            let problem = if version.is_none() {
-                Some(
-                    "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
-                )
-            } else if self.continue_token.is_some() {
-                Some("Forbidden: resourceVersionMatch is forbidden when continue is provided")
-            } else if self.version_match == VersionMatch::Exact && version == Some("0") {
-                Some(
-                    "Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-                )
-            } else {
-                None
-            };
-            if let Some(problem) = problem {
-                return Err(invalid_option("resourceVersionMatch", problem.into()));
-            }
-        }
-        Ok(())
+        causes
     }
 }
 
-fn invalid_option(field: &str, message: String) -> ApiError {
-    let (reason, _) = message.split_once(": ").unwrap_or(("Invalid value", ""));
-    let reason = match reason {
-        "Forbidden" => "FieldValueForbidden",
-        "Unsupported value" => "FieldValueNotSupported",
-        _ => "FieldValueInvalid",
-    };
-    let cause = crate::status::Cause {
+fn forbidden(field: &str, why: &str) -> Cause {
+    cause("FieldValueForbidden", field, format!("Forbidden: {why}"))
+}
+
+fn unsupported(value: &str, supported: &str) -> Cause {
+    let why = format!("Unsupported value: {value:?}: supported values: {supported}");
+    cause("FieldValueNotSupported", "resourceVersionMatch", why)
+}
+
+fn cause(reason: &'static str, field: &str, message: String) -> Cause {
+    Cause {
         reason,
         message,
         field: field.into(),
-    };
-    ApiError::invalid("meta.k8s.io", "ListOptions", "", vec![cause])
+    }
 }
 
 #[cfg(test)]
@@ -243,33 +272,85 @@ mod tests {
 
     #[test]
     fn refuses_contradicting_list_options() {
+        const MATCH: &str = "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden";
+        let several = |one: &str, two: &str| format!("[{one}, {two}]");
+        let initial = "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
         for (query, words) in [
-            ("resourceVersion=x", "resourceVersion: Invalid value"),
+            (
+                "resourceVersion=x",
+                "resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax".to_owned(),
+            ),
             (
                 "resourceVersionMatch=Exact",
-                "unless resourceVersion is provided",
+                format!("{MATCH} unless resourceVersion is provided"),
+            ),
+            (
+                "resourceVersionMatch=Exact&resourceVersion=1&continue=x",
+                format!("{MATCH} when continue is provided"),
+            ),
+            (
+                "resourceVersionMatch=Exact&continue=x",
+                several(
+                    &format!("{MATCH} unless resourceVersion is provided"),
+                    &format!("{MATCH} when continue is provided"),
+                ),
             ),
             (
                 "resourceVersionMatch=Exact&resourceVersion=0",
-                "is forbidden for resourceVersion \"0\"",
+                "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"".to_owned(),
             ),
             (
                 "resourceVersionMatch=Nope&resourceVersion=1",
-                "Unsupported value: \"Nope\"",
+                "resourceVersionMatch: Unsupported value: \"Nope\": supported values: \"Exact\", \"NotOlderThan\", \"\"".to_owned(),
             ),
             (
-                "watch=1&sendInitialEvents=true",
-                "requires setting resourceVersionMatch",
+                "sendInitialEvents=false",
+                "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list".to_owned(),
+            ),
+            ("watch=1&sendInitialEvents=true", initial.to_owned()),
+            (
+                "watch=1&sendInitialEvents=true&resourceVersionMatch=Exact",
+                several(
+                    initial,
+                    "resourceVersionMatch: Unsupported value: \"Exact\": supported values: \"NotOlderThan\"",
+                ),
             ),
             (
-                "watch=1&resourceVersionMatch=Exact&resourceVersion=1",
-                "unless sendInitialEvents is provided",
+                "watch=1&resourceVersionMatch=NotOlderThan&resourceVersion=1",
+                format!("{MATCH} for watch unless sendInitialEvents is provided"),
             ),
-            ("limit=x", "invalid syntax"),
+            (
+                "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&continue=x",
+                format!("{MATCH} when continue is provided"),
+            ),
         ] {
             let parsed = Query::parse(Some(query)).expect("a query");
             let error = ListOptions::parse(&parsed).expect_err(query);
-            assert!(error.message.contains(words), "{query}: {}", error.message);
+            let expected = format!("ListOptions.meta.k8s.io \"\" is invalid: {words}");
+            assert_eq!((error.code, error.message), (422, expected), "{query}");
+        }
+        let parsed = Query::parse(Some("limit=x")).expect("a query");
+        assert_eq!(
+            ListOptions::parse(&parsed).map_err(|e| e.code).err(),
+            Some(400)
+        );
+    }
+
+    #[test]
+    fn a_watch_from_anywhere_begins_with_what_there_is() {
+        for (query, expected) in [
+            ("watch=1", Some(true)),
+            ("watch=1&resourceVersion=0", Some(true)),
+            ("watch=1&resourceVersion=5", None),
+            (
+                "watch=1&sendInitialEvents=false&resourceVersionMatch=NotOlderThan",
+                Some(false),
+            ),
+            ("limit=-1", None),
+        ] {
+            let parsed = Query::parse(Some(query)).expect("a query");
+            let options = ListOptions::parse(&parsed).expect(query);
+            assert_eq!(options.send_initial_events, expected, "{query}");
         }
     }
 

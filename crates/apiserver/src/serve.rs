@@ -10,11 +10,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::activity::{Activity, Counted};
 use crate::server::State;
 
 /// How often an HTTP/2 client is asked whether it is still there, and how long it may take to say so.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a quiet connection may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// How long open requests may go on after shutdown.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -57,16 +60,20 @@ pub(crate) async fn run(
     let _ = tokio::time::timeout(DRAIN, tracker.wait()).await;
 }
 
-/// Serves a connection; at shutdown it takes no new requests. A macro, because the two kinds of connection have no
-/// trait in common.
+/// Serves a connection; at shutdown it takes no new requests, and when it is quiet for too long it is closed. A macro,
+/// because the two kinds of connection have no trait in common.
 macro_rules! drive {
-    ($connection:expr, $shutdown:expr) => {{
+    ($connection:expr, $shutdown:expr, $quiet:expr) => {{
         let mut connection = std::pin::pin!($connection);
         tokio::select! {
             result = connection.as_mut() => result,
             () = $shutdown.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
+            }
+            () = $quiet => {
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(GOODBYE, connection).await.unwrap_or(Ok(()))
             }
         }
     }};
@@ -97,16 +104,19 @@ async fn connection(
         .map(crate::Identity::authenticated);
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let ending = shutdown.clone();
+    let activity = Activity::new();
+    let counting = activity.clone();
     let service =
         hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let state = state.clone();
             let identity = identity.clone();
             let ending = ending.clone();
+            let open = counting.begin();
             async move {
                 let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
                 request.extensions_mut().insert(ending);
                 let response = crate::handlers::handle(state, identity, request).await;
-                Ok::<_, Infallible>(response)
+                Ok::<_, Infallible>(response.map(|body| Counted { body, _open: open }))
             }
         });
     let io = TokioIo::new(stream);
@@ -119,7 +129,8 @@ async fn connection(
             .max_header_list_size(limits.head_bytes_max)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT);
-        drive!(builder.serve_connection(io, service), shutdown)
+        let quiet = activity.quiet_for(limits.idle_timeout);
+        drive!(builder.serve_connection(io, service), shutdown, quiet)
     } else {
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder
@@ -127,7 +138,8 @@ async fn connection(
             .header_read_timeout(limits.head_timeout)
             .max_buf_size(limits.head_bytes_max as usize);
         let connection = builder.serve_connection(io, service).with_upgrades();
-        drive!(connection, shutdown)
+        // The time for a head covers idling here, and an upgraded connection is its own affair.
+        drive!(connection, shutdown, std::future::pending::<()>())
     };
     if let Err(error) = result {
         tracing::debug!(%error, "connection ended");

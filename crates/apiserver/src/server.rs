@@ -1,6 +1,6 @@
 //! The server object: what it holds, and the tower services through which roles in this process use it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,11 +16,15 @@ use tokio_util::sync::CancellationToken;
 use crate::aggregate::{AggregatedResource, AggregatedResources, AggregatedService, Aggregator};
 use crate::auth::{Authorizer, Identity};
 use crate::cache::{Cache, Capacity};
+use crate::custom::live::CustomKinds;
 use crate::events::Keep;
-use crate::handlers::addresses::Addresses;
+use crate::flow::Flows;
+use crate::flow::places::Places;
+use crate::handlers::addresses::{Addresses, records};
 use crate::kubelet::NodeDialer;
+use crate::meter::Meter;
 use crate::rbac::Live;
-use crate::registry::{self, Kind};
+use crate::registry::{self, Kind, KindRef};
 use crate::tokens::Tokens;
 use crate::{Config, Error};
 
@@ -45,18 +49,45 @@ pub(crate) struct State {
     /// What roles and bindings say now; the authorizer, unless another was set.
     pub rbac: Arc<Live>,
     pub dialer: RwLock<Option<Arc<dyn NodeDialer>>>,
+    /// How pods and other ports of nodes are reached.
+    pub backends: RwLock<Arc<dyn NodeDialer>>,
     pub addresses: Addresses,
+    /// Kinds that CustomResourceDefinitions describe.
+    pub custom: CustomKinds,
+    /// Uids of the definitions whose objects are being deleted.
+    pub terminating: parking_lot::Mutex<HashSet<String>>,
     pub tokens: Tokens,
+    /// The requests in flight.
+    pub flows: Flows,
+    /// What is counted for `/metrics`.
+    pub meter: Meter,
+    /// Whose turn it is to charge quotas.
+    pub charging: tokio::sync::Mutex<()>,
     /// Places for open watches.
-    pub watches: Arc<tokio::sync::Semaphore>,
+    pub watches: Arc<Places>,
+    /// Places for what goes through to a kubelet.
+    pub streams: Arc<Places>,
+    /// Bytes of long answers that are not yet sent.
+    pub unsent: Arc<Places>,
     /// Ends the watch caches and every open watch.
     pub shutdown: CancellationToken,
 }
 
 impl State {
     /// The watch cache of a kind; kinds that share a storage prefix share it.
-    pub fn cache(&self, kind: &Kind) -> Option<&Arc<Cache>> {
-        self.caches.get(kind.storage)
+    pub fn cache<'a>(&'a self, kind: &'a Kind) -> Option<&'a Arc<Cache>> {
+        match &kind.custom {
+            Some(custom) => custom.cache.as_ref(),
+            None => self.caches.get(kind.storage),
+        }
+    }
+
+    /// The kind of a resource: of the table, or one that a CustomResourceDefinition describes.
+    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<KindRef> {
+        match registry::find(group, version, plural) {
+            Some(kind) => Some(kind.into()),
+            None => self.custom.find(group, version, plural),
+        }
     }
 }
 
@@ -83,11 +114,19 @@ impl ApiServer {
             if kind.storage.is_empty() || caches.contains_key(kind.storage) {
                 continue;
             }
-            let cache = Cache::start(kind, store.clone(), capacity, shutdown.clone()).await?;
+            let cache =
+                Cache::start(kind.into(), store.clone(), capacity, shutdown.clone()).await?;
             caches.insert(kind.storage, cache);
         }
         let rbac = Arc::new(Live::default());
-        let watches = Arc::new(tokio::sync::Semaphore::new(config.limits.watches_max));
+        let limits = &config.limits;
+        let flows = Flows::new(limits.reads_max, limits.writes_max);
+        let watches = Places::new(limits.watches_max, limits.watches_per_user_max);
+        let unsent = Places::new(limits.unsent_bytes_max, limits.unsent_bytes_per_user_max);
+        let streams = Places::new(
+            limits.streams_to_nodes_max,
+            limits.streams_to_nodes_per_user_max,
+        );
         let server = Self {
             state: Arc::new(State {
                 config,
@@ -97,17 +136,28 @@ impl ApiServer {
                 authorizer: RwLock::new(rbac.clone()),
                 rbac,
                 dialer: RwLock::new(None),
+                backends: RwLock::new(Arc::new(crate::backend::TcpDialer)),
                 addresses,
+                custom: CustomKinds::default(),
+                terminating: parking_lot::Mutex::default(),
                 tokens,
+                flows,
+                meter: Meter::default(),
+                charging: tokio::sync::Mutex::new(()),
                 watches,
+                streams,
+                unsent,
                 shutdown,
             }),
         };
         server.state.addresses.load(&server.state).await?;
         crate::bootstrap::run(&server.state).await?;
+        records::repair(&server.state).await?;
         crate::rbac::start(&server.state).await?;
+        crate::custom::live::start(&server.state).await?;
         let state = &server.state;
         tokio::spawn(crate::bootstrap::keep(Arc::downgrade(state)));
+        tokio::spawn(records::follow(Arc::downgrade(state)));
         tokio::spawn(crate::events::run(
             state.store.clone(),
             Keep {
@@ -145,6 +195,12 @@ impl ApiServer {
     /// Sets how kubelets are reached. Before this, log, exec and the node proxy answer 503.
     pub fn set_node_dialer(&self, dialer: Arc<dyn NodeDialer>) {
         *self.state.dialer.write() = Some(dialer);
+    }
+
+    /// Sets how pods are reached that are proxied to; by TCP, if it is not called. Only addresses that are global unicast
+    /// are asked for.
+    pub fn set_backend_dialer(&self, dialer: Arc<dyn NodeDialer>) {
+        *self.state.backends.write() = dialer;
     }
 
     /// Replaces the authoriser. It is not asked about members of `system:masters`.
@@ -205,7 +261,8 @@ where
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let state = self.state.clone();
         let identity = self.identity.clone();
-        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        request.extensions_mut().insert(crate::handlers::InProcess);
         Box::pin(async move { Ok(crate::handlers::handle(state, Some(identity), request).await) })
     }
 }

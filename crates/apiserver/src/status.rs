@@ -18,6 +18,8 @@ pub struct ApiError {
     pub message: String,
     pub details: Option<Value>,
     pub retry_after_seconds: Option<u32>,
+    /// `metadata.continue`: how an expired list may be gone on with.
+    pub continue_token: Option<String>,
 }
 
 impl std::fmt::Display for ApiError {
@@ -46,6 +48,7 @@ impl ApiError {
             message: message.into(),
             details: None,
             retry_after_seconds: None,
+            continue_token: None,
         }
     }
 
@@ -152,13 +155,23 @@ impl ApiError {
         )
     }
 
-    /// 406.
-    pub fn not_acceptable() -> Self {
-        Self::new(
-            406,
-            "NotAcceptable",
-            "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf",
-        )
+    /// 406, with what there is for an answer or for a watch.
+    pub fn not_acceptable(stream: bool) -> Self {
+        let accepted = if stream {
+            "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
+        } else {
+            "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+        };
+        let message = format!("only the following media types are accepted: {accepted}");
+        Self::new(406, "NotAcceptable", message)
+    }
+
+    /// 504 for a request that took longer than it may.
+    pub fn timeout() -> Self {
+        let message = "Timeout: request did not complete within the allotted timeout";
+        let mut error = Self::new(504, "Timeout", message);
+        error.details = Some(json!({}));
+        error
     }
 
     /// 415.
@@ -229,6 +242,9 @@ impl ApiError {
             "reason": self.reason,
             "code": self.code,
         });
+        if let Some(token) = &self.continue_token {
+            status["metadata"]["continue"] = token.as_str().into();
+        }
         let mut details = self.details.clone();
         if let Some(seconds) = self.retry_after_seconds {
             details.get_or_insert_with(|| json!({}))["retryAfterSeconds"] = seconds.into();

@@ -158,6 +158,11 @@ impl Tokens {
         ))
     }
 
+    /// The audiences that this server is one of.
+    pub fn audiences(&self) -> Vec<String> {
+        vec![self.issuer.clone()]
+    }
+
     /// The claims of a token that this instance signed, that is for one of the audiences (none: for this server), and
     /// whose time is now. Whether the objects that it names still exist is not looked at.
     pub fn read(&self, token: &str, now: i64, audiences: &[String]) -> Option<Value> {

@@ -104,6 +104,26 @@ fn json_patch_is_rfc_6902() {
 }
 
 #[test]
+fn a_field_that_is_not_there_is_null_for_a_test() {
+    let original = json!({ "a": { "b": 1, "n": null }, "l": [] });
+    let test = |path: &str| json!([{ "op": "test", "path": path, "value": null }]);
+    for path in ["/c", "/a/c", "/a/n"] {
+        assert_eq!(
+            patch(PatchKind::Json, &original, &test(path)),
+            Ok(original.clone()),
+            "{path}"
+        );
+    }
+    // what has a value, what is in nothing, and what no list has
+    for path in ["/a", "/a/b", "/c/d", "/a/b/c", "/l/0", ""] {
+        assert!(
+            patch(PatchKind::Json, &original, &test(path)).is_err(),
+            "{path}"
+        );
+    }
+}
+
+#[test]
 fn a_failing_operation_is_named_and_nothing_is_changed() {
     let original = json!({ "a": 1 });
     for (body, reason) in [

@@ -76,7 +76,27 @@ fn amounts_and_formats() {
         ("1.", 1, 0, Decimal),
         ("1.G", 1, 9, Decimal),
         ("1e-100", 1, -9, Exponent),
-        ("99999999999999999999", cap, 0, Decimal),
+        // only binary amounts are capped
+        (
+            "99999999999999999999",
+            99_999_999_999_999_999_999,
+            0,
+            Decimal,
+        ),
+        (
+            "3233720368547758074775807141000001n",
+            3_233_720_368_547_758_074_775_807_141_000_001,
+            -9,
+            Decimal,
+        ),
+        (
+            "0.00000000000000000000000000000000000000000000000001e60",
+            1,
+            10,
+            Exponent,
+        ),
+        ("1e-2000000000", 1, -9, Exponent),
+        ("9223372036854775800e6", 92_233_720_368_547_758, 8, Exponent),
     ];
     for (text, digits, exponent, format) in cases {
         for (sign, negative) in [("", false), ("+", false), ("-", true)] {

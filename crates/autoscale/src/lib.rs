@@ -3,6 +3,15 @@
 //! Nothing in this crate reads a clock, does I/O or knows a client, so the controller, the tests, a replay and
 //! a simulation all call the same functions. [`hpa`] is the HorizontalPodAutoscaler, [`cron`] tells when a schedule comes round; other deciders
 //! (forecasts, latency objectives, scale from zero) come beside it and produce the same [`Decision`].
+//!
+//! # Mutants that no test can tell apart
+//!
+//! `cargo-mutants` leaves these, because the two programs do the same:
+//!
+//! * `hpa/ending.rs`, `rescaled`: `from >= 0` for `from > 0`. Sizes are not negative, and from zero to zero is no rescale.
+//! * `hpa/ending.rs`, `decision`: `to >= from` for `to > from`. A rescale has two sizes.
+//! * `hpa/replicas.rs`, `conclude`: comparisons of a ratio with one that include one. A ratio of exactly one lies within every
+//!   tolerance, and that is asked before.
 #![forbid(unsafe_code)]
 
 pub mod cron;

@@ -6,6 +6,8 @@ use std::fmt;
 
 /// Units of 10⁻⁹ in one.
 const NANO: i128 = 1_000_000_000;
+/// No quantity is larger, or smaller than the negative of it: far beyond what any caller can hold, and safe to compute with.
+const CAP: i128 = i128::MAX / 4;
 
 /// A quantity in units of 10⁻⁹; upstream keeps nothing finer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,13 +98,14 @@ impl Quantity {
         if self.nanos == 0 {
             return "0".to_owned();
         }
-        for (suffix, exponent) in SUFFIXES {
-            let unit = 10i128.pow((exponent + 9) as u32);
-            if self.nanos % unit == 0 {
-                return format!("{}{suffix}", self.nanos / unit);
-            }
-        }
-        format!("{}n", self.nanos)
+        let fits = |exponent: i32| 10i128.pow((exponent + 9) as u32);
+        // the last one always does
+        SUFFIXES
+            .into_iter()
+            .find(|(_, exponent)| self.nanos % fits(*exponent) == 0)
+            .map_or_else(String::new, |(suffix, exponent)| {
+                format!("{}{suffix}", self.nanos / fits(exponent))
+            })
     }
 
     /// Canonical text with binary suffixes (`64Mi`); decimal where that would lose precision or is below 1024.
@@ -161,11 +164,7 @@ fn parse_nanos(text: &str) -> Option<i128> {
     let digits: String = whole.chars().chain(fraction.chars()).collect();
     let digits = digits.trim_start_matches('0');
     if digits.len() > 30 {
-        return Some(if negative {
-            i128::MIN / 4
-        } else {
-            i128::MAX / 4
-        });
+        return Some(if negative { -CAP } else { CAP });
     }
     let mantissa: i128 = if digits.is_empty() {
         0
@@ -179,26 +178,17 @@ fn parse_nanos(text: &str) -> Option<i128> {
     Some(if negative { -magnitude } else { magnitude })
 }
 
-/// `mantissa` times ten to the `exponent`, rounded up, capped far above what any caller can hold.
+/// `mantissa` times ten to the `exponent`, rounded up and capped.
 fn scaled(mantissa: i128, exponent: i32) -> i128 {
-    let cap = i128::MAX / 4;
-    if mantissa == 0 {
-        return 0;
+    let factor = 10i128.checked_pow(exponent.unsigned_abs());
+    match factor {
+        _ if mantissa == 0 => 0,
+        Some(factor) if exponent < 0 => div_ceil(mantissa, factor),
+        // less than any number that can be written, and more than nothing
+        None if exponent < 0 => 1,
+        Some(factor) => mantissa.saturating_mul(factor).min(CAP),
+        None => CAP,
     }
-    if exponent >= 0 {
-        if exponent > 38 {
-            return cap;
-        }
-        return 10i128
-            .checked_pow(exponent as u32)
-            .and_then(|factor| mantissa.checked_mul(factor))
-            .unwrap_or(cap)
-            .min(cap);
-    }
-    if exponent < -38 {
-        return 1;
-    }
-    div_ceil(mantissa, 10i128.pow(exponent.unsigned_abs()))
 }
 
 fn scale_of(suffix: &str) -> Option<(i128, i32)> {
@@ -270,6 +260,92 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn every_suffix_is_read_and_written() {
+        for (text, nanos) in [
+            ("1n", 1),
+            ("1u", 1_000),
+            ("1m", 1_000_000),
+            ("1", 1_000_000_000),
+            ("1k", 1_000_000_000_000),
+            ("1M", 1_000_000_000_000_000),
+            ("1G", 1_000_000_000_000_000_000),
+            ("1T", 10i128.pow(21)),
+            ("1P", 10i128.pow(24)),
+            ("1E", 10i128.pow(27)),
+            ("-7k", -7_000_000_000_000),
+        ] {
+            let quantity = Quantity::parse(text).expect(text);
+            assert_eq!(quantity, Quantity { nanos }, "{text}");
+            assert_eq!(quantity.to_string(), text);
+        }
+        for (text, power) in [
+            ("3Ki", 10),
+            ("3Mi", 20),
+            ("3Gi", 30),
+            ("3Ti", 40),
+            ("3Pi", 50),
+            ("3Ei", 60),
+        ] {
+            let quantity = Quantity::parse(text).expect(text);
+            assert_eq!(quantity.nanos, (3i128 << power) * NANO, "{text}");
+            assert_eq!(quantity.binary(), text);
+        }
+        assert_eq!(Quantity::from_units(-2048).binary(), "-2Ki");
+        assert_eq!(Quantity::from_units(1023).binary(), "1023");
+    }
+
+    #[test]
+    fn is_told_in_units_and_rounded_up() {
+        for (text, units, float) in [
+            ("0", 0, 0.0),
+            ("1", 1, 1.0),
+            ("1500m", 2, 1.5),
+            ("1n", 1, 1e-9),
+            ("-1500m", -1, -1.5),
+            ("-1n", 0, -1e-9),
+            ("7k", 7000, 7000.0),
+        ] {
+            let quantity = Quantity::parse(text).expect(text);
+            assert_eq!(quantity.value(), units, "{text}");
+            assert!((quantity.as_f64() - float).abs() < 1e-12, "{text}");
+            assert_eq!(quantity.is_positive(), float > 0.0, "{text}");
+            assert_eq!(quantity.is_negative(), float < 0.0, "{text}");
+        }
+        assert_eq!(Quantity::from_units(3), Quantity::from_milli(3000));
+        assert_eq!(Quantity::from_nanos(3), Quantity { nanos: 3 });
+    }
+
+    #[test]
+    fn what_is_too_large_or_too_small_stays_within_bounds() {
+        let cap = CAP;
+        for (text, nanos) in [
+            ("1e29", cap),
+            ("1e28", 10i128.pow(37)),
+            ("5e28", cap),
+            ("1e999", cap),
+            ("-1e999", -cap),
+            ("0e999", 0),
+            ("1e-9", 1),
+            ("1e-10", 1),
+            ("1e-47", 1),
+            ("1e-48", 1),
+            ("1e-999", 1),
+            ("0e-999", 0),
+            ("1000000000000000000000000000000", cap),
+            ("-1000000000000000000000000000000", -cap),
+            ("25e-10", 3),
+        ] {
+            assert_eq!(Quantity::parse(text), Ok(Quantity { nanos }), "{text}");
+        }
+        let long = |zeros: usize| format!("{}1", "0".repeat(zeros));
+        assert_eq!(Quantity::parse(&long(63)), Ok(Quantity::from_units(1)));
+        assert!(Quantity::parse(&long(64)).is_err());
+        let largest = Quantity::parse("16Ei").expect("a quantity");
+        assert_eq!(largest.value(), i64::MAX);
+        assert_eq!(Quantity::parse("-16Ei").map(Quantity::value), Ok(i64::MIN));
     }
 
     #[test]

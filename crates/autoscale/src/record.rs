@@ -275,7 +275,7 @@ impl Followed {
             .filter(|pod| pod.ready_ms.is_some())
             .count();
         self.ready_pods = i32::try_from(ready).unwrap_or(i32::MAX);
-        if self.phase == Phase::Waiting && self.ready_ms.is_some() && ready >= wanted {
+        if self.phase == Phase::Waiting && self.ready_ms.is_some() {
             self.phase = Phase::Complete;
             self.message.clear();
         }

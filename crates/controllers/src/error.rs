@@ -39,6 +39,14 @@ impl Error {
         }
     }
 
+    /// The API's own words, as upstream's events quote them.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Api { source, .. } => message(source),
+            Self::Stale { .. } => self.to_string(),
+        }
+    }
+
     /// Expected now and then, not worth a warning.
     pub fn is_stale(&self) -> bool {
         matches!(self, Self::Stale { .. })

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod certificates;
 mod claim;
 mod clusterroles;
 mod cronjob;
@@ -12,6 +13,7 @@ mod daemonset;
 mod deployment;
 mod disruption;
 mod drive;
+mod endpoints;
 mod endpointslice;
 mod error;
 pub mod events;
@@ -22,13 +24,16 @@ mod history;
 pub mod hpa;
 mod informer;
 mod job;
+mod mirroring;
 mod namespace;
 mod nodes;
 mod objects;
+mod own_version;
 mod own_writes;
 mod placement;
 mod pod_control;
 mod podgc;
+mod quotas;
 mod replicaset;
 mod shared;
 mod statefulset;
@@ -44,6 +49,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use certificates::{Order, Signer};
 use shared::Shared;
 use supervise::Supervisor;
 
@@ -54,8 +60,10 @@ pub struct Config {
     pub cluster_ca_pem: String,
     /// How long a node's Lease may be stale before its conditions become `Unknown`.
     pub node_grace: Duration,
-    /// How often the horizontal pod autoscaler looks at each object.
-    pub hpa_sync: Duration,
+    /// How often autoscalers are looked at.
+    pub autoscalers: hpa::Pace,
+    /// Signs what CertificateSigningRequests ask for; without it none is.
+    pub signer: Option<Signer>,
 }
 
 impl Default for Config {
@@ -63,7 +71,8 @@ impl Default for Config {
         Self {
             cluster_ca_pem: String::new(),
             node_grace: Duration::from_secs(50),
-            hpa_sync: Duration::from_secs(15),
+            autoscalers: hpa::Pace::default(),
+            signer: None,
         }
     }
 }
@@ -130,6 +139,14 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
         Box::new(|shared, _, stop| Box::pin(endpointslice::run(shared, stop))),
     );
     keep(
+        "endpoints",
+        Box::new(|shared, _, stop| Box::pin(endpoints::run(shared, stop))),
+    );
+    keep(
+        "endpointslicemirroring",
+        Box::new(|shared, _, stop| Box::pin(mirroring::run(shared, stop))),
+    );
+    keep(
         "namespace",
         Box::new(|shared, _, stop| Box::pin(namespace::run(shared, stop))),
     );
@@ -146,6 +163,14 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
     keep(
         "serviceaccount-tokens",
         Box::new(|shared, config, stop| Box::pin(tokens::run(shared, config.cluster_ca_pem, stop))),
+    );
+    keep(
+        "resource-quota",
+        Box::new(|shared, _, stop| Box::pin(quotas::run(shared, stop))),
+    );
+    keep(
+        "certificates",
+        Box::new(|shared, config, stop| Box::pin(certificates::run(shared, config.signer, stop))),
     );
     keep(
         "persistent-volumes",
@@ -185,7 +210,7 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
             Box::pin(hpa::run_with(
                 shared.client,
                 shared.pods,
-                config.hpa_sync,
+                config.autoscalers,
                 sink,
                 stop,
             ))

@@ -1,7 +1,7 @@
 //! Small questions about API objects that several controllers ask.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube::Resource;
 use kube::core::{Selector, SelectorExt};
@@ -95,6 +95,13 @@ impl Matcher {
             .as_ref()
             .is_some_and(|selector| selector.matches(labels.unwrap_or(&none)))
     }
+}
+
+/// The Service has no address of its own.
+pub fn is_headless(service: &Service) -> bool {
+    let spec = service.spec.as_ref();
+    let address = spec.and_then(|spec| spec.cluster_ip.as_deref());
+    matches!(address, None | Some("" | "None"))
 }
 
 /// Succeeded or Failed: it will not run again.

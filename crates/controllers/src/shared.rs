@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
-    Affinity, Container, Namespace, NodeAffinity, Pod, PodSpec, Service, Volume,
+    Affinity, Container, Endpoints, Namespace, NodeAffinity, Pod, PodSpec, Service, Volume,
 };
 use kube::runtime::watcher;
 use kube::{Api, Client};
@@ -31,6 +31,8 @@ pub struct Shared {
     pub cron_jobs: Informer<CronJob>,
     /// All Services, indexed by namespace.
     pub services: Informer<Service>,
+    /// All Endpoints.
+    pub endpoints: Informer<Endpoints>,
     /// All Namespaces.
     pub namespaces: Informer<Namespace>,
 }
@@ -93,6 +95,13 @@ impl Shared {
                 |_| {},
                 shutdown.clone(),
             ),
+            endpoints: Informer::start(
+                Api::all(client.clone()),
+                config(),
+                |_| Vec::new(),
+                |_| {},
+                shutdown.clone(),
+            ),
             namespaces: Informer::start(
                 Api::all(client.clone()),
                 config(),
@@ -115,6 +124,7 @@ impl Shared {
             && self.jobs.ready().await
             && self.cron_jobs.ready().await
             && self.services.ready().await
+            && self.endpoints.ready().await
             && self.namespaces.ready().await
     }
 }

@@ -6,8 +6,10 @@ use cluster::{Cluster, deployment};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams, PropagationPolicy};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
 
 async fn running(cluster: &Cluster, count: usize) {
@@ -126,6 +128,60 @@ async fn what_names_an_owner_that_never_was_goes() {
     cluster
         .until("the collection", || async { !exists("kept").await })
         .await;
+}
+
+/// Two versions, the second of which is the one that a list of kinds recommends.
+fn shelf_definition() -> Value {
+    let version = |name: &str, storage: bool| json!({"name": name, "served": true, "storage": storage, "schema": {"openAPIV3Schema": {"type": "object"}}});
+    json!({
+        "metadata": {"name": "shelves.shop.io"},
+        "spec": {
+            "group": "shop.io", "scope": "Namespaced", "names": {"plural": "shelves", "kind": "Shelf"},
+            "versions": [version("v1alpha1", false), version("v1", true)],
+        },
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn owners_of_a_kind_that_is_new_take_along_what_they_own() {
+    let cluster = Cluster::start(None).await;
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
+    let definition = serde_json::from_value(shelf_definition()).unwrap();
+    definitions
+        .create(&PostParams::default(), &definition)
+        .await
+        .unwrap();
+    // At once, before anybody can have looked at the list of kinds again; by either version.
+    for version in ["v1", "v1alpha1"] {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("shop.io", version, "Shelf"));
+        let resource = ApiResource {
+            plural: "shelves".into(),
+            ..resource
+        };
+        let shelves: Api<DynamicObject> =
+            Api::namespaced_with(cluster.client.clone(), "default", &resource);
+        let shelf = DynamicObject::new("shelf", &resource);
+        cluster
+            .until("the kind is served", || async {
+                shelves.create(&PostParams::default(), &shelf).await.is_ok()
+            })
+            .await;
+        let uid = shelves.get("shelf").await.unwrap().metadata.uid.unwrap();
+        let owners = json!([{"apiVersion": format!("shop.io/{version}"), "kind": "Shelf", "name": "shelf", "uid": uid}]);
+        let _: ConfigMap = cluster
+            .create(json!({"metadata": {"name": "book", "ownerReferences": owners}}))
+            .await;
+        shelves
+            .delete("shelf", &DeleteParams::default())
+            .await
+            .unwrap();
+        cluster
+            .until("the collection", || async {
+                let books: Api<ConfigMap> = cluster.api();
+                books.get_opt("book").await.unwrap().is_none()
+            })
+            .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -122,11 +122,12 @@ async fn every_node_that_should_have_a_pod_has_one() {
     cluster
         .until("one pod", || async { pods(&cluster).await == ["two=v1"] })
         .await;
-    let told = cluster.events("SuccessfulCreate").await;
-    assert!(
-        told.iter()
-            .any(|line| line.starts_with("Created pod: agent-"))
-    );
+    cluster
+        .told("SuccessfulCreate", |told| {
+            told.iter()
+                .any(|line| line.starts_with("Created pod: agent-"))
+        })
+        .await;
 
     // a pod that failed is made anew
     let pod: Pod = cluster.list().await.remove(0);
@@ -140,13 +141,10 @@ async fn every_node_that_should_have_a_pod_has_one() {
             api.get_opt(&name).await.unwrap().is_none() && pods(&cluster).await == ["two=v1"]
         })
         .await;
-    let told = cluster.events("FailedDaemonPod").await;
-    assert_eq!(
-        told,
-        [format!(
-            "Found failed daemon pod default/{name} on node two, will try to kill it"
-        )]
-    );
+    let found = format!("Found failed daemon pod default/{name} on node two, will try to kill it");
+    cluster
+        .told("FailedDaemonPod", |told| told == [found.clone()])
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

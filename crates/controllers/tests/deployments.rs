@@ -120,17 +120,20 @@ async fn a_deployment_runs_rolls_and_rolls_back() {
         live.metadata.annotations.unwrap()["deployment.kubernetes.io/revision"],
         "3"
     );
-    let told = cluster.events("ScalingReplicaSet").await;
-    assert!(told.iter().any(
-        |line| line.starts_with("Scaled up replica set web-") && line.ends_with(" from 0 to 3")
-    ));
-    assert!(
+    let scaled = |told: &[String], way: &str, sizes: &str| {
+        let start = format!("Scaled {way} replica set web-");
         told.iter()
-            .any(|line| line.starts_with("Scaled down replica set web-")
-                && line.ends_with(" from 1 to 0"))
-    );
-    assert!(!cluster.events("SuccessfulCreate").await.is_empty());
-    assert!(!cluster.events("Scheduled").await.is_empty());
+            .any(|line| line.starts_with(&start) && line.ends_with(sizes))
+    };
+    cluster
+        .told("ScalingReplicaSet", |told| {
+            scaled(told, "up", " from 0 to 3") && scaled(told, "down", " from 1 to 0")
+        })
+        .await;
+    cluster
+        .told("SuccessfulCreate", |told| !told.is_empty())
+        .await;
+    cluster.told("Scheduled", |told| !told.is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

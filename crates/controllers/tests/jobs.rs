@@ -102,8 +102,11 @@ async fn a_job_without_retries_fails_and_its_other_pods_go() {
         ]
     );
     assert_eq!(status.completion_time, None);
-    let told = cluster.events("BackoffLimitExceeded").await;
-    assert_eq!(told, ["Job has reached the specified backoff limit"]);
+    cluster
+        .told("BackoffLimitExceeded", |told| {
+            told == ["Job has reached the specified backoff limit"]
+        })
+        .await;
 
     let mut per_index = spec;
     per_index["backoffLimitPerIndex"] = json!(0);

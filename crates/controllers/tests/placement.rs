@@ -202,11 +202,11 @@ async fn pods_that_do_not_bear_a_taint_go() {
             pods.get_opt("late").await.unwrap().is_none()
         })
         .await;
-    let told = cluster.events("TaintManagerEviction").await;
-    assert!(
-        told.contains(&"Marking for deletion Pod default/plain".to_owned()),
-        "{told:?}"
-    );
+    let told = cluster
+        .told("TaintManagerEviction", |told| {
+            told.contains(&"Marking for deletion Pod default/plain".to_owned())
+        })
+        .await;
     assert!(
         !told.iter().any(|message| message.contains("endless")),
         "{told:?}"

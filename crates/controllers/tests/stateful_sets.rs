@@ -140,18 +140,24 @@ async fn pods_have_names_claims_and_a_history() {
             .await;
     }
 
-    let told = cluster.events("SuccessfulCreate").await;
-    for line in [
-        "create Pod db-0 in StatefulSet db successful",
-        "create Claim data-db-0 Pod db-0 in StatefulSet db success",
+    for (reason, line) in [
+        (
+            "SuccessfulCreate",
+            "create Pod db-0 in StatefulSet db successful",
+        ),
+        (
+            "SuccessfulCreate",
+            "create Claim data-db-0 Pod db-0 in StatefulSet db success",
+        ),
+        (
+            "SuccessfulDelete",
+            "delete Pod db-1 in StatefulSet db successful",
+        ),
     ] {
-        assert!(told.iter().any(|one| one == line), "{told:?}");
+        cluster
+            .told(reason, |told| told.iter().any(|one| one == line))
+            .await;
     }
-    let told = cluster.events("SuccessfulDelete").await;
-    assert!(
-        told.iter()
-            .any(|one| one == "delete Pod db-1 in StatefulSet db successful")
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

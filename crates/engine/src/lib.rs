@@ -19,6 +19,7 @@ mod process;
 mod records;
 mod runtime;
 mod sealed;
+mod signals;
 mod spec;
 mod status;
 mod supervisor;
@@ -33,6 +34,7 @@ pub use error::Error;
 pub use kernel::check_kernel;
 pub use process::{ExecSpec, Output, Process, Resizer};
 pub use runtime::runtime_main;
+pub use signals::signal_number;
 pub use spec::{
     ContainerSpec, Device, IpcNamespace, LogConfig, Mount, MountKind, PidNamespace, Protocol,
     PublishedPort, Resources, SandboxNetwork, SandboxSpec, SandboxUpdate, Security, Ulimit,

@@ -95,6 +95,8 @@ pub struct SandboxUpdate {
     pub hosts: Option<String>,
     pub resolv_conf: Option<String>,
     pub published: Option<Vec<PublishedPort>>,
+    /// Limits of everything in it together; one that is not named stays as it is until the next start.
+    pub resources: Option<Resources>,
 }
 
 /// A container: one root process and what it may see and use.
@@ -138,6 +140,10 @@ pub struct ContainerSpec {
     pub ulimits: Vec<Ulimit>,
     /// Signal that asks it to end; `None` means SIGTERM.
     pub stop_signal: Option<i32>,
+    /// The container, of the same sandbox and running when this one starts, whose processes it sees; empty means what the
+    /// sandbox says.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub processes_of: String,
 }
 
 /// One limit of setrlimit(2).

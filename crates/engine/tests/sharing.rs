@@ -108,6 +108,7 @@ fn containers_of_a_sandbox_see_each_others_processes() {
                 again.container(&two).await.expect("known").state,
                 State::Running
             );
+            drop(again);
             world.engine.stop_sandbox(sandbox).await.expect("stop");
         }
         eventually("the end of the first processes", async || {

@@ -74,11 +74,7 @@ fn new_limits_bind_at_once_and_after_the_next_start() {
         let expected = ["50331648", unlimited, "max"];
         assert_eq!(limits(&world, "plim-c").await, expected);
         // what is known of it outlives the daemon, and binds the next run
-        let again = Session {
-            engine: Engine::open(world.config.clone()).await.expect("open"),
-            config: world.config.clone(),
-            dir: world.dir.clone(),
-        };
+        let again = world.reopened().await;
         let status = again.engine.container("plim-c").await.expect("known");
         assert_eq!(status.spec.annotations["note"], "free");
         let stopped = again.engine.stop_container("plim-c", None, Duration::ZERO);

@@ -256,7 +256,8 @@ fn ranges_are_of_one_sandbox_each_and_survive_the_daemon() {
                 ],
             ))
             .await;
-        let again = Engine::open(world.config.clone()).await.expect("open");
+        let world = world.reopened().await;
+        let again = &world.engine;
         let status = again.sandbox("plim-one").await.expect("known");
         assert_eq!(status.user_namespace, Some(one.clone()));
         // A third one meets neither.

@@ -42,6 +42,11 @@ struct FakePod {
 
 impl FakePod {
     async fn start(answer: Answer) -> Self {
+        Self::start_with(answer, None).await
+    }
+
+    /// One that speaks TLS, if there is something to speak it with.
+    async fn start_with(answer: Answer, tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let pod = Self {
             answer: Arc::new(Mutex::new(answer)),
@@ -53,12 +58,19 @@ impl FakePod {
         let server = pod.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let pod = server.clone();
+                let (pod, tls) = (server.clone(), tls.clone());
                 tokio::spawn(async move {
                     let now = pod.at_once.fetch_add(1, Ordering::SeqCst) + 1;
                     pod.at_once_max.fetch_max(now, Ordering::SeqCst);
                     // the other side going away is its right
-                    let _ = pod.serve(stream).await;
+                    match tls {
+                        None => drop(pod.serve(stream).await),
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                let _ = pod.serve(stream).await;
+                            }
+                        }
+                    }
                     pod.at_once.fetch_sub(1, Ordering::SeqCst);
                 });
             }
@@ -66,7 +78,10 @@ impl FakePod {
         pod
     }
 
-    async fn serve(&self, mut stream: tokio::net::TcpStream) -> std::io::Result<()> {
+    async fn serve(
+        &self,
+        mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    ) -> std::io::Result<()> {
         let number = self.scrapes.fetch_add(1, Ordering::SeqCst);
         let mut request = [0; 1024];
         let read = stream.read(&mut request).await?;
@@ -117,7 +132,8 @@ impl FakePod {
             }
             Answer::Nonsense => stream.write_all(b"SSH-2.0-OpenSSH_9.9\r\n\r\n").await?,
         }
-        Ok(())
+        // by TLS, an end that is not announced is an answer that was cut off
+        stream.shutdown().await
     }
 }
 
@@ -681,5 +697,41 @@ async fn endpoints_that_hang_lie_or_never_end_harm_nobody_and_are_told() {
     // a pod that recovers is told again
     *hanging[0].answer.lock() = page("queue 1\n");
     fixture.until("pods/hang-0/queue", 1).await;
+    fixture.end().await;
+}
+
+/// A certificate that nobody has signed for, as pods have them.
+fn own_certificate() -> tokio_rustls::TlsAcceptor {
+    let made = rcgen::generate_simple_self_signed(vec!["pod".to_owned()]).expect("a certificate");
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .expect("versions")
+    .with_no_client_auth()
+    .with_single_cert(vec![made.cert.der().clone()], key.into())
+    .expect("a configuration");
+    Arc::new(config).into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_are_asked_by_https_if_they_say_so() {
+    let fixture = Fixture::new(limits()).await;
+    let says = |fake: &FakePod, scheme: &str| json!({"prometheus.io/scrape": "true", "prometheus.io/port": fake.port.to_string(), "prometheus.io/scheme": scheme});
+    let secret = FakePod::start_with(page("depth 7\n"), Some(own_certificate())).await;
+    fixture.object("secret", "s", says(&secret, "https")).await;
+    let told = fixture.until("pods/*/depth", 1).await;
+    assert_eq!(
+        told.get("secret").map(String::as_str),
+        Some("7"),
+        "{told:?}"
+    );
+    // who says https and speaks http is told to be wrong, and by which step
+    let plain = FakePod::start(page("depth 8\n")).await;
+    fixture.object("plain", "p", says(&plain, "https")).await;
+    fixture
+        .until_external("scrape_failed", ("plain", "tls", "1"))
+        .await;
     fixture.end().await;
 }

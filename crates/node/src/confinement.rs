@@ -2,6 +2,7 @@
 //! run with less than it asked for.
 
 pub mod app_armor;
+pub mod sysctls;
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -24,6 +24,8 @@ pub mod label {
     pub const RESTARTS: &str = "plimsoll.dev/restarts";
     pub const CRASHES: &str = "plimsoll.dev/crashes";
     pub const IMAGE_ID: &str = "plimsoll.dev/image-id";
+    /// The image as the pod named it.
+    pub const IMAGE: &str = "plimsoll.dev/image";
 }
 
 const ID_BYTES_MAX: usize = 80;
@@ -71,6 +73,26 @@ pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
+/// The containers that were added to the running pod (`kubectl debug`), with what they have in common with others.
+pub fn ephemeral(pod: &Pod) -> Vec<Container> {
+    let added = pod.spec.iter().flat_map(|spec| &spec.ephemeral_containers);
+    added
+        .flatten()
+        .filter_map(|one| serde_json::from_value(serde_json::to_value(one).ok()?).ok())
+        .collect()
+}
+
+/// The container whose processes an ephemeral one shall see.
+pub fn target_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    let added = pod.spec.iter().flat_map(|spec| &spec.ephemeral_containers);
+    added
+        .flatten()
+        .find(|one| one.name == name)?
+        .target_container_name
+        .as_deref()
+        .filter(|target| !target.is_empty())
+}
+
 /// As long as a UUID is in text.
 const UID_BYTES: usize = 36;
 
@@ -102,6 +124,8 @@ pub fn pod_of_attempt(id: &str) -> Option<&str> {
 pub struct Attempt<'a> {
     pub id: String,
     pub sandbox: String,
+    /// The container whose processes it sees, by the engine's name; empty for its own or the pod's.
+    pub processes_of: String,
     pub restarts: i32,
     pub crashes: u32,
     pub rootfs: PathBuf,
@@ -155,10 +179,13 @@ pub fn spec(pod: &Pod, container: &Container, attempt: Attempt) -> ContainerSpec
     labels.insert(label::RESTARTS.into(), attempt.restarts.to_string());
     labels.insert(label::CRASHES.into(), attempt.crashes.to_string());
     labels.insert(label::IMAGE_ID.into(), attempt.image.id.clone());
+    let image = container.image.clone().unwrap_or_default();
+    labels.insert(label::IMAGE.into(), image);
 
     ContainerSpec {
         id: attempt.id,
         sandbox: attempt.sandbox,
+        processes_of: attempt.processes_of,
         name: container.name.clone(),
         labels,
         annotations: attempt.annotations,
@@ -228,8 +255,17 @@ pub fn spec(pod: &Pod, container: &Container, attempt: Attempt) -> ContainerSpec
             attempt.memory_capacity_bytes,
             attempt.oom_score,
         ),
+        stop_signal: stop_signal(container, config),
         ..ContainerSpec::default()
     }
+}
+
+/// The signal that asks the container to end: its own, else its image's; none for the usual one.
+fn stop_signal(container: &Container, config: &image::ImageConfig) -> Option<i32> {
+    let lifecycle = container.lifecycle.as_ref();
+    let own = lifecycle.and_then(|lifecycle| lifecycle.stop_signal.as_deref());
+    own.or(config.stop_signal.as_deref())
+        .and_then(engine::signal_number)
 }
 
 /// Whether the pod shares this machine's network.
@@ -317,6 +353,24 @@ mod tests {
     }
 
     #[test]
+    fn ephemeral_containers_are_containers_with_a_target() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "spec": { "containers": [{ "name": "web" }], "ephemeralContainers": [
+                { "name": "look", "image": "i", "command": ["sh"], "stdin": true, "tty": true,
+                    "securityContext": { "capabilities": { "add": ["SYS_PTRACE"] } }, "targetContainerName": "web" },
+                { "name": "other", "image": "j", "targetContainerName": "" } ] } }))
+        .expect("pod");
+        let added = ephemeral(&pod);
+        assert_eq!(added.len(), 2);
+        assert_eq!((added[0].stdin, added[0].tty), (Some(true), Some(true)));
+        assert_eq!(added[0].command, Some(vec!["sh".to_owned()]));
+        assert!(added[0].security_context.is_some());
+        assert_eq!(target_of(&pod, "look"), Some("web"));
+        assert_eq!(target_of(&pod, "other"), None);
+        assert_eq!(target_of(&pod, "web"), None);
+    }
+
+    #[test]
     fn users_groups_and_rights() {
         let pod: Pod = serde_json::from_value(serde_json::json!({
             "metadata": { "name": "p", "uid": "u" },
@@ -353,6 +407,7 @@ mod tests {
                 Attempt {
                     id: "x".into(),
                     sandbox: "u".into(),
+                    processes_of: String::new(),
                     restarts: 1,
                     crashes: 0,
                     rootfs: "/r".into(),

@@ -18,6 +18,7 @@ pub struct Facts {
     pub node_name: String,
     pub node_cpu_milli: i64,
     pub node_memory_bytes: i64,
+    pub node_disk_bytes: i64,
 }
 
 /// The text at a `fieldPath`.
@@ -76,18 +77,18 @@ pub fn resource(
         .filter(|d| *d > 0)
         .unwrap_or(1000);
     let (of, name) = selector.resource.split_once('.').unwrap_or(("", ""));
-    let node = |name: &str| {
-        if name == "cpu" {
-            facts.node_cpu_milli
-        } else {
-            facts.node_memory_bytes
-        }
+    let node = |name: &str| match name {
+        "cpu" => facts.node_cpu_milli,
+        "memory" => facts.node_memory_bytes,
+        _ => facts.node_disk_bytes,
     };
     let amount = match (of, name) {
-        ("limits", "cpu" | "memory") => {
+        ("limits", "cpu" | "memory" | "ephemeral-storage") => {
             resources::limit(container, name).unwrap_or_else(|| node(name))
         }
-        ("requests", "cpu" | "memory") => resources::request(container, name).unwrap_or(0),
+        ("requests", "cpu" | "memory" | "ephemeral-storage") => {
+            resources::request(container, name).unwrap_or(0)
+        }
         _ => return Err(ConfigError::Resource(selector.resource.clone())),
     };
     let milli = if name == "cpu" {
@@ -128,6 +129,34 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(field(&pod, path, &facts).ok().as_deref(), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn resources_of_a_container_or_of_the_node() {
+        let container: Container =
+            serde_json::from_value(serde_json::json!({"name": "a", "resources": {
+            "requests": {"cpu": "250m", "ephemeral-storage": "1Mi"}, "limits": {"memory": "3Ki"}}}))
+            .expect("a container");
+        let facts = Facts {
+            node_cpu_milli: 1500,
+            node_memory_bytes: 7,
+            node_disk_bytes: 9,
+            ..Facts::default()
+        };
+        for (name, divisor, want) in [
+            ("requests.cpu", "1", Some("1")),
+            ("requests.cpu", "1m", Some("250")),
+            ("limits.cpu", "1m", Some("1500")),
+            ("limits.memory", "1Ki", Some("3")),
+            ("requests.ephemeral-storage", "1", Some("1048576")),
+            ("limits.ephemeral-storage", "1", Some("9")),
+            ("limits.other", "1", None),
+        ] {
+            let selector = serde_json::json!({"resource": name, "divisor": divisor});
+            let selector = serde_json::from_value(selector).expect("a selector");
+            let found = resource(&container, &selector, &facts).ok();
+            assert_eq!(found.as_deref(), want, "{name} {divisor}");
         }
     }
 }

@@ -8,6 +8,7 @@ use engine::{ContainerStatus, State};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Container;
 
+use crate::resize;
 use crate::status::Doing;
 
 /// Annotations on the engine's records of containers.
@@ -19,6 +20,8 @@ pub mod note {
     pub const MESSAGE_FILE: &str = "plimsoll.dev/termination-message-file";
     /// Set when the end of the log stands in for a missing message.
     pub const MESSAGE_FROM_LOG: &str = "plimsoll.dev/termination-message-from-log";
+    /// The requests and limits that the container was given, as JSON.
+    pub const RESOURCES: &str = "plimsoll.dev/resources";
 }
 
 /// Exit code of a container whose program could not be started, as containerd has it.
@@ -34,6 +37,7 @@ pub fn notes(container: &Container, message_file: &Path) -> BTreeMap<String, Str
         message_file.display().to_string(),
     )]
     .into();
+    notes.insert(note::RESOURCES.to_owned(), resize::text_of(container));
     if container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError") {
         notes.insert(note::MESSAGE_FROM_LOG.to_owned(), "true".to_owned());
     }

@@ -107,7 +107,7 @@ impl Recorder {
             namespace: pod.metadata.namespace.clone(),
             uid: pod.metadata.uid.clone(),
             resource_version: pod.metadata.resource_version.clone(),
-            field_path: container.map(|name| format!("spec.containers{{{name}}}")),
+            field_path: container.map(|name| field_path(pod, name)),
         };
         self.send(about, "kubelet", kind, reason, message);
     }
@@ -204,4 +204,22 @@ async fn send(
     events.create(&PostParams::default(), &event).await?;
     known.insert(key, (name, 1));
     Ok(())
+}
+
+/// Where in the pod the container stands, as events name it.
+fn field_path(pod: &Pod, name: &str) -> String {
+    let spec = pod.spec.as_ref();
+    let mut init = spec.iter().flat_map(|spec| &spec.init_containers).flatten();
+    let mut added = spec
+        .iter()
+        .flat_map(|spec| &spec.ephemeral_containers)
+        .flatten();
+    let list = if init.any(|one| one.name == name) {
+        "initContainers"
+    } else if added.any(|one| one.name == name) {
+        "ephemeralContainers"
+    } else {
+        "containers"
+    };
+    format!("spec.{list}{{{name}}}")
 }

@@ -21,8 +21,10 @@ pub mod pressure;
 mod probe;
 mod provision;
 mod registration;
+mod resize;
 mod resolv;
 mod resources;
+mod runtime_class;
 mod server;
 mod services;
 mod spdy;
@@ -132,6 +134,7 @@ pub async fn run(
     let recorder = events::Recorder::start(client.clone(), config.name.clone());
     let (told, conditions) = tokio::sync::watch::channel(BTreeSet::new());
     let (evictions, orders) = tokio::sync::mpsc::channel(1);
+    let pods = pods::Pods::default();
     let shared = Arc::new(worker::Shared {
         config: config.clone(),
         client: client.clone(),
@@ -145,9 +148,9 @@ pub async fn run(
         cpu_capacity_milli: capacity.cpu_milli,
         oom_score: measure::own_oom_score(),
         division: config.division(&capacity),
+        pods: pods.clone(),
         conditions: conditions.clone(),
     });
-    let pods = pods::Pods::default();
     let node_name = config.name.clone();
     let balancer = balancer::Balancer {
         client: client.clone(),

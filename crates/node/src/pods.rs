@@ -145,7 +145,8 @@ impl Dispatch {
         let conditions = self.shared.conditions.borrow();
         let allocatable = &self.shared.division.allocatable;
         let enabled = engine::app_armor() != engine::AppArmor::Absent;
-        let unconfinable = confinement::app_armor::refusal(pod, enabled);
+        let unconfinable = confinement::app_armor::refusal(pod, enabled)
+            .or_else(|| confinement::sysctls::refusal(pod));
         let (reason, message) = match unconfinable {
             Some((reason, message)) => (reason.to_owned(), message),
             None => {

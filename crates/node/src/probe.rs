@@ -2,18 +2,21 @@
 //!
 //! Follows the kubelet's `pkg/kubelet/prober`.
 
-use std::net::SocketAddr;
+mod grpc;
+mod http;
+mod tls;
+
 use std::time::Duration;
 
-use bytes::Bytes;
 use engine::{Engine, ExecSpec};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+use http::dial;
+pub use http::http_get;
 
 /// Of a response body, so much goes into an event and no more is read.
 const BODY_BYTES_MAX: usize = 10 * 1024;
@@ -184,7 +187,8 @@ async fn attempt(target: &Target) -> Result<(), String> {
             .iter()
             .flatten()
             .map(|h| (h.name.as_str(), h.value.as_str()));
-        return http_get(host, port, get.path.as_deref().unwrap_or("/"), headers).await;
+        let tls = get.scheme.as_deref() == Some("HTTPS");
+        return http_get(tls, host, port, get.path.as_deref().unwrap_or("/"), headers).await;
     }
     if let Some(tcp) = &target.probe.tcp_socket {
         let port = port_number(&target.container, &tcp.port)
@@ -202,18 +206,12 @@ async fn attempt(target: &Target) -> Result<(), String> {
     if let Some(exec) = &target.probe.exec {
         return run_command(target, exec.command.clone().unwrap_or_default()).await;
     }
-    Err("this kind of probe is not supported; use httpGet, tcpSocket or exec".to_owned())
-}
-
-/// In the words of Go's net package, which people search for.
-fn dial(host: &str, port: u16, error: &std::io::Error) -> String {
-    let why = match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
-        std::io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
-        std::io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
-        _ => error.to_string(),
-    };
-    format!("dial tcp {host}:{port}: {why}")
+    if let Some(grpc) = &target.probe.grpc {
+        let port = u16::try_from(grpc.port).map_err(|_| format!("invalid port {}", grpc.port))?;
+        let service = grpc.service.as_deref().unwrap_or_default();
+        return grpc::check(&target.pod_ip, port, service).await;
+    }
+    Err("the probe asks nothing: it needs one of httpGet, tcpSocket, grpc, exec".to_owned())
 }
 
 /// A port given by number or by the name of one of the container's ports.
@@ -228,62 +226,6 @@ pub fn port_number(container: &Container, port: &IntOrString) -> Option<u16> {
             .and_then(|p| u16::try_from(p.container_port).ok())
             .or_else(|| name.parse().ok()),
     }
-}
-
-/// One GET; 200–399 succeed, as the kubelet has it. Redirects are not followed.
-pub async fn http_get<'a>(
-    host: &str,
-    port: u16,
-    path: &str,
-    headers: impl Iterator<Item = (&'a str, &'a str)>,
-) -> Result<(), String> {
-    let path = if path.starts_with('/') {
-        path.to_owned()
-    } else {
-        format!("/{path}")
-    };
-    let url = format!("http://{host}:{port}{path}");
-    let failed = |e: &dyn std::fmt::Display| format!("Get \"{url}\": {e}");
-    let stream = match host.parse() {
-        Ok(ip) => TcpStream::connect(SocketAddr::new(ip, port)).await,
-        Err(_) => TcpStream::connect((host, port)).await,
-    }
-    .map_err(|e| failed(&dial(host, port, &e)))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| failed(&e))?;
-    let driver = tokio::spawn(connection);
-    let result = async {
-        let mut request = http::Request::get(&path)
-            .header("user-agent", "kube-probe/1.37")
-            .header("connection", "close");
-        let mut host_header = format!("{host}:{port}");
-        for (name, value) in headers {
-            if name.eq_ignore_ascii_case("host") {
-                host_header = value.to_owned();
-            } else {
-                request = request.header(name, value);
-            }
-        }
-        let request = request
-            .header("host", host_header)
-            .body(Empty::<Bytes>::new())
-            .map_err(|e| failed(&e))?;
-        let response = sender.send_request(request).await.map_err(|e| failed(&e))?;
-        let status = response.status().as_u16();
-        // an endless body must not hold the probe; what does not fit is not read
-        let _ = Limited::new(response.into_body(), BODY_BYTES_MAX)
-            .collect()
-            .await;
-        if (200..400).contains(&status) {
-            Ok(())
-        } else {
-            Err(format!("HTTP probe failed with statuscode: {status}"))
-        }
-    }
-    .await;
-    driver.abort();
-    result
 }
 
 async fn run_command(target: &Target, argv: Vec<String>) -> Result<(), String> {
@@ -349,51 +291,5 @@ mod tests {
         ] {
             assert_eq!(port_number(&container, &port), want, "{port:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn http_statuses_refusals_and_garbage() {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        async fn answer(text: &'static str) -> u16 {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-                .await
-                .expect("bind");
-            let port = listener.local_addr().expect("address").port();
-            tokio::spawn(async move {
-                if let Ok((mut stream, _)) = listener.accept().await {
-                    let mut buffer = [0; 1024];
-                    let _ = stream.read(&mut buffer).await;
-                    let _ = stream.write_all(text.as_bytes()).await;
-                }
-            });
-            port
-        }
-        let none = || std::iter::empty();
-        for (text, want) in [
-            ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Ok(())),
-            ("HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n", Ok(())),
-            (
-                "HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n",
-                Err("HTTP probe failed with statuscode: 500".to_owned()),
-            ),
-        ] {
-            assert_eq!(
-                http_get("127.0.0.1", answer(text).await, "healthz", none()).await,
-                want
-            );
-        }
-        let garbage = http_get("127.0.0.1", answer("nonsense\r\n\r\n").await, "/", none())
-            .await
-            .expect_err("garbage");
-        assert!(garbage.starts_with("Get \"http://127.0.0.1:"), "{garbage}");
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
-        let closed = listener.local_addr().expect("address").port();
-        drop(listener);
-        assert!(
-            http_get("127.0.0.1", closed, "/", none())
-                .await
-                .expect_err("closed")
-                .contains("refused")
-        );
     }
 }

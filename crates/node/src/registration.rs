@@ -237,6 +237,14 @@ fn status(
                 .or_else(|| Some(now.clone())),
         }
     };
+    // what others say of the node (devices that only they know) may be asked for as it is
+    let advertised: BTreeMap<String, Quantity> = before
+        .capacity
+        .iter()
+        .flatten()
+        .filter(|(name, _)| is_extended(name))
+        .map(|(name, amount)| (name.clone(), amount.clone()))
+        .collect();
     let resources = |cpu_milli: i64, memory_bytes: i64, disk_bytes: i64| {
         let cpu = match cpu_milli % 1000 {
             0 => (cpu_milli / 1000).to_string(),
@@ -250,6 +258,7 @@ fn status(
         ]
         .into_iter()
         .map(|(name, amount)| (name.to_owned(), Quantity(amount)))
+        .chain(advertised.clone())
         .collect();
         amounts
     };
@@ -313,6 +322,12 @@ fn status(
         }),
         ..NodeStatus::default()
     }
+}
+
+/// Whether a resource is neither the kernel's nor Kubernetes' own: `example.com/dongle`.
+fn is_extended(name: &str) -> bool {
+    name.split_once('/')
+        .is_some_and(|(domain, _)| domain != "kubernetes.io" && !domain.ends_with(".kubernetes.io"))
 }
 
 fn os_image(os_release: &str) -> String {

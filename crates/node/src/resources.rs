@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use engine::Resources;
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 const CPU_PERIOD_US: u64 = 100_000;
@@ -128,7 +128,7 @@ pub fn container_resources(container: &Container) -> Resources {
     }
 }
 
-/// The cgroup values of a whole pod: bounded only where every container is.
+/// The cgroup values of a whole pod: bounded where it is as a whole, or every container.
 pub fn pod_resources(spec: &PodSpec) -> Resources {
     let sum = |get: &dyn Fn(&Container) -> Option<i64>| {
         spec.containers.iter().try_fold(0i64, |total, container| {
@@ -150,7 +150,15 @@ pub fn pod_resources(spec: &PodSpec) -> Resources {
         .iter()
         .filter_map(|container| request(container, "cpu"))
         .fold(0, i64::saturating_add);
-    cgroup_values(requested, bound("cpu"), bound("memory"))
+    let whole = spec.resources.as_ref();
+    let whole_limit = |name| amount(whole?.limits.as_ref(), name).filter(|amount| *amount > 0);
+    cgroup_values(
+        whole
+            .and_then(|whole| amount(whole.requests.as_ref(), "cpu"))
+            .unwrap_or(requested),
+        whole_limit("cpu").or_else(|| bound("cpu")),
+        whole_limit("memory").or_else(|| bound("memory")),
+    )
 }
 
 fn cgroup_values(
@@ -173,6 +181,9 @@ fn cgroup_values(
 
 /// `Guaranteed`, `Burstable` or `BestEffort`.
 pub fn qos_class(spec: &PodSpec) -> &'static str {
+    if let Some(class) = spec.resources.as_ref().and_then(class_of_whole) {
+        return class;
+    }
     let containers = || {
         spec.containers
             .iter()
@@ -200,6 +211,28 @@ pub fn qos_class(spec: &PodSpec) -> &'static str {
     } else {
         "Burstable"
     }
+}
+
+/// The class by what the pod asks for as a whole, if it does.
+fn class_of_whole(whole: &ResourceRequirements) -> Option<&'static str> {
+    let of = |list: &Option<BTreeMap<String, Quantity>>, name| {
+        amount(list.as_ref(), name).filter(|amount| *amount > 0)
+    };
+    let both = ["cpu", "memory"].map(|name| (of(&whole.requests, name), of(&whole.limits, name)));
+    if both
+        .iter()
+        .all(|(request, limit)| request.or(*limit).is_none())
+    {
+        return None;
+    }
+    let guaranteed = both
+        .iter()
+        .all(|(request, limit)| limit.is_some() && request.or(*limit) == *limit);
+    Some(if guaranteed {
+        "Guaranteed"
+    } else {
+        "Burstable"
+    })
 }
 
 /// The kernel's preference for killing this container when memory runs out: −997 (last) to 1000 (first). Always above `own`, the

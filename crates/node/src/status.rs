@@ -5,10 +5,11 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
+    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus, ResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::resize::Resizing;
 use crate::resources::qos_class;
 
 /// What one container does now.
@@ -95,6 +96,10 @@ pub struct View {
     pub started: bool,
     /// An init container that keeps running beside the others (`restartPolicy: Always`).
     pub sidecar: bool,
+    /// Whether it starts again after its end, where it has rules or a policy of its own to say so.
+    pub again: Option<bool>,
+    /// What it was given, once it was started.
+    pub resources: Option<ResourceRequirements>,
 }
 
 /// Everything that the status is made of.
@@ -102,6 +107,8 @@ pub struct Observed<'a> {
     pub pod: &'a Pod,
     pub init: &'a [View],
     pub containers: &'a [View],
+    /// Those that were added to the running pod; they say nothing of how it is.
+    pub ephemeral: &'a [View],
     pub sandbox_ready: bool,
     /// The first one first.
     pub pod_ips: &'a [String],
@@ -110,6 +117,8 @@ pub struct Observed<'a> {
     pub now: Timestamp,
     /// Nothing of the pod starts again, because it is being deleted.
     pub ending: bool,
+    /// How it stands with resources that running containers were asked to have.
+    pub resizing: Option<&'a Resizing>,
     /// Reason and message when the pod failed as a whole.
     pub failure: Option<(&'a str, &'a str)>,
 }
@@ -155,6 +164,11 @@ pub fn phase(
     for view in containers {
         match (&view.doing, &view.last) {
             (Doing::Running { .. }, _) => running += 1,
+            (Doing::Terminated { .. }, _) | (Doing::Waiting { .. }, Some(_))
+                if view.again == Some(true) && !ending =>
+            {
+                running += 1;
+            }
             (Doing::Terminated { code, .. }, _) => {
                 stopped += 1;
                 failed += usize::from(*code != 0);
@@ -178,13 +192,14 @@ pub fn phase(
     if running > 0 {
         return "Running";
     }
+    let by_policy = containers.iter().any(|view| view.again.is_none());
     match (stopped, failed) {
         (0, _) => "Pending",
         (_, 0) if ending => "Succeeded",
         _ if ending => "Failed",
-        _ if restart_policy == "Always" => "Running",
+        _ if restart_policy == "Always" && by_policy => "Running",
         (_, 0) => "Succeeded",
-        _ if restart_policy == "Never" => "Failed",
+        _ if restart_policy == "Never" || !by_policy => "Failed",
         _ => "Running",
     }
 }
@@ -296,11 +311,23 @@ pub fn pod_status(observed: &Observed) -> PodStatus {
     ] {
         conditions.push(condition(before, observed, kind, holds, reason, message));
     }
+    if let Some(resizing) = observed.resizing.filter(|_| !done) {
+        let (kind, reason, message) = match resizing {
+            Resizing::Pending { reason, message } => ("PodResizePending", *reason, message.clone()),
+            Resizing::InProgress { error: None } => ("PodResizeInProgress", "", String::new()),
+            Resizing::InProgress { error: Some(error) } => {
+                ("PodResizeInProgress", "Error", error.clone())
+            }
+        };
+        conditions.push(condition(before, observed, kind, true, reason, message));
+    }
     let own = [
         "PodReadyToStartContainers",
         "Initialized",
         "Ready",
         "ContainersReady",
+        "PodResizePending",
+        "PodResizeInProgress",
     ];
     conditions.extend(
         before
@@ -332,6 +359,8 @@ pub fn pod_status(observed: &Observed) -> PodStatus {
         conditions: Some(conditions),
         container_statuses: Some(statuses(observed.containers)),
         init_container_statuses: (!observed.init.is_empty()).then(|| statuses(observed.init)),
+        ephemeral_container_statuses: (!observed.ephemeral.is_empty())
+            .then(|| statuses(observed.ephemeral)),
         host_ip: observed.host_ips.first().cloned(),
         host_ips: Some(owned(observed.host_ips, |ip| HostIP { ip })),
         pod_ip: observed.pod_ips.first().cloned(),
@@ -390,6 +419,11 @@ fn container_status(view: &View) -> ContainerStatus {
         ready: view.ready,
         started: Some(view.started),
         restart_count: view.restarts,
+        allocated_resources: view
+            .resources
+            .as_ref()
+            .and_then(|resources| resources.requests.clone()),
+        resources: view.resources.clone(),
         ..ContainerStatus::default()
     }
 }

@@ -21,7 +21,7 @@ const CLOSE: u8 = 255;
 pub const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
 
 /// Moves bytes between the client and the process until the process has ended, then says how.
-pub async fn run(socket: WebSocket, mut process: Process) {
+pub async fn run(socket: WebSocket, mut process: Process, whose: Whose) {
     let (mut to_client, mut from_client) = socket.split();
     let mut stdin = process.stdin.take();
     let resizer = process.resizer();
@@ -67,7 +67,7 @@ pub async fn run(socket: WebSocket, mut process: Process) {
                 return;
             }
         }
-        let status = status(&process.wait().await);
+        let status = whose.end(&process.wait().await);
         let _ = to_client
             .send(frame(ERROR, status.to_string().as_bytes()))
             .await;
@@ -137,8 +137,28 @@ pub fn size(text: &[u8]) -> Option<(u16, u16)> {
     Some((field("Width")?, field("Height")?))
 }
 
+/// Whose end the client is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Whose {
+    /// That of the command which it asked for.
+    #[default]
+    Command,
+    /// That of its connection: how the container ends is in the pod's status, and is no failure to attach.
+    Attached,
+}
+
+impl Whose {
+    /// The Status at the end of the connection.
+    pub fn end(self, outcome: &Result<ExitStatus, Error>) -> Value {
+        match (self, outcome) {
+            (Self::Attached, Ok(_)) => json!({ "metadata": {}, "status": "Success" }),
+            _ => status(outcome),
+        }
+    }
+}
+
 /// The Status of a command that has ended.
-pub fn status(outcome: &Result<ExitStatus, Error>) -> Value {
+fn status(outcome: &Result<ExitStatus, Error>) -> Value {
     match outcome {
         Ok(status) if status.code == 0 => json!({ "metadata": {}, "status": "Success" }),
         Ok(status) => json!({
@@ -180,6 +200,8 @@ mod tests {
             lost: false,
         };
         assert_eq!(status(&Ok(ended(0)))["status"], "Success");
+        assert_eq!(Whose::Attached.end(&Ok(ended(3)))["status"], "Success");
+        assert_eq!(Whose::Command.end(&Ok(ended(3)))["status"], "Failure");
         assert_eq!(
             status(&Ok(ended(3)))["details"]["causes"][0],
             json!({ "reason": "ExitCode", "message": "3" })

@@ -7,6 +7,7 @@ mod failing;
 mod probing;
 mod pull;
 mod report;
+mod resizing;
 mod restart;
 mod sandbox;
 mod start;
@@ -32,7 +33,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::container::{self, label};
 use crate::events::Recorder;
+use crate::pods::Pods;
 use crate::probe::Verdict;
+use crate::resize::Resizing;
 use crate::volumes::{Place, Tokens};
 use crate::{Config, ending, pressure, traffic::Traffic};
 
@@ -52,6 +55,7 @@ pub struct Shared {
     /// The daemon's own OOM score.
     pub oom_score: i32,
     pub division: pressure::Division,
+    pub pods: Pods,
     pub conditions: pressure::Conditions,
 }
 
@@ -139,6 +143,8 @@ pub(crate) struct Worker {
     disruption: Option<String>,
     /// What only a running pod needs has been removed.
     given_back: bool,
+    /// Resources that running containers do not have yet.
+    resizing: Option<Resizing>,
     written: Option<PodStatus>,
     again_at: Option<Instant>,
 }
@@ -200,6 +206,7 @@ pub fn spawn(
         failure: refusal,
         disruption: None,
         given_back: false,
+        resizing: None,
         again_at: None,
     };
     tokio::spawn(async move {
@@ -311,14 +318,13 @@ impl Worker {
         };
         let policy = spec.restart_policy.as_deref().unwrap_or("Always");
         let records = self.records().await;
-        policy != "Always"
-            && spec.containers.iter().all(|container| {
-                let last = records
-                    .get(&container.name)
-                    .and_then(|attempts| attempts.last());
-                last.and_then(ending::code)
-                    .is_some_and(|(code, _)| !restart::restarts_after(policy, code))
-            })
+        spec.containers.iter().all(|container| {
+            let last = records
+                .get(&container.name)
+                .and_then(|attempts| attempts.last());
+            last.and_then(ending::code)
+                .is_some_and(|(code, _)| !restart::starts_again(container, policy, code))
+        })
     }
 
     /// Phase Succeeded or Failed: nothing starts again.
@@ -355,6 +361,11 @@ impl Worker {
             .chain(spec.init_containers.iter().flatten())
             .find(|c| c.name == name)
             .cloned()
+            .or_else(|| {
+                container::ephemeral(&self.pod)
+                    .into_iter()
+                    .find(|c| c.name == name)
+            })
     }
 
     /// The engine's containers of this pod by name, oldest attempt first.

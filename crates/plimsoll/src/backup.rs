@@ -147,7 +147,17 @@ enum Source {
 
 impl Source {
     fn open(instance: &Instance) -> Result<Self> {
+        if let Some(url) = daemon::on_etcd(instance)? {
+            bail!(
+                "this instance keeps its objects on {url}: back that up with `etcdctl snapshot save FILE`; a backup of Plimsoll is of instances with a store of their own"
+            );
+        }
         if instance.daemon_pid().is_some() {
+            if !instance.backup_socket().exists() {
+                bail!(
+                    "the daemon runs without its node, which keeps the images; end both with `plimsoll down`, then back up"
+                );
+            }
             return Ok(Self::Running(served::ask(instance)?));
         }
         let lock = daemon::lock(instance)?;

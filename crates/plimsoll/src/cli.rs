@@ -47,6 +47,18 @@ pub enum Verb {
         #[arg(long)]
         purge: bool,
     },
+    /// Run the controllers alone, against any API server; of several one works (Lease kube-system/kube-controller-manager)
+    Controllers(ControllersOptions),
+    /// Run the scheduler alone, against any API server; of several one works (Lease kube-system/kube-scheduler)
+    Scheduler(RoleOptions),
+    /// Run a node alone, against any API server; its instance is the data directory's
+    Node {
+        /// The API server, and as whom to ask it
+        #[arg(long, env = "PLIMSOLL_KUBECONFIG", value_name = "FILE")]
+        kubeconfig: PathBuf,
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// Write everything that the instance keeps into one file, while it runs or not
     Backup {
         /// The file to write; `-` is standard output
@@ -94,6 +106,29 @@ pub enum Verb {
     Cluster(cluster::Verb),
     #[command(flatten)]
     Container(container::Verb),
+}
+
+#[derive(clap::Args)]
+pub struct RoleOptions {
+    /// The API server, and as whom to ask it; `plimsoll up --without ROLE` writes one into its data directory
+    #[arg(long, env = "PLIMSOLL_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: PathBuf,
+    /// What is logged, for example `info` or `debug,hyper=warn` (default: info, less from libraries)
+    #[arg(long, env = "PLIMSOLL_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+/// What the controllers need that run alone.
+#[derive(clap::Args)]
+pub struct ControllersOptions {
+    #[command(flatten)]
+    pub role: RoleOptions,
+    /// Certificate of the authority that signs approved CertificateSigningRequests, PEM; without it they are left to others
+    #[arg(long, value_name = "FILE", requires = "cluster_signing_key_file")]
+    pub cluster_signing_cert_file: Option<PathBuf>,
+    /// Its private key, PEM (PKCS#8)
+    #[arg(long, value_name = "FILE", requires = "cluster_signing_cert_file")]
+    pub cluster_signing_key_file: Option<PathBuf>,
 }
 
 /// For people, or for programs.

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::backup::UNFINISHED;
 use crate::ports;
-use crate::settings::Settings;
+use crate::settings::{Role, Settings};
 
 mod ipv6;
 
@@ -267,12 +267,22 @@ impl Instance {
         self.data_dir.join("kubeconfig")
     }
 
+    /// What a role of its own process is to the API; written when the daemon starts without that role.
+    pub fn role_kubeconfig(&self, role: Role) -> PathBuf {
+        self.data_dir.join(format!("{}.kubeconfig", role.name()))
+    }
+
     pub fn log(&self) -> PathBuf {
         self.data_dir.join("daemon.log")
     }
 
     pub fn pid_file(&self) -> PathBuf {
         self.run_dir().join("daemon.pid")
+    }
+
+    /// Of a node in a process of its own.
+    pub fn node_pid_file(&self) -> PathBuf {
+        self.run_dir().join("node.pid")
     }
 
     /// The bridge's own address: pods' gateway, and the node's InternalIP.
@@ -317,11 +327,20 @@ impl Instance {
 
     /// The daemon's process, if it runs, and is not just being killed.
     pub fn daemon_pid(&self) -> Option<u32> {
-        let text = fs::read_to_string(self.pid_file()).ok()?;
-        let (pid, start) = text.trim().split_once(' ')?;
-        let pid = pid.parse().ok()?;
-        (start_time(pid)? == start && !is_dying(pid)).then_some(pid)
+        running(&self.pid_file())
     }
+
+    /// The same of a node that has a process of its own.
+    pub fn node_pid(&self) -> Option<u32> {
+        running(&self.node_pid_file())
+    }
+}
+
+fn running(pid_file: &Path) -> Option<u32> {
+    let text = fs::read_to_string(pid_file).ok()?;
+    let (pid, start) = text.trim().split_once(' ')?;
+    let pid = pid.parse().ok()?;
+    (start_time(pid)? == start && !is_dying(pid)).then_some(pid)
 }
 
 /// Whether a process has been killed, or has begun to exit, and only does not know it yet on every processor.

@@ -20,13 +20,14 @@ mod status;
 mod up;
 mod why;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Verb};
+use cli::{Cli, RoleOptions, Verb};
 use instance::Instance;
-use settings::Settings;
+use settings::{Role, Settings};
 
 fn main() -> ExitCode {
     // The supervising process of a sandbox and its short-lived children are this same program. They are told apart before
@@ -72,6 +73,25 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 up::up(&data_dir, &settings)?;
             }
         }
+        Verb::Controllers(options) => {
+            let signing = options
+                .cluster_signing_cert_file
+                .as_deref()
+                .zip(options.cluster_signing_key_file.as_deref());
+            run_role(Role::Controllers, options.role, signing, &data_dir, file)?;
+        }
+        Verb::Scheduler(options) => {
+            run_role(Role::Scheduler, options, None, &data_dir, file)?;
+        }
+        Verb::Node {
+            kubeconfig,
+            settings,
+        } => {
+            need_root("node")?;
+            let settings = settings.over(file);
+            log::start(settings.log.as_deref(), None);
+            daemon::run_apart(Role::Node, &kubeconfig, None, &data_dir, &settings)?;
+        }
         Verb::Doctor { output } => return doctor::run(&data_dir, &file, output),
         Verb::Install(options) => return service::install(&options),
         Verb::Uninstall(options) => return service::uninstall(&options),
@@ -100,6 +120,17 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Container(verb) => return container::run(&Instance::existing(&data_dir)?, verb),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn run_role(
+    role: Role,
+    options: RoleOptions,
+    signing: Option<(&Path, &Path)>,
+    data_dir: &Path,
+    file: Settings,
+) -> anyhow::Result<()> {
+    log::start(options.log.as_deref().or(file.log.as_deref()), None);
+    daemon::run_apart(role, &options.kubeconfig, signing, data_dir, &file)
 }
 
 fn need_root(verb: &str) -> anyhow::Result<()> {

@@ -1,6 +1,8 @@
 //! Settings of an instance: flags over environment over file over what the instance was made with.
 
 mod pressure;
+mod role;
+mod store;
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,6 +16,8 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 
 pub use pressure::Pressure;
+pub use role::Role;
+pub use store::Etcd;
 
 /// Read when it is there and no other file is named.
 pub const DEFAULT_FILE: &str = "/etc/plimsoll/config.yaml";
@@ -62,9 +66,27 @@ pub struct Settings {
     /// Pods that this node takes at most (default 110)
     #[arg(long, env = "PLIMSOLL_MAX_PODS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub max_pods: Option<u32>,
-    /// How often each autoscaler is looked at, besides at once when it changes: 100ms to 5m (default 1s)
+    /// How often each autoscaler is looked at: 100ms to 5m (default 1s)
     #[arg(long, env = "PLIMSOLL_AUTOSCALER_PERIOD", value_name = "TIME", value_parser = autoscaler_period)]
     pub autoscaler_period: Option<SignedDuration>,
+    /// Whether an autoscaler is also looked at at once when its specification changes (default: true)
+    #[arg(long, env = "PLIMSOLL_AUTOSCALER_ON_CHANGE", value_name = "BOOL")]
+    pub autoscaler_on_change: Option<bool>,
+    /// Where objects are kept, etcd://HOST:PORT[,HOST:PORT]... or etcds:// (default: in a file of the data directory)
+    #[arg(long, env = "PLIMSOLL_STORE", value_name = "URL", value_parser = store_url)]
+    pub store: Option<String>,
+    #[command(flatten)]
+    #[serde(default)]
+    pub etcd: Etcd,
+    /// Roles that this process leaves to others: controllers, scheduler, node; see `plimsoll controllers --help`
+    #[arg(
+        long,
+        env = "PLIMSOLL_WITHOUT",
+        value_name = "ROLE",
+        value_delimiter = ','
+    )]
+    #[serde(default)]
+    pub without: Vec<Role>,
     #[command(flatten)]
     #[serde(default)]
     pub pressure: Pressure,
@@ -117,7 +139,31 @@ impl Settings {
             check_period(period).context("autoscalerPeriod")?;
         }
         settings.pressure.resolve()?;
+        if let Some(url) = &settings.store {
+            store_url(url)
+                .map_err(anyhow::Error::msg)
+                .context("store")?;
+        }
         Ok(settings)
+    }
+
+    /// Whether the daemon has this role.
+    pub fn has(&self, role: Role) -> bool {
+        !self.without.contains(&role)
+    }
+
+    /// How etcd is reached; none when objects are kept in the instance's own file.
+    ///
+    /// # Errors
+    /// Files that cannot be read, or settings of which one needs another.
+    pub fn etcd_options(&self) -> Result<Option<::store::etcd::Options>> {
+        match &self.store {
+            Some(url) => Ok(Some(self.etcd.options(url)?)),
+            None if self.etcd != Etcd::default() => {
+                bail!("the settings of etcd need --store etcd://HOST:PORT")
+            }
+            None => Ok(None),
+        }
     }
 
     /// These, and where they say nothing, `below`.
@@ -138,6 +184,14 @@ impl Settings {
             service_cidr6: self.service_cidr6.or(below.service_cidr6),
             max_pods: self.max_pods.or(below.max_pods),
             autoscaler_period: self.autoscaler_period.or(below.autoscaler_period),
+            autoscaler_on_change: self.autoscaler_on_change.or(below.autoscaler_on_change),
+            store: self.store.or(below.store),
+            etcd: self.etcd.over(below.etcd),
+            without: if self.without.is_empty() {
+                below.without
+            } else {
+                self.without
+            },
             pressure: self.pressure.over(below.pressure),
             log: self.log.or(below.log),
         }
@@ -176,10 +230,24 @@ impl Settings {
             "autoscaler-period",
             period.map(|time| format!("{}ms", time.as_millis())),
         );
+        flag(
+            "autoscaler-on-change",
+            self.autoscaler_on_change.map(|on| on.to_string()),
+        );
+        flag("store", self.store.clone());
+        for role in &self.without {
+            flag("without", Some(role.name().to_owned()));
+        }
         flag("log", self.log.clone());
+        flags.extend(self.etcd.flags());
         flags.extend(self.pressure.flags());
         flags
     }
+}
+
+fn store_url(text: &str) -> Result<String, String> {
+    ::store::etcd::parse_url(text).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
 }
 
 fn autoscaler_period(text: &str) -> Result<SignedDuration, String> {
@@ -230,6 +298,8 @@ mod tests {
             ("autoscalerPeriod: 50ms", "autoscalerPeriod"),
             ("autoscalerPeriod: 1h", "autoscalerPeriod"),
             ("autoscalerPeriod: soon", "line 1"),
+            ("store: redis://a", "etcd://HOST:PORT"),
+            ("without: [apiserver]", "line 1"),
             ("podCidr: 10.9.0.0", "line 1 column 10"),
             ("apiPort: 1\napiPort: 2", "apiPort"),
             ("- a\n- b", "line 1"),
@@ -293,6 +363,7 @@ mod tests {
             service_cidr6: Some("fd00:2::/112".parse().expect("range")),
             max_pods: Some(7),
             autoscaler_period: Some(SignedDuration::from_millis(2500)),
+            autoscaler_on_change: Some(false),
             pressure: Pressure {
                 eviction_hard: Some(
                     "memory.available<1Gi,pid.available<5%"
@@ -306,6 +377,15 @@ mod tests {
                 image_gc_age: Some(SignedDuration::from_secs(0)),
                 reserved: Some("cpu=100m,memory=1Gi".parse().expect("valid")),
             },
+            store: Some("etcd://a:1,b:2".into()),
+            etcd: Etcd {
+                cafile: Some("/a/ca".into()),
+                certfile: Some("/a/cert".into()),
+                keyfile: Some("/a/key".into()),
+                user: Some("root".into()),
+                password_file: Some("/a/password".into()),
+            },
+            without: vec![Role::Controllers, Role::Node],
             log: Some("debug,hyper=warn".into()),
             data_dir: None,
         };

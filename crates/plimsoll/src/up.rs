@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -147,8 +148,9 @@ pub fn down(data_dir: &Path, purge: bool) -> Result<()> {
         Instance::existing(data_dir)?;
         return Ok(());
     };
-    stop_daemon(&instance)?;
-    let lock = daemon::lock(&instance)?;
+    stop("daemon", || instance.daemon_pid())?;
+    stop("node", || instance.node_pid())?;
+    let locks = (daemon::lock(&instance)?, daemon::lock_node(&instance)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -159,7 +161,7 @@ pub fn down(data_dir: &Path, purge: bool) -> Result<()> {
         remove(&instance.run_dir())?;
         remove(&instance.data_dir)?;
     }
-    drop(lock);
+    drop(locks);
     println!(
         "{}",
         if purge {
@@ -171,17 +173,17 @@ pub fn down(data_dir: &Path, purge: bool) -> Result<()> {
     Ok(())
 }
 
-fn stop_daemon(instance: &Instance) -> Result<()> {
-    let Some(pid) = instance.daemon_pid() else {
+fn stop(what: &str, running: impl Fn() -> Option<u32>) -> Result<()> {
+    let Some(pid) = running() else {
         return Ok(());
     };
     let process = Pid::from_raw(i32::try_from(pid)?).context("a pid is not zero")?;
     let _ = kill_process(process, Signal::TERM);
     let deadline = Instant::now() + STOP;
-    while instance.daemon_pid().is_some() {
+    while running().is_some() {
         if Instant::now() > deadline {
             eprintln!(
-                "the daemon (pid {pid}) did not end in {} s; it is killed",
+                "the {what} (pid {pid}) did not end in {} s; it is killed",
                 STOP.as_secs()
             );
             let _ = kill_process(process, Signal::KILL);
@@ -238,8 +240,28 @@ async fn stop_everything(instance: &Instance, purge: bool) -> Result<()> {
     Ok(())
 }
 
+/// Removes a directory with all in it. The place itself stays where a file system of its own is mounted, with what that file
+/// system keeps for itself.
 fn remove(directory: &Path) -> Result<()> {
-    match fs::remove_dir_all(directory) {
+    let removed = if is_mount_point(directory) {
+        fs::read_dir(directory).and_then(|entries| {
+            for entry in entries {
+                let entry = entry?;
+                if entry.file_name() == "lost+found" {
+                    continue;
+                }
+                if entry.file_type()?.is_dir() {
+                    fs::remove_dir_all(entry.path())?;
+                } else {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            Ok(())
+        })
+    } else {
+        fs::remove_dir_all(directory)
+    };
+    match removed {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| {
                 format!(
@@ -250,4 +272,12 @@ fn remove(directory: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether another file system than its parent's begins at the directory.
+fn is_mount_point(directory: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev()).ok();
+    let own = device(directory);
+    let parent = directory.parent().and_then(device);
+    own.is_some() && parent.is_some() && own != parent
 }

@@ -9,11 +9,11 @@ use serde_json::Value;
 
 /// Who may use whom. `plimsoll` may use all; what is not listed uses none of the others.
 const EDGES: &[(&str, &[&str])] = &[
-    ("apiserver", &["autoscale", "store"]),
+    ("apiserver", &["autoscale", "quota", "store"]),
     ("node", &["engine", "image", "network"]),
     ("docker", &["engine", "image", "network"]),
     ("image", &["engine"]),
-    ("controllers", &["autoscale"]),
+    ("controllers", &["autoscale", "quota"]),
     ("metrics", &["autoscale"]),
 ];
 /// Uses all, is used by none.

@@ -12,10 +12,15 @@ use crate::preempt::{Preemption, Refused, preempt};
 use crate::score;
 use crate::storage::{Choice, Needs, Storage};
 
+/// Nodes that are all looked at for every pod; of more, upstream's share is.
+const NODES_MIN: usize = 100;
+
 /// Where the pod goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     pub node: String,
+    /// How many nodes were looked at: the next decision begins behind them.
+    pub looked_at: usize,
     /// How claims that waited for the pod get their volumes there; the pod is bound when they have them.
     pub choices: Vec<Choice>,
 }
@@ -31,11 +36,20 @@ pub struct Refusal {
     pub hopeless: bool,
 }
 
-/// Where the pod goes, or why nowhere.
+/// How many nodes that fit are enough to choose among: a tenth of 5 000, as upstream's adaptive
+/// `percentageOfNodesToScore` has it.
+fn enough(nodes: usize) -> usize {
+    let percent = 50usize.saturating_sub(nodes / 125).max(5);
+    (nodes * percent / 100).max(NODES_MIN)
+}
+
+/// Where the pod goes, or why nowhere. Nodes are looked at in the order of their names from the `first` on, around, until
+/// enough of them fit.
 pub fn decide(
     incoming: &Incoming,
     cluster: &Cluster,
     storage: &Storage,
+    first: usize,
 ) -> Result<Placement, Refusal> {
     let nodes = cluster.rooms().len();
     if nodes == 0 {
@@ -67,11 +81,11 @@ pub fn decide(
     };
     let counts = Counts::of(&view);
     let candidates: Vec<(&str, &NodeRoom)> = match &named {
-        None => cluster
-            .rooms()
-            .iter()
-            .map(|(name, room)| (name.as_str(), room))
-            .collect(),
+        None => {
+            let (before, from) = (first % nodes, cluster.rooms().iter());
+            let around = from.clone().skip(before).chain(from.take(before));
+            around.map(|(name, room)| (name.as_str(), room)).collect()
+        }
         Some(names) => names
             .iter()
             .filter_map(|name| Some((*name, cluster.rooms().get(*name)?)))
@@ -83,12 +97,19 @@ pub fn decide(
         && let Ok(choices) = check_with_nominated(&view, &counts, room)
     {
         let node = node.to_owned();
-        return Ok(Placement { node, choices });
+        return Ok(Placement {
+            node,
+            looked_at: 0,
+            choices,
+        });
     }
     let mut choices = BTreeMap::new();
     let mut fitting: Vec<(&str, &NodeRoom)> = Vec::new();
     let mut rejections = BTreeMap::new();
     for (name, room) in candidates {
+        if fitting.len() == enough(nodes) {
+            break;
+        }
         match check_with_nominated(&view, &counts, room) {
             Ok(found) => {
                 choices.insert(name, found);
@@ -97,8 +118,11 @@ pub fn decide(
             Err(rejection) => drop(rejections.insert(name, rejection)),
         }
     }
+    // a tie goes to the first name, wherever the look began
+    fitting.sort_unstable_by_key(|(name, _)| *name);
     match score::best(&view, &fitting) {
         Some(name) => Ok(Placement {
+            looked_at: fitting.len() + rejections.len(),
             choices: choices.remove(name).unwrap_or_default(),
             node: name.to_owned(),
         }),

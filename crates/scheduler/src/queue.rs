@@ -1,7 +1,7 @@
 //! The pods that wait for a node: a queue by priority and age, and those parked until something changes.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,10 @@ type Rank = (Reverse<i32>, Timestamp, String);
 pub struct Queue {
     waiting: HashMap<String, Waiting>,
     active: BTreeSet<Rank>,
+    /// The uids of those that are parked: what is tried again is found without a look at all that wait.
+    parked: HashSet<String>,
+    /// Those of them for which it matters where others are.
+    parked_sociable: HashSet<String>,
 }
 
 #[derive(Debug)]
@@ -57,6 +61,25 @@ impl Queue {
             parked,
         };
         self.waiting.insert(uid.to_owned(), waiting);
+        self.index(uid);
+    }
+
+    /// Follows a change of whether the pod is parked.
+    fn index(&mut self, uid: &str) {
+        let known = self.waiting.get(uid);
+        let parked = known.filter(|known| known.parked.is_some());
+        for (set, belongs) in [
+            (&mut self.parked, parked.is_some()),
+            (
+                &mut self.parked_sociable,
+                parked.is_some_and(|known| known.sociable),
+            ),
+        ] {
+            match belongs {
+                true => drop(set.insert(uid.to_owned())),
+                false => drop(set.remove(uid)),
+            }
+        }
     }
 
     /// The pod as it was last seen waiting.
@@ -68,6 +91,7 @@ impl Queue {
     pub fn remove(&mut self, uid: &str) {
         if let Some(known) = self.waiting.remove(uid) {
             self.active.remove(&known.rank);
+            self.index(uid);
         }
     }
 
@@ -91,6 +115,7 @@ impl Queue {
                 message: message.to_owned(),
                 told: now,
             });
+            self.index(uid);
         }
         !told
     }
@@ -100,6 +125,7 @@ impl Queue {
         if let Some(known) = self.waiting.get_mut(uid) {
             known.parked = None;
             self.active.remove(&known.rank);
+            self.index(uid);
         }
     }
 
@@ -110,6 +136,7 @@ impl Queue {
                 message: String::new(),
                 told: Instant::now(),
             });
+            self.index(uid);
         }
     }
 
@@ -122,20 +149,16 @@ impl Queue {
 
     /// A pod went somewhere: tries those again that may want to be near it, or to be spread with it.
     pub fn retry_sociable(&mut self) {
-        for known in self.waiting.values() {
-            if known.parked.is_some() && known.sociable {
-                self.active.insert(known.rank.clone());
-            }
-        }
+        let parked = self.parked_sociable.iter();
+        let known = parked.filter_map(|uid| self.waiting.get(uid));
+        self.active.extend(known.map(|known| known.rank.clone()));
     }
 
     /// Room appeared: tries every pod again.
     pub fn retry_all(&mut self) {
-        for known in self.waiting.values() {
-            if known.parked.is_some() {
-                self.active.insert(known.rank.clone());
-            }
-        }
+        let parked = self.parked.iter();
+        let known = parked.filter_map(|uid| self.waiting.get(uid));
+        self.active.extend(known.map(|known| known.rank.clone()));
     }
 
     /// The same without this pod, which has just been tried.
@@ -255,6 +278,18 @@ mod tests {
             queue.pop();
             queue.park(uid, "no", Instant::now(), REMIND);
         }
+        queue.retry_sociable();
+        assert_eq!(order(&mut queue), ["near"]);
+        // what went is not tried again, and what came back parked is
+        queue.remove("near");
+        queue.retry_sociable();
+        assert_eq!(order(&mut queue), [""; 0]);
+        let mut near = pod(0, 1);
+        near.spec.as_mut().unwrap().affinity =
+            serde_json::from_value(json!({"podAffinity": {}})).unwrap();
+        queue.offer("near", near);
+        queue.pop();
+        queue.hold("near");
         queue.retry_sociable();
         assert_eq!(order(&mut queue), ["near"]);
         // one that was placed is not placed again

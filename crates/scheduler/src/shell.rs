@@ -34,6 +34,8 @@ use write::Writer;
 
 /// Inputs taken in before decisions are made; more wait in their streams.
 const BATCH_MAX: usize = 1000;
+/// Decisions made before inputs are taken in again and others have a turn on the processor.
+const DECISIONS_MAX: usize = 100;
 /// A pod that waits is tried again after this long in any case, and its user told again.
 const REMIND: Duration = Duration::from_secs(300);
 
@@ -80,24 +82,28 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
         classes: Listing::default(),
         namespaces: Listing::default(),
         budgets: Listing::default(),
+        first: 0,
         preempting: HashMap::new(),
     };
+    let mut more = false;
     loop {
         let first = tokio::select! {
             () = shutdown.cancelled() => return,
-            input = inputs.next() => input,
+            input = inputs.next() => Some(input),
+            () = tokio::task::yield_now(), if more => None,
         };
-        let Some(first) = first else {
-            return;
-        };
-        scheduler.take(first);
+        match first {
+            Some(Some(input)) => scheduler.take(input),
+            Some(None) => return,
+            None => {}
+        }
         for _ in 0..BATCH_MAX {
             match inputs.next().now_or_never() {
                 Some(Some(input)) => scheduler.take(input),
                 _ => break,
             }
         }
-        scheduler.place_all();
+        more = scheduler.place(DECISIONS_MAX);
     }
 }
 
@@ -169,12 +175,15 @@ struct Scheduler {
     classes: Listing,
     namespaces: Listing,
     budgets: Listing,
+    /// Where the next decision begins to look at nodes.
+    first: usize,
     /// Pods whose victims are being told to go, and whether the pod should have been tried meanwhile.
     preempting: HashMap<String, bool>,
 }
 
 impl Scheduler {
-    fn place_all(&mut self) {
+    /// Decides for at most so many pods; true if more wait for a decision.
+    fn place(&mut self, most: usize) -> bool {
         let listings = [
             &self.pods,
             &self.nodes,
@@ -185,15 +194,23 @@ impl Scheduler {
             &self.budgets,
         ];
         if !listings.iter().all(|listing| listing.complete) {
-            return;
+            return false;
         }
-        while let Some((uid, pod)) = self.queue.pop() {
+        for _ in 0..most {
+            let Some((uid, pod)) = self.queue.pop() else {
+                return false;
+            };
             if let Some(missed) = self.preempting.get_mut(&uid) {
                 *missed = true;
                 continue;
             }
             let incoming = Incoming::of(&pod);
-            match decide(&incoming, &self.cluster, &self.storage) {
+            let decision = decide(&incoming, &self.cluster, &self.storage, self.first);
+            if let Ok(placed) = &decision {
+                let nodes = self.cluster.rooms().len().max(1);
+                self.first = (self.first + placed.looked_at) % nodes;
+            }
+            match decision {
                 Ok(placed) if !placed.choices.is_empty() => {
                     // it takes room when its claims are bound; until then their events bring it here again
                     let told =
@@ -215,6 +232,7 @@ impl Scheduler {
                 Err(refusal) => self.refuse(&uid, &pod, incoming.resident, refusal),
             }
         }
+        true
     }
 
     /// Tells the pod why it waits, and makes room for it if that can be done.

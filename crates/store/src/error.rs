@@ -87,6 +87,41 @@ pub enum Error {
         /// Why it failed, and what to do.
         reason: String,
     },
+    /// The storage service cannot be reached, or does not answer for now. Nothing was done.
+    #[error("cannot {attempted}: {reason}; nothing was changed, try again")]
+    Unavailable {
+        /// What was attempted, on what.
+        attempted: String,
+        /// Why it failed.
+        reason: String,
+    },
+    /// The answer to a write was lost: it may have happened or may still happen.
+    #[error(
+        "it is not known whether the store could {attempted}: {reason}; \
+         read it again before trying once more"
+    )]
+    Undecided {
+        /// What was attempted, on what.
+        attempted: String,
+        /// How the answer was lost.
+        reason: String,
+    },
+    /// The storage service has used up its room. Nothing was done.
+    #[error("cannot {attempted}: {reason}")]
+    NoSpace {
+        /// What was attempted, on what.
+        attempted: String,
+        /// What it said, and what to do.
+        reason: String,
+    },
+    /// The storage service refuses this program: credentials, certificates or settings are wrong.
+    #[error("cannot {attempted}: {reason}")]
+    Refused {
+        /// What was attempted, on what.
+        attempted: String,
+        /// What it said, and what to do.
+        reason: String,
+    },
     /// The store has been closed.
     #[error("the store is closed")]
     Closed,

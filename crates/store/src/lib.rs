@@ -1,6 +1,9 @@
 //! A revisioned key-value store with compare-and-swap, consistent paged lists and gap-free watches,
 //! modelled on etcd v3.
 //!
+//! Two of them: [`EmbeddedStore`] in a file of this process, [`EtcdStore`] on etcd, which several
+//! processes can share.
+//!
 //! Every successful write gets the next [`Revision`] of one global sequence. Reads and watches are
 //! answered from memory, a write returns once it is durable. A bounded window of recent changes is
 //! retained: inside it a list can be continued at its own revision and a watch resumed without a
@@ -11,7 +14,9 @@
 
 pub mod embedded;
 mod error;
+pub mod etcd;
 mod limits;
+mod memory;
 mod types;
 
 use std::pin::Pin;
@@ -22,6 +27,7 @@ use futures::Stream;
 
 pub use embedded::EmbeddedStore;
 pub use error::Error;
+pub use etcd::EtcdStore;
 pub use limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 pub use types::{Change, Expect, KeyValue, Page, Revision, WatchItem};
 
@@ -52,7 +58,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// [`Error::Conflict`] when `expect` does not hold, [`Error::TooLarge`] beyond
     /// [`KEY_BYTES_MAX`] and [`VALUE_BYTES_MAX`]. After [`Error::Io`] the value *may* have reached
-    /// the disk: read again. Dropping the future does not take back a write that has started.
+    /// the disk: read again; after [`Error::Undecided`] likewise. Dropping the future does not take back a write that has started.
     async fn put(&self, key: &str, value: Bytes, expect: Expect) -> Result<KeyValue, Error>;
 
     /// Deletes a key when `expect` holds. Returns its last value and the revision of the deletion.
@@ -72,6 +78,12 @@ pub trait Store: Send + Sync + 'static {
     /// be listed or watched from. Compacting what is already compacted does nothing.
     async fn compact(&self, revision: Revision) -> Result<(), Error>;
 
-    /// The revision of the last durable change; 1 in a store that never saw one.
+    /// The revision of the last durable change this process knows of; 1 in a store that never saw
+    /// one.
     fn revision(&self) -> Revision;
+
+    /// The revision of the last durable change, also when another process made it.
+    async fn latest_revision(&self) -> Result<Revision, Error> {
+        Ok(self.revision())
+    }
 }

@@ -1,18 +1,22 @@
 //! Server-side apply: whoever applies a configuration owns the fields in it (KEP-555, structured-merge-diff's
 //! `merge.Updater`).
 //!
-//! Pure functions of objects and their field managers. Managers are tracked from the first apply of an object on;
-//! whatever it had before then belongs to [`BEFORE_FIRST_APPLY`], as upstream has it for untracked objects.
+//! Pure functions of objects and their field managers. Objects that somebody creates are tracked from then on; those that
+//! are not (the program's own parts make most of them) from their first apply on: whatever they had before then belongs to
+//! [`BEFORE_FIRST_APPLY`], as upstream has it for untracked objects.
 
 mod fields;
 mod managers;
+mod node;
 mod typed;
+
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
 pub(crate) use fields::FieldSet;
 pub(crate) use managers::{Manager, Operation, decode, encode};
-pub(crate) use typed::Node;
+pub(crate) use node::Node;
 
 /// Owner of what an object had when it was first applied to.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
@@ -34,7 +38,7 @@ pub(crate) enum ApplyError {
 
 /// An apply: whose, and of what.
 pub(crate) struct Applied<'a> {
-    pub node: Node,
+    pub node: Node<'a>,
     /// Name, version, subresource and time of the applier; its fields are found here.
     pub manager: Manager,
     pub config: &'a Value,
@@ -128,10 +132,17 @@ pub(crate) fn update(applied: Applied<'_>, live: &Value) -> Result<Value, ApplyE
     Ok(new)
 }
 
+/// The managers of an object that was created otherwise than by apply: everything in it is its creator's.
+pub(crate) fn after_create(node: Node, mut manager: Manager, new: &Value) -> Value {
+    let (made, _) = difference(node, &json!({}), new);
+    manager.fields = within(made, &manager.subresource);
+    encode(vec![manager])
+}
+
 /// The managers after somebody changed an object otherwise than by apply: what they changed is theirs now. `None`
 /// when nobody is tracked.
 pub(crate) fn after_update(
-    node: Node,
+    node: Node<'_>,
     mut manager: Manager,
     mut managers: Vec<Manager>,
     old: &Value,
@@ -160,14 +171,14 @@ pub(crate) fn after_update(
     Some(encode(managers))
 }
 
-fn difference(node: Node, old: &Value, new: &Value) -> (FieldSet, FieldSet) {
+fn difference(node: Node<'_>, old: &Value, new: &Value) -> (FieldSet, FieldSet) {
     let (mut changed, mut removed) = (FieldSet::default(), FieldSet::default());
     typed::compare(node, old, new, &mut changed, &mut removed);
     (without_identity(changed), without_identity(removed))
 }
 
 /// What a configuration makes its applier own.
-fn owned(node: Node, config: &Value, subresource: &str) -> Result<FieldSet, ApplyError> {
+fn owned(node: Node<'_>, config: &Value, subresource: &str) -> Result<FieldSet, ApplyError> {
     let set = typed::set_of(node, config, true).map_err(ApplyError::Malformed)?;
     Ok(within(set, subresource))
 }
@@ -181,12 +192,17 @@ fn within(mut set: FieldSet, subresource: &str) -> FieldSet {
     without_identity(set)
 }
 
-/// Nobody owns what makes the object this object.
-fn without_identity(mut set: FieldSet) -> FieldSet {
+/// What makes the object this object.
+static IDENTITY: LazyLock<FieldSet> = LazyLock::new(|| {
     let identity = json!({"f:apiVersion": {}, "f:kind": {}, "f:metadata": {".": {},
         "f:name": {}, "f:namespace": {}, "f:creationTimestamp": {}, "f:selfLink": {}, "f:uid": {},
         "f:generation": {}, "f:managedFields": {}, "f:resourceVersion": {}}});
-    set.subtract(&FieldSet::from_value(&identity).unwrap_or_default());
+    FieldSet::from_value(&identity).unwrap_or_default()
+});
+
+/// Nobody owns the object's identity.
+fn without_identity(mut set: FieldSet) -> FieldSet {
+    set.subtract(&IDENTITY);
     if let Some(metadata) = set.children.get_mut("f:metadata") {
         metadata.children.remove("f:managedFields");
     }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::schema::Gvk;
 
-fn deployment_node() -> Node {
+fn deployment_node() -> Node<'static> {
     Node::of(&Gvk::gvk("apps", "v1", "Deployment")).expect("a type")
 }
 
@@ -203,4 +203,111 @@ fn managers_of_updates_are_bounded() {
         .find(|m| m.name == "ancient-changes")
         .expect("the old ones");
     assert_eq!(ancient.fields.paths().len(), 31);
+}
+
+/// The sets that kubectl shows of new objects on a cluster of upstream's.
+#[test]
+fn what_somebody_creates_is_theirs_with_the_maps_and_lists_that_hold_it() {
+    let of = |group: &str, kind: &str, object: Value| {
+        let node = Node::of(&Gvk::gvk(group, "v1", kind)).expect("a type");
+        after_create(node, manager("kubectl-create", Operation::Update), &object)[0]["fieldsV1"]
+            .clone()
+    };
+    let secret = json!({"metadata": {"name": "s"}, "data": {"auth": "eA=="}, "type": "Opaque"});
+    assert_eq!(
+        of("", "Secret", secret),
+        json!({"f:data": {".": {}, "f:auth": {}}, "f:type": {}})
+    );
+    // kubectl create deployment
+    let deployment = json!({
+        "metadata": {"name": "web", "labels": {"app": "web"}},
+        "spec": {
+            "progressDeadlineSeconds": 600, "replicas": 1, "selector": {"matchLabels": {"app": "web"}},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {
+                    "containers": [{
+                        "name": "nginx", "image": "nginx", "resources": {},
+                        "env": [{"name": "A", "value": "b"}],
+                        "ports": [{"containerPort": 80, "protocol": "TCP"}],
+                        "livenessProbe": {"httpGet": {"path": "/"}},
+                    }],
+                    "restartPolicy": "Always", "securityContext": {},
+                },
+            },
+        },
+        "status": {},
+    });
+    let container = json!({
+        ".": {}, "f:name": {}, "f:image": {}, "f:resources": {},
+        "f:env": {".": {}, "k:{\"name\":\"A\"}": {".": {}, "f:name": {}, "f:value": {}}},
+        "f:ports": {".": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {
+            ".": {}, "f:containerPort": {}, "f:protocol": {}}},
+        "f:livenessProbe": {".": {}, "f:httpGet": {".": {}, "f:path": {}}},
+    });
+    let expected = json!({
+        "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
+        "f:spec": {
+            "f:progressDeadlineSeconds": {}, "f:replicas": {}, "f:selector": {},
+            "f:strategy": {"f:rollingUpdate": {".": {}, "f:maxSurge": {}}, "f:type": {}},
+            "f:template": {
+                "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
+                "f:spec": {
+                    "f:containers": {"k:{\"name\":\"nginx\"}": container},
+                    "f:restartPolicy": {}, "f:securityContext": {},
+                },
+            },
+        },
+    });
+    assert_eq!(of("apps", "Deployment", deployment), expected);
+    let service = json!({"metadata": {"name": "s"}, "spec": {
+        "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}], "selector": {"a": "b"}, "type": "ClusterIP"}});
+    assert_eq!(
+        of("", "Service", service),
+        json!({"f:spec": {
+            "f:ports": {".": {}, "k:{\"port\":80,\"protocol\":\"TCP\"}": {
+                ".": {}, "f:port": {}, "f:protocol": {}, "f:targetPort": {}}},
+            "f:selector": {}, "f:type": {},
+        }})
+    );
+}
+
+#[test]
+fn a_new_map_is_its_makers_and_an_old_one_is_not() {
+    let node = Node::of(&Gvk::gvk("", "v1", "ConfigMap")).expect("a type");
+    let object = |data: Value| json!({"metadata": {"name": "c"}, "data": data});
+    let made = object(json!({"a": "1"}));
+    let owned = after_create(node, manager("one", Operation::Update), &made);
+    let changed = object(json!({"a": "1", "b": "2"}));
+    let managers = decode(Some(&owned)).expect("managers");
+    let owned = after_update(
+        node,
+        manager("two", Operation::Update),
+        managers,
+        &made,
+        &changed,
+    );
+    let owned = owned.expect("tracked");
+    assert_eq!(
+        owned[0]["fieldsV1"],
+        json!({"f:data": {".": {}, "f:a": {}}})
+    );
+    assert_eq!(owned[1]["fieldsV1"], json!({"f:data": {"f:b": {}}}));
+    // Who takes the map away takes it from everybody.
+    let managers = decode(Some(&owned)).expect("managers");
+    let none = json!({"metadata": {"name": "c", "labels": {"x": "y"}}});
+    let owned = after_update(
+        node,
+        manager("two", Operation::Update),
+        managers,
+        &changed,
+        &none,
+    );
+    let owned = owned.expect("tracked");
+    assert_eq!(owned.as_array().map(Vec::len), Some(1), "{owned}");
+    assert_eq!(
+        owned[0]["fieldsV1"],
+        json!({"f:metadata": {"f:labels": {".": {}, "f:x": {}}}})
+    );
 }

@@ -5,152 +5,17 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value};
 
 use super::fields::FieldSet;
-use crate::schema::Gvk;
-use crate::schema::table::{ListType, Shape, Table};
-
-/// Structs that are owned as a whole (`x-kubernetes-map-type: atomic` on the type itself).
-const ATOMIC: &[&str] = &[
-    "admissionregistration/v1.MatchResources",
-    "admissionregistration/v1.NamedRuleWithOperations",
-    "admissionregistration/v1.ParamKind",
-    "admissionregistration/v1.ParamRef",
-    "admissionregistration/v1.Variable",
-    "autoscaling/v1.CrossVersionObjectReference",
-    "core/v1.ConfigMapKeySelector",
-    "core/v1.EndpointAddress",
-    "core/v1.EndpointPort",
-    "core/v1.FileKeySelector",
-    "core/v1.LocalObjectReference",
-    "core/v1.NodeSelector",
-    "core/v1.NodeSelectorTerm",
-    "core/v1.ObjectFieldSelector",
-    "core/v1.ObjectReference",
-    "core/v1.ResourceFieldSelector",
-    "core/v1.ScopeSelector",
-    "core/v1.SecretKeySelector",
-    "core/v1.SecretReference",
-    "core/v1.TopologySelectorTerm",
-    "core/v1.TypedLocalObjectReference",
-    "discovery/v1.EndpointPort",
-    "meta/v1.LabelSelector",
-    "meta/v1.OwnerReference",
-    "networking/v1.ServiceBackendPort",
-    "rbac/v1.RoleRef",
-    "rbac/v1.Subject",
-];
-
-/// A place in a type.
-#[derive(Clone, Copy)]
-pub(crate) struct Node {
-    shape: Shape,
-    list: ListType,
-    keys: &'static str,
-    /// An entry of a map, or an item of a list: it is in the set by being there.
-    entry: bool,
-}
-
-impl Node {
-    /// The type of a kind; `None` when it is not described.
-    pub fn of(gvk: &Gvk) -> Option<Self> {
-        Table::get()
-            .kind(gvk)
-            .map(|id| Self::plain(Shape::Struct(id), false))
-    }
-
-    fn plain(shape: Shape, entry: bool) -> Self {
-        Self {
-            shape,
-            list: ListType::Unset,
-            keys: "",
-            entry,
-        }
-    }
-
-    fn granular_object(self) -> bool {
-        self.list != ListType::Atomic
-            && match self.shape {
-                Shape::Struct(id) => !ATOMIC.contains(&Table::get().ty(id).go_name),
-                Shape::Map(_) => true,
-                _ => false,
-            }
-    }
-
-    /// The type of a list's items when they are owned one by one.
-    fn items(self) -> Option<Node> {
-        match (self.shape, self.list) {
-            (Shape::List(element), ListType::Set | ListType::Map) => {
-                Some(Self::plain(Table::get().shape(element), true))
-            }
-            (Shape::WrappedStrings, ListType::Set) => Some(Self::plain(Shape::String, true)),
-            _ => None,
-        }
-    }
-
-    fn field(self, name: &str) -> Option<Node> {
-        match self.shape {
-            Shape::Struct(id) => Table::get().ty(id).field(name).map(|field| Node {
-                shape: field.shape,
-                list: field.list,
-                keys: field.list_keys,
-                entry: false,
-            }),
-            Shape::Map(element) => Some(Self::plain(Table::get().shape(element), true)),
-            _ => None,
-        }
-    }
-
-    /// The path element of an item of this list.
-    fn element(self, item: &Value) -> Result<String, String> {
-        if self.list == ListType::Set {
-            return Ok(format!("v:{item}"));
-        }
-        let mut keys = Map::new();
-        let mut names: Vec<_> = self.keys.split(',').collect();
-        names.sort_unstable();
-        for name in names {
-            match item.get(name) {
-                Some(value) if !value.is_null() => keys.insert(name.to_owned(), value.clone()),
-                // The one key that has a default, everywhere it is one.
-                _ if name == "protocol" => keys.insert(name.to_owned(), "TCP".into()),
-                _ if self.keys.contains(',') => None,
-                _ => {
-                    return Err(format!(
-                        "associative list with keys has an element that omits key field {name:?}"
-                    ));
-                }
-            };
-        }
-        // The map is ordered by key, as the text form wants it.
-        Ok(format!("k:{}", Value::Object(keys)))
-    }
-
-    /// The items of a list with their elements; a repeated one is an error where `strict`.
-    fn elements(self, items: &[Value], strict: bool) -> Result<Vec<(String, &Value)>, String> {
-        let mut out: Vec<(String, &Value)> = Vec::with_capacity(items.len());
-        let mut seen = HashSet::with_capacity(items.len());
-        for item in items {
-            let element = self.element(item)?;
-            if !seen.insert(element.clone()) {
-                if strict {
-                    return Err(format!("duplicate entries for key [{}]", &element[2..]));
-                }
-                continue;
-            }
-            out.push((element, item));
-        }
-        Ok(out)
-    }
-}
+use super::node::Node;
 
 /// The paths that an object sets.
-pub(crate) fn set_of(node: Node, value: &Value, strict: bool) -> Result<FieldSet, String> {
+pub(crate) fn set_of(node: Node<'_>, value: &Value, strict: bool) -> Result<FieldSet, String> {
     let mut set = FieldSet::default();
     fill(node, value, strict, &mut set)?;
     set.tidy();
     Ok(set)
 }
 
-fn fill(node: Node, value: &Value, strict: bool, set: &mut FieldSet) -> Result<(), String> {
+fn fill(node: Node<'_>, value: &Value, strict: bool, set: &mut FieldSet) -> Result<(), String> {
     set.member |= node.entry;
     match value {
         Value::Object(object) if node.granular_object() => {
@@ -175,7 +40,7 @@ fn fill(node: Node, value: &Value, strict: bool, set: &mut FieldSet) -> Result<(
 }
 
 /// `live` with `config` merged in.
-pub(crate) fn merge(node: Node, live: Option<&Value>, config: &Value) -> Result<Value, String> {
+pub(crate) fn merge(node: Node<'_>, live: Option<&Value>, config: &Value) -> Result<Value, String> {
     match (config, live) {
         (Value::Object(config), live) if node.granular_object() => {
             let mut out = live.and_then(Value::as_object).cloned().unwrap_or_default();
@@ -195,7 +60,7 @@ pub(crate) fn merge(node: Node, live: Option<&Value>, config: &Value) -> Result<
 }
 
 /// The configuration's order, with what only the live list has where it was relative to its neighbours.
-fn merge_items(node: Node, live: &[Value], config: &[Value]) -> Result<Vec<Value>, String> {
+fn merge_items(node: Node<'_>, live: &[Value], config: &[Value]) -> Result<Vec<Value>, String> {
     let item_node = node.items().unwrap_or(node);
     let config = node.elements(config, true)?;
     let live: Vec<_> = live
@@ -229,7 +94,7 @@ fn merge_items(node: Node, live: &[Value], config: &[Value]) -> Result<Vec<Value
 }
 
 /// Takes the paths of `doomed` out of an object, but nothing that holds a path of `kept`.
-pub(crate) fn remove(node: Node, value: &mut Value, doomed: &FieldSet, kept: &FieldSet) {
+pub(crate) fn remove(node: Node<'_>, value: &mut Value, doomed: &FieldSet, kept: &FieldSet) {
     let none = FieldSet::default();
     match value {
         Value::Object(object) if node.granular_object() => {
@@ -270,7 +135,7 @@ pub(crate) fn remove(node: Node, value: &mut Value, doomed: &FieldSet, kept: &Fi
 }
 
 /// Removes inside; whether nothing is left that anybody wants.
-fn shrunk(node: Node, value: &mut Value, doomed: &FieldSet, kept: &FieldSet) -> bool {
+fn shrunk(node: Node<'_>, value: &mut Value, doomed: &FieldSet, kept: &FieldSet) -> bool {
     let empty = |value: &Value| match value {
         Value::Object(object) => object.is_empty(),
         Value::Array(items) => items.is_empty(),
@@ -283,7 +148,7 @@ fn shrunk(node: Node, value: &mut Value, doomed: &FieldSet, kept: &FieldSet) -> 
 
 /// What differs between two versions of an object: paths added or changed, and paths removed.
 pub(crate) fn compare(
-    node: Node,
+    node: Node<'_>,
     old: &Value,
     new: &Value,
     changed: &mut FieldSet,
@@ -325,14 +190,14 @@ pub(crate) fn compare(
                 }
             }
         }
-        _ if *new == none => drop(fill(node, old, false, removed)),
-        _ if *old == none => drop(fill(node, new, false, changed)),
+        _ if *new == none => whole(node, old, removed),
+        _ if *old == none => whole(node, new, changed),
         _ => changed.member = true,
     }
 }
 
 fn difference(
-    node: Node,
+    node: Node<'_>,
     element: String,
     old: Option<&Value>,
     new: Option<&Value>,
@@ -340,6 +205,42 @@ fn difference(
     removed: &mut FieldSet,
 ) {
     let (changed, removed) = (changed.child(element.clone()), removed.child(element));
-    let (old, new) = (old.unwrap_or(&Value::Null), new.unwrap_or(&Value::Null));
+    let empty = |value: &Value| match value {
+        Value::Object(object) => object.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    };
+    // Go would have written the missing one as empty.
+    if node.always && old.is_none() != new.is_none() && old.or(new).is_some_and(empty) {
+        return;
+    }
+    let nothing = |beside: Option<&Value>| match beside {
+        Some(Value::Object(_)) if node.always => Value::Object(Map::new()),
+        Some(Value::Array(_)) if node.always => Value::Array(Vec::new()),
+        _ => Value::Null,
+    };
+    let (none_old, none_new) = (nothing(new), nothing(old));
+    let (old, new) = (old.unwrap_or(&none_old), new.unwrap_or(&none_new));
     compare(node, old, new, changed, removed);
+}
+
+/// What comes or goes as a whole: every place in it, also those that only hold others.
+fn whole(node: Node<'_>, value: &Value, set: &mut FieldSet) {
+    set.member = true;
+    match value {
+        Value::Object(object) if node.granular_object() => {
+            for (key, value) in object {
+                if let Some(child) = node.field(key) {
+                    whole(child, value, set.child(format!("f:{key}")));
+                }
+            }
+        }
+        Value::Array(items) if node.items().is_some() => {
+            let child = node.items().unwrap_or(node);
+            for (element, item) in node.elements(items, false).unwrap_or_default() {
+                whole(child, item, set.child(element));
+            }
+        }
+        _ => {}
+    }
 }

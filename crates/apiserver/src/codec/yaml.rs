@@ -39,6 +39,11 @@ pub fn decode(body: &[u8]) -> Result<(Value, Vec<Duplicate>), DecodeError> {
     })
 }
 
+/// The text of a value. None for what nests deeper than any body may.
+pub fn encode(value: &Value) -> Option<String> {
+    serde_saphyr::to_string(value).ok()
+}
+
 fn read(text: &str) -> Result<(Value, Vec<Duplicate>), DecodeError> {
     let mut duplicates = Vec::new();
     let value =

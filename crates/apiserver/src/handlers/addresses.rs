@@ -16,11 +16,12 @@ use crate::{Config, Error};
 
 mod families;
 mod range;
+pub(crate) mod records;
 
 use range::Range;
 
-/// What is in use. Rebuilt from the stored Services at start, so it needs no record of its own; one server
-/// hands out addresses for a store.
+/// What is in use, as far as this server knows: rebuilt from the stored Services at start, and kept current by [`records`],
+/// which also settle who has what when several servers share a store.
 pub(crate) struct Addresses {
     /// The first one is the usual one.
     ranges: Vec<Range>,

@@ -1,13 +1,19 @@
 //! What upstream's built-in admission plugins add to new objects from other objects: the priority of a pod (Priority; see
-//! `priority`), its account with its token (ServiceAccount), the class of a claim (DefaultStorageClass); and whether a claim may grow (PersistentVolumeClaimResize).
+//! `priority`), its account with its token (ServiceAccount), its amounts (LimitRanger; see `limits`), its runtime class
+//! (`runtime_class`), the class of a claim (DefaultStorageClass) and of an Ingress (DefaultIngressClass); whether a claim may
+//! grow (PersistentVolumeClaimResize); whether a pod is as safe as its namespace wants it (PodSecurity; see `pod_security`); and
+//! whether there is room for an object (ResourceQuota; see `quotas`).
 
 use serde_json::{Value, json};
 
-use super::{Context, escalate, list, metadata, priority, token};
+use super::{
+    Context, escalate, limits, list, metadata, pod_security, priority, quotas, runtime_class,
+    signing, token,
+};
 use crate::object::{self, at, items, text};
 use crate::quantity::Quantity;
-use crate::registry;
 use crate::registry::columns::DEFAULT_CLASS;
+use crate::registry::{self, Kind};
 use crate::status::ApiError;
 
 /// Where containers look for their account.
@@ -15,18 +21,60 @@ const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const TOKEN_SECONDS: i64 = 3607;
 /// The class of a claim, before there was a field for it.
 const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+/// The class of an Ingress, before there was a field for it.
+const OLD_INGRESS_CLASS: &str = "kubernetes.io/ingress.class";
+const DEFAULT_INGRESS_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
+
+/// Tells whoever makes an object that it will not do here what it would do elsewhere.
+pub(super) fn inert(kind: &Kind) -> Option<String> {
+    let why = match (kind.group, kind.plural) {
+        ("admissionregistration.k8s.io", _) => "no webhook or policy is asked",
+        ("flowcontrol.apiserver.k8s.io", _) => "requests are not queued by it",
+        _ => return None,
+    };
+    Some(format!("{} is kept and checked only: {why}", kind.kind))
+}
 
 /// Completes a new object.
 pub(super) async fn create(context: &Context, value: &mut Value) -> Result<(), ApiError> {
     match (context.kind.group, context.kind.plural) {
         ("", "pods") => {
             priority::of_pod(context, value).await?;
+            runtime_class::of_pod(context, value).await?;
+            limits::complete(context, value).await?;
             service_account(context, value).await
         }
         ("scheduling.k8s.io", "priorityclasses") => priority::only_default(context, value).await,
         ("", "persistentvolumeclaims") => default_class(context, value).await,
+        ("networking.k8s.io", "ingresses") => default_ingress_class(context, value).await,
+        ("certificates.k8s.io", _) => signing::create(context, value),
+        ("apiregistration.k8s.io", _) => {
+            crate::apiservices::settle(&context.state, value);
+            Ok(())
+        }
         _ => escalate::check(context, value, None),
     }
+}
+
+/// Whether a valid object fits into the namespace's limits and quotas, and (a new one) meets what the namespace asks of pods;
+/// it is charged to the quotas.
+pub(super) async fn allow(
+    context: &Context,
+    new: &Value,
+    old: Option<&Value>,
+    dry_run: bool,
+) -> Result<quotas::Charged, ApiError> {
+    if context.kind.namespaced {
+        limits::check(context, new, old).await?;
+    }
+    // of an update it was asked before: one that changes nothing is warned of, too
+    if old.is_none() {
+        pod_security::admit(context, new, None).await?;
+    }
+    if !context.kind.namespaced {
+        return Ok(quotas::Charged::default());
+    }
+    quotas::charge(context, new, old, dry_run).await
 }
 
 async fn service_account(context: &Context, pod: &mut Value) -> Result<(), ApiError> {
@@ -97,32 +145,54 @@ fn mount_token(spec: &mut Value, volume: &str) {
     }
 }
 
-/// The default class: of several the newest, of equally new ones the first by name.
+/// A claim that names no class gets the default one.
 async fn default_class(context: &Context, claim: &mut Value) -> Result<(), ApiError> {
     let named = at(claim, &["spec", "storageClassName"]).is_some()
         || claim["metadata"]["annotations"][OLD_CLASS].is_string();
     if named {
         return Ok(());
     }
-    let default = classes(context)
-        .await?
-        .into_iter()
-        .filter(|class| class["metadata"]["annotations"][DEFAULT_CLASS] == "true")
-        .min_by_key(|class| {
-            let metadata = &class["metadata"];
-            (
-                std::cmp::Reverse(text(metadata, &["creationTimestamp"]).to_owned()),
-                text(metadata, &["name"]).to_owned(),
-            )
-        });
+    let default = newest_default(classes(context).await?, DEFAULT_CLASS);
     if let Some(class) = default {
         claim["spec"]["storageClassName"] = class["metadata"]["name"].clone();
     }
     Ok(())
 }
 
+/// An Ingress that names no class, in either way, gets the default one.
+async fn default_ingress_class(context: &Context, ingress: &mut Value) -> Result<(), ApiError> {
+    let named = at(ingress, &["spec", "ingressClassName"]).is_some()
+        || ingress["metadata"]["annotations"][OLD_INGRESS_CLASS].is_string();
+    if named {
+        return Ok(());
+    }
+    let all = all_of(context, "networking.k8s.io", "ingressclasses").await?;
+    if let Some(class) = newest_default(all, DEFAULT_INGRESS_CLASS) {
+        ingress["spec"]["ingressClassName"] = class["metadata"]["name"].clone();
+    }
+    Ok(())
+}
+
+/// Of the classes that are marked as default the newest, of equally new ones the first by name.
+fn newest_default(classes: Vec<Value>, annotation: &str) -> Option<Value> {
+    classes
+        .into_iter()
+        .filter(|class| class["metadata"]["annotations"][annotation] == "true")
+        .min_by_key(|class| {
+            let metadata = &class["metadata"];
+            (
+                std::cmp::Reverse(text(metadata, &["creationTimestamp"]).to_owned()),
+                text(metadata, &["name"]).to_owned(),
+            )
+        })
+}
+
 async fn classes(context: &Context) -> Result<Vec<Value>, ApiError> {
-    let Some(kind) = registry::find("storage.k8s.io", "v1", "storageclasses") else {
+    all_of(context, "storage.k8s.io", "storageclasses").await
+}
+
+async fn all_of(context: &Context, group: &str, plural: &str) -> Result<Vec<Value>, ApiError> {
+    let Some(kind) = registry::find(group, "v1", plural) else {
         return Ok(Vec::new());
     };
     let page = context
@@ -151,14 +221,18 @@ pub(super) async fn growing_classes(context: &Context) -> Result<Vec<String>, Ap
         .collect())
 }
 
-/// A claim grows only if its class allows it.
+/// A claim grows only if its class allows it; who approves or signs a request must be allowed to.
 pub(super) fn update(
     context: &Context,
-    new: &Value,
+    new: &mut Value,
     old: &Value,
     growing: &[String],
 ) -> Result<(), ApiError> {
     escalate::check(context, new, Some(old))?;
+    signing::update(context, new, old)?;
+    if context.kind.plural == "apiservices" && new["spec"] != old["spec"] {
+        crate::apiservices::settle(&context.state, new);
+    }
     if context.kind.plural != "persistentvolumeclaims" || !context.info.subresource.is_empty() {
         return Ok(());
     }

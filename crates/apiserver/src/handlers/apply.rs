@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use super::body::{self, FieldValidation};
 use super::respond::{self, Response};
-use super::{Context, list, metadata, patch, write};
+use super::{Context, create, list, metadata, patch, write};
 use crate::apply::{self, Applied, ApplyError, Conflict, Manager, Node, Operation};
 use crate::auth::Identity;
 use crate::codec;
 use crate::object;
 use crate::query::Query;
-use crate::registry;
-use crate::schema::{self, Schemas};
+use crate::registry::{self, Kind};
+use crate::schema;
 use crate::status::{ApiError, Cause};
 
 /// How often an object that comes or goes meanwhile is looked at anew.
@@ -21,7 +21,7 @@ const ATTEMPTS: usize = 4;
 /// Longest name of a manager, in bytes (upstream's limit).
 const MANAGER_BYTES_MAX: usize = 128;
 
-pub(super) fn is_apply(content_type: &str) -> bool {
+pub(crate) fn is_apply(content_type: &str) -> bool {
     let media_type = content_type.split(';').next().unwrap_or("").trim();
     media_type.eq_ignore_ascii_case("application/apply-patch+yaml")
 }
@@ -55,7 +55,7 @@ pub(super) fn manager(
         .and_then(|agent| agent.split('/').next())
         .unwrap_or("");
     let name = if program.is_empty() {
-        &identity.user
+        component(&identity.user)
     } else {
         program
     };
@@ -83,8 +83,8 @@ pub(super) async fn apply(context: &Context, config: &[u8]) -> Result<Response, 
         let message = "Required value: is required for apply patch".to_owned();
         return Err(refused_option("FieldValueRequired", message));
     }
-    let kind = context.kind;
-    let node = Node::of(&kind.gvk()).ok_or_else(|| {
+    let kind = &context.kind;
+    let node = Node::of_kind(kind).ok_or_else(|| {
         ApiError::unsupported_media_type(format!("{} has no schema to apply by", kind.kind))
     })?;
     let (config, warnings) = read(context, config)?;
@@ -106,7 +106,7 @@ pub(super) async fn apply(context: &Context, config: &[u8]) -> Result<Response, 
             write::modify(context, dry_run, change).await
         } else if context.info.subresource.is_empty() {
             let object = apply::create(applied()).map_err(|error| refusal(context, error))?;
-            write::create_value(context, object, dry_run).await
+            create::create_value(context, object, dry_run).await
         } else {
             return Err(context.not_found(&context.info.name));
         };
@@ -148,7 +148,7 @@ fn read(context: &Context, body: &[u8]) -> Result<(Value, Vec<String>), ApiError
             gvk.kind
         ))
     };
-    let report = Schemas::load().check(&gvk, &config);
+    let report = body::check(context, &gvk, &mut config);
     if let Some(problem) = report.type_error {
         return Err(refuse(&problem));
     }
@@ -165,7 +165,7 @@ fn read(context: &Context, body: &[u8]) -> Result<(Value, Vec<String>), ApiError
     {
         return Err(refuse(&problem));
     }
-    object::strip_nulls(&mut config);
+    body::settle(context, &gvk, &mut config);
     metadata::place(context, &mut config)?;
     if object::text(&config, &["metadata", "name"]).is_empty() {
         config["metadata"]["name"] = context.info.name.as_str().into();
@@ -201,6 +201,46 @@ fn applier(context: &Context) -> Manager {
     }
 }
 
+/// The program behind an identity, as upstream's programs call themselves: roles in this process send no user agent.
+fn component(user: &str) -> &str {
+    match user.strip_prefix("system:") {
+        Some(node) if node.starts_with("node:") => "kubelet",
+        Some(part) if !part.contains(':') => part,
+        _ => user,
+    }
+}
+
+/// The managers of an object (in the stored version) that is created otherwise than by apply. `None` for what the program's
+/// own parts make, or upstream's in their place: nobody applies to pods of a set or to leases, and most objects are such.
+pub(super) fn after_create(context: &Context, new: &Value) -> Option<Value> {
+    let user = &context.identity.user;
+    if user.starts_with("system:") && !user.starts_with("system:serviceaccount:") {
+        return None;
+    }
+    let row = stored_row(context);
+    Some(apply::after_create(
+        Node::of_kind(row)?,
+        updater(context),
+        new,
+    ))
+}
+
+/// The row of the version in which the object is stored.
+fn stored_row(context: &Context) -> &Kind {
+    match context.kind.conversion {
+        Some(_) => registry::stored_row(&context.kind).unwrap_or(&context.kind),
+        None => &context.kind,
+    }
+}
+
+fn updater(context: &Context) -> Manager {
+    Manager {
+        operation: Operation::Update,
+        api_version: stored_row(context).api_version(),
+        ..applier(context)
+    }
+}
+
 /// The managers of an object (in the stored version) after a write other than apply. `given` are those that the
 /// writer sent: they may be fewer, or renamed.
 pub(super) fn after_update(
@@ -214,14 +254,8 @@ pub(super) fn after_update(
         None | Some(Value::Null) => apply::decode(Some(before)),
         Some(_) => apply::decode(given.as_ref()).or_else(|| apply::decode(Some(before))),
     }?;
-    let row = registry::stored_row(context.kind).unwrap_or(context.kind);
-    let node = Node::of(&row.gvk())?;
-    let manager = Manager {
-        operation: Operation::Update,
-        api_version: row.api_version(),
-        ..applier(context)
-    };
-    apply::after_update(node, manager, managers, old, new)
+    let node = Node::of_kind(stored_row(context))?;
+    apply::after_update(node, updater(context), managers, old, new)
 }
 
 fn refusal(context: &Context, error: ApplyError) -> ApiError {

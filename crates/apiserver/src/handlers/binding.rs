@@ -1,14 +1,46 @@
 //! POST of `pods/binding`: the scheduler's decision becomes the pod's node.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::body::{self, Decoded};
 use super::respond::{self, Response};
-use super::write::{CONFLICT_ATTEMPTS, bump_generation, write};
+use super::write::{CONFLICT_ATTEMPTS, write};
 use super::{Context, list};
 use crate::object::{self, text};
-use crate::registry::Problems;
+use crate::registry::{self, Problems};
 use crate::status::ApiError;
+
+/// POST of a Binding by itself, as it was before there was the subresource: the pod is the one of its name.
+pub(super) async fn bind_named(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
+    let decoded = body::decode(context, body, &context.kind.gvk())?;
+    let name = text(&decoded.value, &["metadata", "name"]);
+    let Some(pods) = registry::find("", "v1", "pods").filter(|_| !name.is_empty()) else {
+        let mut problems = Problems::default();
+        problems.required("metadata.name", "name or generateName is required");
+        return Err(ApiError::invalid("", "Binding", name, problems.0));
+    };
+    let of_pod = Context {
+        state: context.state.clone(),
+        identity: context.identity.clone(),
+        kind: registry::KindRef::BuiltIn(pods),
+        info: crate::path::ResourceInfo {
+            resource: pods.plural.into(),
+            name: name.into(),
+            subresource: "binding".into(),
+            ..context.info.clone()
+        },
+        query: context.query.clone(),
+        accept: context.accept.clone(),
+        content_type: context.content_type.clone(),
+        applying: false,
+        manager: context.manager.clone(),
+        role: context.role,
+        lasting: None,
+        ending: context.ending.clone(),
+        warnings: Default::default(),
+    };
+    bind(&of_pod, body).await
+}
 
 /// Binds a pod that has no node yet; a second binding is 409.
 pub(super) async fn bind(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
@@ -18,6 +50,7 @@ pub(super) async fn bind(context: &Context, body: &[u8]) -> Result<Response, Api
         warnings,
     } = body::decode(context, body, &gvk)?;
     let dry_run = context.dry_run()?;
+    check_name(context, &binding)?;
     let node = text(&binding, &["target", "name"]).to_owned();
     let kind = text(&binding, &["target", "kind"]);
     if node.is_empty() || !matches!(kind, "" | "Node" | "Minion") {
@@ -79,7 +112,6 @@ pub(super) async fn bind(context: &Context, body: &[u8]) -> Result<Response, Api
         if let Some(status) = pod["status"].as_object_mut() {
             status.remove("nominatedNodeName");
         }
-        bump_generation(&mut pod);
         if dry_run {
             break;
         }
@@ -95,4 +127,15 @@ pub(super) async fn bind(context: &Context, body: &[u8]) -> Result<Response, Api
     );
     respond::warn(&mut response, &warnings);
     Ok(response)
+}
+
+/// The name in the body, where there is one, is that of the address.
+fn check_name(context: &Context, binding: &Value) -> Result<(), ApiError> {
+    let (asked, named) = (&context.info.name, text(binding, &["metadata", "name"]));
+    if !named.is_empty() && named != asked {
+        return Err(ApiError::bad_request(format!(
+            "name in URL does not match name in Binding object: {named}"
+        )));
+    }
+    Ok(())
 }

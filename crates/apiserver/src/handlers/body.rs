@@ -111,7 +111,7 @@ pub(super) fn decode(context: &Context, body: &[u8], gvk: &Gvk) -> Result<Decode
         )));
     }
     check_type(&mut value, gvk)?;
-    let report = Schemas::load().check(gvk, &value);
+    let report = check(context, gvk, &mut value);
     if let Some(problem) = report.type_error {
         return Err(ApiError::bad_request(cannot_be_handled(gvk, &problem)));
     }
@@ -124,8 +124,38 @@ pub(super) fn decode(context: &Context, body: &[u8], gvk: &Gvk) -> Result<Decode
     if validation == FieldValidation::Ignore {
         warnings.clear();
     }
-    object::strip_nulls(&mut value);
+    settle(context, gvk, &mut value);
     Ok(Decoded { value, warnings })
+}
+
+/// Unknown fields and wrong types of an object of the given kind. What a custom kind does not know is dropped.
+pub(super) fn check(context: &Context, gvk: &Gvk, value: &mut Value) -> schema::Report {
+    match custom(context, gvk) {
+        Some(custom) => custom.check(value),
+        None => Schemas::load().check(gvk, value),
+    }
+}
+
+/// What decoding into types and encoding again does: times, quantities and base64 get their one form, nulls go. Of custom objects that is their
+/// metadata; elsewhere in them a null may mean something, and the schema tells.
+pub(super) fn settle(context: &Context, gvk: &Gvk, value: &mut Value) {
+    match custom(context, gvk) {
+        Some(_) => {
+            schema::forms::normalise_metadata(value);
+            crate::custom::metadata::strip_nulls(value);
+        }
+        None => {
+            schema::forms::normalise(gvk, value);
+            object::strip_nulls(value);
+        }
+    }
+}
+
+/// The context's kind, when it is custom and the one that is meant: a subresource has another.
+fn custom<'a>(context: &'a Context, gvk: &Gvk) -> Option<&'a crate::custom::Custom> {
+    let kind = &context.kind;
+    let meant = kind.kind == gvk.kind && kind.group == gvk.group && kind.version == gvk.version;
+    kind.custom.as_deref().filter(|_| meant)
 }
 
 fn cannot_be_handled(gvk: &Gvk, why: &str) -> String {

@@ -7,9 +7,11 @@ use store::Expect;
 use super::body;
 use super::list::{self, Selection};
 use super::respond::{self, Response};
-use super::{Context, write};
+use super::{Context, custom, write};
+use crate::custom::definition;
 use crate::object::{self, text};
 use crate::query::ListOptions;
+use crate::registry::validate::SYSTEM_CLASSES;
 use crate::schema::Gvk;
 use crate::status::{self, ApiError, Cause};
 
@@ -23,7 +25,7 @@ const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 const RETURN_OBJECT: [&str; 3] = ["pods", "services", "serviceaccounts"];
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Options {
+pub(crate) struct Options {
     pub(super) grace_seconds: Option<i64>,
     pub(super) propagation: Option<Propagation>,
     pub(super) uid: Option<String>,
@@ -32,7 +34,7 @@ pub(super) struct Options {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Propagation {
+pub(crate) enum Propagation {
     Orphan,
     Background,
     Foreground,
@@ -168,7 +170,7 @@ pub(super) async fn delete_collection(
         let named = Context {
             state: context.state.clone(),
             identity: context.identity.clone(),
-            kind: context.kind,
+            kind: context.kind.clone(),
             info: crate::path::ResourceInfo {
                 namespace: object.namespace.clone(),
                 name: object.name.clone(),
@@ -176,10 +178,13 @@ pub(super) async fn delete_collection(
             },
             query: context.query.clone(),
             accept: None,
+            role: context.role,
+            lasting: None,
             content_type: String::new(),
             applying: false,
             manager: context.manager.clone(),
             ending: context.ending.clone(),
+            warnings: Default::default(),
         };
         match delete_named(&named, &object.name, &options).await {
             Ok((value, _)) => items.push(value),
@@ -189,7 +194,7 @@ pub(super) async fn delete_collection(
         }
     }
     let list = json!({
-        "kind": format!("{}List", context.kind.kind),
+        "kind": context.kind.list_kind(),
         "apiVersion": context.kind.api_version(),
         "metadata": {"resourceVersion": found.revision.to_string()},
         "items": items,
@@ -197,13 +202,17 @@ pub(super) async fn delete_collection(
     Ok(respond::value(200, &list))
 }
 
+fn is_system_class(name: &str) -> bool {
+    SYSTEM_CLASSES.iter().any(|(class, _)| *class == name)
+}
+
 /// Deletes or begins to. Returns the object and whether it is gone.
-pub(super) async fn delete_named(
+pub(crate) async fn delete_named(
     context: &Context,
     name: &str,
     options: &Options,
 ) -> Result<(Value, bool), ApiError> {
-    let kind = context.kind;
+    let kind = &context.kind;
     if kind.plural == "namespaces" && IMMORTAL.contains(&name) {
         return Err(ApiError::forbidden(
             "",
@@ -211,6 +220,10 @@ pub(super) async fn delete_named(
             name,
             "this namespace may not be deleted",
         ));
+    }
+    if kind.plural == "priorityclasses" && is_system_class(name) {
+        let why = "this is a system priority class and cannot be deleted";
+        return Err(ApiError::forbidden(kind.group, kind.plural, name, why));
     }
     let key = kind.key(&context.info.namespace, name);
     let fail = |error| list::store_error(context, error);
@@ -221,10 +234,14 @@ pub(super) async fn delete_named(
         let old = object::parse(&current.value, current.mod_revision);
         check_preconditions(context, name, &old, options)?;
         let mut new = old.clone();
+        let begins = !old["metadata"]["deletionTimestamp"].is_string();
         let Some(()) = mark(kind.plural, &mut new, options) else {
             // It waits already, and not for longer than asked.
             return Ok((write::answer(context, old, Some(&current)), false));
         };
+        if begins && custom::is_definition(kind) {
+            definition::begin_deletion(&mut new);
+        }
         let finalizing = !object::items(&new, &["metadata", "finalizers"]).is_empty()
             || kind.plural == "namespaces"
                 && !object::items(&new, &["spec", "finalizers"]).is_empty();
@@ -254,14 +271,20 @@ pub(super) async fn delete_named(
                 .delete(&key, expect)
                 .await
                 .map(|(_, revision)| {
-                    context.state.addresses.release(kind, &old);
                     let mut value = write::answer(context, new, None);
                     value["metadata"]["resourceVersion"] = revision.to_string().into();
                     (value, true)
                 })
         };
         match result {
-            Ok(done) => return Ok(done),
+            Ok(done) => {
+                if done.1 {
+                    let (store, addresses) = (&context.state.store, &context.state.addresses);
+                    addresses.release_recorded(store, kind, &old).await;
+                }
+                custom::after_write(context).await;
+                return Ok(done);
+            }
             Err(store::Error::Conflict { current: None } | store::Error::NotFound) => {
                 return Err(context.not_found(name));
             }

@@ -14,7 +14,7 @@ const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// Refuses a new role or binding that gives more than its writer has. `old` is what is replaced.
 pub(super) fn check(context: &Context, new: &Value, old: Option<&Value>) -> Result<(), ApiError> {
-    let kind = context.kind;
+    let kind = &context.kind;
     if kind.group != GROUP || context.identity.is_master() {
         return Ok(());
     }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
 use serde_json::{Value, json};
 
+use super::continuation::{expired_token, read_token, write_token};
 use super::respond::{self, Response};
 use super::{Context, table};
-use crate::negotiate::Form;
+use crate::codec::protobuf;
+use crate::negotiate::{Answer, Form, Media};
 use crate::object::{self, Object};
 use crate::query::{ListOptions, VersionMatch};
 use crate::registry::Kind;
@@ -34,17 +35,15 @@ impl Selection {
     pub fn new(context: &Context, options: &ListOptions) -> Result<Self, ApiError> {
         let labels = LabelSelector::parse(options.label_selector.as_deref().unwrap_or_default())?;
         let parsed = FieldSelector::parse(options.field_selector.as_deref().unwrap_or_default())?;
-        let kind = context.kind;
+        let kind = &context.kind;
         let mut fields = Vec::new();
         for term in parsed.0 {
             let field = match term.field.as_str() {
                 "metadata.name" => FieldKind::Name,
                 "metadata.namespace" if kind.namespaced => FieldKind::Namespace,
-                name => {
-                    FieldKind::Nth(kind.fields.iter().position(|f| f.name == name).ok_or_else(
-                        || ApiError::bad_request(format!("field label not supported: {name}")),
-                    )?)
-                }
+                name => FieldKind::Nth(kind.field_position(name).ok_or_else(|| {
+                    ApiError::bad_request(format!("field label not supported: {name}"))
+                })?),
             };
             fields.push((field, term.equal, term.value));
         }
@@ -95,7 +94,7 @@ impl Selection {
 
 /// One object.
 pub(super) async fn get(context: &Context) -> Result<Response, ApiError> {
-    let form = respond::form(context)?;
+    let answer = respond::answer(context, false)?;
     let key = context
         .kind
         .key(&context.info.namespace, &context.info.name);
@@ -106,10 +105,10 @@ pub(super) async fn get(context: &Context) -> Result<Response, ApiError> {
         .await
         .map_err(|e| store_error(context, e))?;
     let kv = found.ok_or_else(|| context.not_found(&context.info.name))?;
-    if form == Form::Object && context.kind.conversion.is_none() {
+    if answer.form == Form::Object && context.kind.is_stored_form() {
         let cached = context
             .state
-            .cache(context.kind)
+            .cache(&context.kind)
             .and_then(|cache| cache.object(&kv));
         if let Some(object) = cached {
             return Ok(respond::json(200, object.json()));
@@ -130,7 +129,10 @@ pub(super) struct Found {
 
 /// A list.
 pub(super) async fn list(context: &Context, options: &ListOptions) -> Result<Response, ApiError> {
-    let form = respond::form(context)?;
+    let Answer { media, form } = respond::answer(context, false)?;
+    if form == Form::Metadata {
+        return Err(respond::is_a_list(context));
+    }
     let selection = Selection::new(context, options)?;
     let found = find(context, options, &selection).await?;
     let mut metadata = json!({"resourceVersion": found.revision.to_string()});
@@ -140,13 +142,16 @@ pub(super) async fn list(context: &Context, options: &ListOptions) -> Result<Res
             metadata["remainingItemCount"] = remaining.into();
         }
     }
-    let kind = context.kind;
+    let kind = &context.kind;
+    if media == Media::Protobuf {
+        return as_protobuf(kind, form, &metadata, &found.objects).await;
+    }
     Ok(match form {
         Form::Object => {
             let bytes = found.objects.iter().map(|o| o.json_bytes()).sum();
-            let head = json!({"kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(), "metadata": metadata});
+            let head = json!({"kind": kind.list_kind(), "apiVersion": kind.api_version(), "metadata": metadata});
             concatenate(head, &found.objects, bytes, |object, out| {
-                if kind.conversion.is_none() {
+                if kind.is_stored_form() {
                     object.write_json(object.revision, out);
                 } else {
                     out.extend_from_slice(served(kind, object).to_string().as_bytes());
@@ -170,6 +175,34 @@ pub(super) async fn list(context: &Context, options: &ListOptions) -> Result<Res
             respond::value(200, &table::table(kind, metadata, rows, true))
         }
     })
+}
+
+/// So many objects are encoded before others of this thread have their turn.
+const ENCODED_AT_ONCE: usize = 64;
+
+/// A list as protobuf. Objects are kept as JSON, so each is parsed and encoded for the answer, one at a time; none of
+/// it is kept. Lists have protobuf as objects or as metadata, not as tables.
+async fn as_protobuf(
+    kind: &Kind,
+    form: Form,
+    metadata: &Value,
+    objects: &[Arc<Object>],
+) -> Result<Response, ApiError> {
+    let mut gvk = kind.gvk();
+    gvk.kind = format!("{}List", kind.kind);
+    if form != Form::Object {
+        gvk = crate::schema::Gvk::gvk("meta.k8s.io", "v1", "PartialObjectMetadataList");
+    }
+    let fail = |error| respond::cannot_encode(&error);
+    let list = protobuf::List::new(gvk, metadata).map_err(fail)?;
+    let mut list = list.ok_or_else(|| ApiError::not_acceptable(false))?;
+    for batch in objects.chunks(ENCODED_AT_ONCE) {
+        for object in batch {
+            list.push(&served(kind, object)).map_err(fail)?;
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(respond::typed(200, protobuf::CONTENT_TYPE, list.finish()))
 }
 
 /// A list of what `write` appends for each object, `bytes` of them at a guess.
@@ -207,7 +240,7 @@ pub(super) async fn find(
     selection: &Selection,
 ) -> Result<Found, ApiError> {
     let store = &context.state.store;
-    let kind = context.kind;
+    let kind = &context.kind;
     let fail = |error| store_error(context, error);
     let cache = context
         .state
@@ -216,6 +249,15 @@ pub(super) async fn find(
     let mut after = None;
     let mut revision = None;
     if let Some(token) = &options.continue_token {
+        if options
+            .resource_version
+            .as_deref()
+            .is_some_and(|version| version != "0")
+        {
+            return Err(ApiError::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
         let (at, key) = read_token(token, &kind.prefix(""))?;
         after = Some(key);
         revision = at;
@@ -224,9 +266,7 @@ pub(super) async fn find(
         .as_deref()
         .and_then(|v| v.parse::<u64>().ok())
     {
-        if version > store.revision() {
-            return Err(too_large_version(version, store.revision()));
-        }
+        check_reached(&**store, version).await?;
         if options.version_match == VersionMatch::Exact {
             revision = Some(version);
         }
@@ -261,7 +301,7 @@ pub(super) async fn find(
             .await
             .map_err(|error| match error {
                 store::Error::Compacted { .. } if options.continue_token.is_some() => {
-                    expired_token(after.as_deref())
+                    expired_token(after.as_deref().unwrap_or_default(), &kind.prefix(""))
                 }
                 other => fail(other),
             })?;
@@ -285,7 +325,7 @@ pub(super) async fn find(
             }
             let continue_token = after
                 .filter(|_| more)
-                .map(|key| write_token(page.revision, &key, &kind.prefix("")));
+                .map(|key| write_token(page.revision as i64, &key, &kind.prefix("")));
             return Ok(Found {
                 objects,
                 revision: page.revision,
@@ -294,42 +334,6 @@ pub(super) async fn find(
             });
         }
     }
-}
-
-fn write_token(revision: u64, key: &str, prefix: &str) -> String {
-    let start = key.strip_prefix(prefix).unwrap_or(key);
-    let token = json!({"v": "meta.k8s.io/v1", "rv": revision, "start": start});
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(token.to_string())
-}
-
-/// Revision (none for an inconsistent continuation) and key of a token.
-fn read_token(token: &str, prefix: &str) -> Result<(Option<u64>, String), ApiError> {
-    let fail = |why: &str| ApiError::bad_request(format!("continue key is not valid: {why}"));
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
-        .decode(token)
-        .map_err(|e| fail(&e.to_string()))?;
-    let token: Value = serde_json::from_slice(&bytes).map_err(|e| fail(&e.to_string()))?;
-    if token["v"] != "meta.k8s.io/v1" {
-        return Err(fail("server does not recognize this encoded version"));
-    }
-    let start = token["start"].as_str().unwrap_or_default();
-    if start.is_empty() || start.starts_with('/') || start.split('/').any(|s| s == "..") {
-        return Err(fail("missing or unusable start"));
-    }
-    match token["rv"].as_i64() {
-        Some(-1) => Ok((None, format!("{prefix}{start}"))),
-        Some(revision) if revision > 0 => Ok((Some(revision as u64), format!("{prefix}{start}"))),
-        _ => Err(fail("incorrect encoded start resourceVersion")),
-    }
-}
-
-fn expired_token(after: Option<&str>) -> ApiError {
-    let mut error = ApiError::expired(
-        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
-    );
-    tracing::debug!(after, "a continue token expired");
-    error.details = None;
-    error
 }
 
 pub(super) fn too_large_version(asked: u64, current: u64) -> ApiError {
@@ -343,6 +347,18 @@ pub(super) fn too_large_version(asked: u64, current: u64) -> ApiError {
     );
     error.retry_after_seconds = Some(1);
     error
+}
+
+/// Whether the store has got to this version, perhaps by another server's write.
+pub(super) async fn check_reached(store: &dyn store::Store, version: u64) -> Result<(), ApiError> {
+    if version <= store.revision() {
+        return Ok(());
+    }
+    let current = store.latest_revision().await.unwrap_or_default();
+    if version > current.max(store.revision()) {
+        return Err(too_large_version(version, store.revision()));
+    }
+    Ok(())
 }
 
 /// An error of the store as an answer.
@@ -364,6 +380,11 @@ pub(super) fn store_error(context: &Context, error: store::Error) -> ApiError {
             "RequestEntityTooLarge",
             format!("Request entity too large: {error}"),
         ),
+        store::Error::Unavailable { .. } | store::Error::NoSpace { .. } => {
+            ApiError::unavailable(error.to_string())
+        }
+        // No word of trying again: the write may have happened.
+        store::Error::Undecided { .. } => ApiError::new(504, "Timeout", error.to_string()),
         store::Error::Closed => ApiError::unavailable("the store is closed"),
         other => {
             tracing::error!(error = %other, "the store failed");

@@ -1,20 +1,17 @@
-//! Requests that a kubelet answers: pods/log, exec, attach, portforward and nodes/proxy. Upgrades (WebSocket,
-//! SPDY) are passed through: both sides switch protocols and the bytes are copied.
+//! Requests that a kubelet answers: pods/log, exec, attach and portforward.
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
-};
+use http::Method;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, UPGRADE};
 use http::request::Parts;
-use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
+use super::proxy::forward::{self, Outcome};
 use super::respond::{self, Response};
 use super::{Context, list};
-use crate::BoxError;
 use crate::object::{self, text};
 use crate::query::percent_encode;
+use crate::registry::Problems;
 use crate::server::RequestBody;
 use crate::status::ApiError;
 
@@ -28,40 +25,33 @@ pub(super) async fn connect(
     mut parts: Parts,
     body: RequestBody,
 ) -> Result<Response, ApiError> {
+    // Held as long as the bytes flow.
+    let place = context
+        .state
+        .streams
+        .take(&context.identity.user, context.role)?
+        .held_with(context.lasting.clone());
     let subresource = context.info.subresource.clone();
     if subresource == "log" && parts.method != Method::GET {
         return Err(ApiError::method_not_allowed());
     }
-    let object = stored(&context, context.kind, &context.info.name).await?;
-    let (node, path) = match subresource.as_str() {
-        "proxy" => {
-            let query = parts
-                .uri
-                .query()
-                .map(|q| format!("?{q}"))
-                .unwrap_or_default();
-            (
-                object,
-                format!("/{}{query}", encode_path(&context.info.rest)),
-            )
+    if subresource == "proxy" {
+        return super::proxy::connect(context, parts, body, place).await;
+    }
+    let pod = stored(&context, &context.kind, &context.info.name).await?;
+    let node = text(&pod, &["spec", "nodeName"]);
+    if node.is_empty() {
+        if subresource == "log" {
+            return Ok(respond::typed(200, "text/plain", ""));
         }
-        _ => {
-            let node = text(&object, &["spec", "nodeName"]);
-            if node.is_empty() {
-                if subresource == "log" {
-                    return Ok(respond::typed(200, "text/plain", ""));
-                }
-                return Err(ApiError::bad_request(format!(
-                    "pod {} does not have a host assigned",
-                    context.info.name
-                )));
-            }
-            let path = pod_path(&context, &object)?;
-            let kind =
-                crate::registry::find("", "v1", "nodes").ok_or_else(ApiError::no_such_path)?;
-            (stored(&context, kind, node).await?, path)
-        }
-    };
+        return Err(ApiError::bad_request(format!(
+            "pod {} does not have a host assigned",
+            context.info.name
+        )));
+    }
+    let path = pod_path(&context, &pod)?;
+    let kind = crate::registry::find("", "v1", "nodes").ok_or_else(ApiError::no_such_path)?;
+    let node = stored(&context, kind, node).await?;
     let (address, port) = kubelet_of(&node)?;
     let dialer = context.state.dialer.read().clone();
     let dialer =
@@ -75,45 +65,19 @@ pub(super) async fn connect(
         .dial(&address, port)
         .await
         .map_err(|e| unreachable(&e))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| unreachable(&e))?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "connection to a kubelet ended");
-        }
-    });
     let client_side = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
     let request = outgoing(&parts, &path, &address, port, body)?;
-    let mut answer = sender
-        .send_request(request)
-        .await
-        .map_err(|e| unreachable(&e))?;
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(client_side) = client_side else {
-            return Err(ApiError::bad_request("this connection cannot be upgraded"));
-        };
-        let node_side = hyper::upgrade::on(&mut answer);
-        tokio::spawn(splice(client_side, node_side));
-        let mut response = http::Response::new(respond::full(""));
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        *response.headers_mut() = answer.headers().clone();
-        return Ok(response);
-    }
-    if !answer.status().is_success() && subresource != "proxy" {
-        return Err(kubelet_error(answer).await);
-    }
-    let mut response = http::Response::new(());
-    *response.status_mut() = answer.status();
-    for (name, value) in answer.headers() {
-        if *name != CONNECTION && *name != TRANSFER_ENCODING {
-            response.headers_mut().append(name.clone(), value.clone());
+    match forward::send(stream, request, client_side, place, unreachable).await? {
+        Outcome::Upgraded(response) => Ok(response),
+        Outcome::Answered(answer, _) if !answer.status().is_success() => {
+            Err(kubelet_error(answer).await)
         }
+        Outcome::Answered(answer, place) => Ok(forward::passed(answer, place)),
     }
-    Ok(response.map(|()| answer.into_body().map_err(Into::into).boxed_unsync()))
 }
 
-async fn stored(
+/// The stored object of this name in the request's namespace; 404 if there is none.
+pub(super) async fn stored(
     context: &Context,
     kind: &crate::registry::Kind,
     name: &str,
@@ -129,14 +93,8 @@ async fn stored(
     Ok(object::parse(&kv.value, kv.mod_revision))
 }
 
-fn encode_path(path: &str) -> String {
-    path.split('/')
-        .map(percent_encode)
-        .collect::<Vec<_>>()
-        .join("/")
-}
-
-fn kubelet_of(node: &Value) -> Result<(String, u16), ApiError> {
+/// A node's address, and its kubelet's port.
+pub(super) fn kubelet_of(node: &Value) -> Result<(String, u16), ApiError> {
     let addresses = object::items(node, &["status", "addresses"]);
     let address = ["InternalIP", "ExternalIP", "Hostname"]
         .iter()
@@ -182,6 +140,7 @@ fn pod_path(context: &Context, pod: &Value) -> Result<String, ApiError> {
             format!("/portForward/{namespace}/{name}")
         }
         "log" => {
+            check_log_options(context)?;
             pass(&[
                 "follow",
                 "previous",
@@ -221,6 +180,40 @@ fn pod_path(context: &Context, pod: &Value) -> Result<String, ApiError> {
     } else {
         format!("{path}?{}", query.join("&"))
     })
+}
+
+/// Upstream `ValidatePodLogOptions`.
+fn check_log_options(context: &Context) -> Result<(), ApiError> {
+    let given = |key: &str| context.query.get(key).filter(|text| !text.is_empty());
+    let mut problems = Problems::default();
+    for (key, least, why) in [
+        ("tailLines", 0, "must be greater than or equal to 0"),
+        ("limitBytes", 1, "must be greater than 0"),
+        ("sinceSeconds", 1, "must be greater than 0"),
+    ] {
+        let Some(text) = given(key) else { continue };
+        let number: i64 = text.parse().map_err(|_| {
+            ApiError::bad_request(format!(
+                "strconv.ParseInt: parsing {text:?}: invalid syntax"
+            ))
+        })?;
+        if number < least {
+            problems.invalid(key, &number.into(), why);
+        }
+    }
+    if given("sinceSeconds").is_some() && given("sinceTime").is_some() {
+        let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+        problems.forbidden("", why);
+    }
+    match problems.0.is_empty() {
+        true => Ok(()),
+        false => Err(ApiError::invalid(
+            "",
+            "PodLogOptions",
+            &context.info.name,
+            problems.0,
+        )),
+    }
 }
 
 /// The container asked for, or the pod's default one.
@@ -298,17 +291,6 @@ fn outgoing(
         .map_err(|_| ApiError::internal("the node's address is not usable"))?;
     request.headers_mut().insert(HOST, host);
     Ok(request)
-}
-
-async fn splice(client: hyper::upgrade::OnUpgrade, node: hyper::upgrade::OnUpgrade) {
-    let copied = async {
-        let (client, node) = tokio::try_join!(client, node)?;
-        tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(node)).await?;
-        Ok::<_, BoxError>(())
-    };
-    if let Err(error) = copied.await {
-        tracing::debug!(%error, "an upgraded connection ended");
-    }
 }
 
 /// A kubelet's refusal as a `Status` with its words.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::body::FieldValidation;
 use super::respond::{self, Response};
 use super::{Context, write};
-use crate::object::{self, text};
+use crate::object::text;
 use crate::patch::{self, PatchError, PatchKind};
 use crate::schema::{self, Schemas};
 use crate::status::{ApiError, Cause};
@@ -40,7 +40,7 @@ pub(super) async fn patch(context: &Context, patch_body: &[u8]) -> Result<Respon
     let patched = write::modify(context, dry_run, |served| {
         let mut new = patch::apply(patch_kind, served, patch_body, &gvk).map_err(patch_error)?;
         check_identity(context, &new)?;
-        let report = Schemas::load().check(&gvk, &new);
+        let report = super::body::check(context, &gvk, &mut new);
         if let Some(problem) = report.type_error {
             // Upstream shows the result of the simple forms and the patch of the strategic one.
             let shown = match patch_kind {
@@ -70,7 +70,7 @@ pub(super) async fn patch(context: &Context, patch_body: &[u8]) -> Result<Respon
         if validation == FieldValidation::Warn {
             warnings = problems;
         }
-        object::strip_nulls(&mut new);
+        super::body::settle(context, &gvk, &mut new);
         Ok(new)
     })
     .await?;

@@ -9,9 +9,10 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::{Context, table};
+use super::{Context, table, warnings};
 use crate::aggregate::Aggregated;
-use crate::negotiate::Form;
+use crate::codec::protobuf;
+use crate::negotiate::{Answer, Form, Offer};
 use crate::server::ResponseBody;
 use crate::status::ApiError;
 
@@ -49,20 +50,6 @@ pub(crate) fn value(code: u16, value: &Value) -> Response {
     json(code, value.to_string())
 }
 
-/// The empty list of CustomResourceDefinitions, which this server does not have yet. kubectl asks for it before it says that it
-/// knows no such kind; a 404 would hide that.
-pub(crate) fn no_custom_resources(parts: &http::request::Parts, path: &str) -> Option<Response> {
-    let asked = parts.method == http::Method::GET
-        && path == "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-    asked.then(|| {
-        let list = json!({
-            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinitionList",
-            "metadata": { "resourceVersion": "1" }, "items": [],
-        });
-        value(200, &list)
-    })
-}
-
 pub(crate) fn text(text: &'static str) -> Response {
     typed(200, "text/plain; charset=utf-8", text)
 }
@@ -79,11 +66,8 @@ pub(crate) fn error(error: &ApiError) -> Response {
 
 /// Adds `Warning` headers (RFC 7234 code 299).
 pub(crate) fn warn(response: &mut Response, warnings: &[String]) {
-    for warning in warnings {
-        let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(header) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
-            response.headers_mut().append(WARNING, header);
-        }
+    for header in warnings::headers(warnings) {
+        response.headers_mut().append(WARNING, header);
     }
 }
 
@@ -94,20 +78,51 @@ pub(super) fn object(
     object: &Value,
     warnings: &[String],
 ) -> Result<Response, ApiError> {
-    let mut response = match form(context)? {
-        Form::Object | Form::MetadataList => value(code, object),
+    let mut response = match answer(context, false)?.form {
+        Form::Object => value(code, object),
+        Form::MetadataList => return Err(not_a_list(context)),
         Form::Table => value(
             code,
-            &table::of_object(context.kind, object, include_object(context)),
+            &table::of_object(&context.kind, object, include_object(context)),
         ),
         Form::Metadata => value(code, &partial(object)),
     };
-    warn(&mut response, warnings);
+    let found = context.warnings.take();
+    warn(&mut response, &[warnings, &found].concat());
     Ok(response)
 }
 
-pub(super) fn form(context: &Context) -> Result<Form, ApiError> {
-    crate::negotiate::form(context.accept.as_deref())
+/// The format and shape that the client accepts; 406 if there is none.
+pub(super) fn answer(context: &Context, stream: bool) -> Result<Answer, ApiError> {
+    let accept = context.accept.as_deref();
+    let asked = accept.is_some_and(|accept| accept.contains("protobuf"));
+    let offer = Offer {
+        protobuf: asked && protobuf::has_form(&context.kind.gvk()),
+        stream,
+    };
+    crate::negotiate::answer(accept, offer)
+}
+
+fn not_a_list(context: &Context) -> ApiError {
+    let kind = context.kind.kind;
+    let message = format!(
+        "you requested PartialObjectMetadataList, but the requested object is not a list (*{kind})"
+    );
+    ApiError::new(406, "NotAcceptable", message)
+}
+
+/// Upstream's refusal to show a list as the metadata of one object.
+pub(super) fn is_a_list(context: &Context) -> ApiError {
+    let kind = context.kind.kind;
+    let message = format!(
+        "you requested PartialObjectMetadata, but the requested object is a list (*{kind}List)"
+    );
+    ApiError::new(406, "NotAcceptable", message)
+}
+
+/// A stored object that cannot be written in the format asked for.
+pub(super) fn cannot_encode(error: &protobuf::EncodeError) -> ApiError {
+    ApiError::internal(error)
 }
 
 /// What a table's rows carry.

@@ -204,9 +204,10 @@ async fn who(context: &Context, review: &Value) -> Result<Value, ApiError> {
     match token::identify(&context.state, given, &wanted).await {
         Some((identity, audiences)) => {
             let mut status = json!({"authenticated": true, "user": user_info(&identity)});
-            if !wanted.is_empty() {
-                status["audiences"] = audiences.into();
-            }
+            status["audiences"] = match wanted.is_empty() {
+                true => context.state.tokens.audiences().into(),
+                false => audiences.into(),
+            };
             Ok(status)
         }
         None => Ok(json!({"user": {}, "error": "invalid bearer token"})),

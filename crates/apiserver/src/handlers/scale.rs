@@ -3,8 +3,10 @@
 use serde_json::{Value, json};
 
 use super::respond::{self, Response};
-use super::{Context, body, list, patch, write};
+use super::{Context, body, list, patch, table, write};
+use crate::negotiate::Form;
 use crate::object::{self, text};
+use crate::registry;
 use crate::schema::{Gvk, Schemas};
 use crate::status::{ApiError, Cause};
 
@@ -74,6 +76,32 @@ pub(crate) fn selector_text(selector: &Value) -> String {
         .join(",")
 }
 
+/// The scale of an object of the context's kind (in any version).
+fn scale_in(context: &Context, object: &Value) -> Result<Value, ApiError> {
+    let paths = context
+        .kind
+        .custom
+        .as_ref()
+        .and_then(|custom| custom.scale.as_ref());
+    let Some(paths) = paths else {
+        return Ok(scale_of(object));
+    };
+    let wanted = paths.wanted(object).ok_or_else(|| {
+        let path = paths.spec.join(".");
+        ApiError::internal(format!(
+            "the spec replicas field \".{path}\" does not exist"
+        ))
+    })?;
+    let mut scale = scale_of(object);
+    scale["spec"]["replicas"] = wanted.into();
+    scale["status"] = json!({"replicas": paths.actual(object)});
+    let selector = paths.selector(object);
+    if !selector.is_empty() {
+        scale["status"]["selector"] = selector.into();
+    }
+    Ok(scale)
+}
+
 pub(super) async fn get(context: &Context) -> Result<Response, ApiError> {
     let key = context
         .kind
@@ -85,10 +113,15 @@ pub(super) async fn get(context: &Context) -> Result<Response, ApiError> {
         .await
         .map_err(|e| list::store_error(context, e))?;
     let kv = found.ok_or_else(|| context.not_found(&context.info.name))?;
-    Ok(respond::value(
-        200,
-        &scale_of(&object::parse(&kv.value, kv.mod_revision)),
-    ))
+    let scale = scale_in(context, &object::parse(&kv.value, kv.mod_revision))?;
+    // one cannot be listed, but is shown as a row like any object
+    Ok(match respond::answer(context, false)?.form {
+        Form::Table => {
+            let include = respond::include_object(context);
+            respond::value(200, &table::of_object(&registry::SCALE, &scale, include))
+        }
+        _ => respond::value(200, &scale),
+    })
 }
 
 pub(super) async fn update(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
@@ -120,20 +153,23 @@ async fn set(
     let main = Context {
         state: context.state.clone(),
         identity: context.identity.clone(),
-        kind: context.kind,
+        kind: context.kind.clone(),
         info: crate::path::ResourceInfo {
             subresource: String::new(),
             ..context.info.clone()
         },
         query: context.query.clone(),
         accept: None,
+        role: context.role,
+        lasting: None,
         content_type: String::new(),
         applying: false,
         manager: context.manager.clone(),
         ending: context.ending.clone(),
+        warnings: Default::default(),
     };
     let written = write::modify(&main, dry_run, |served| {
-        let scale = change(&scale_of(served))?;
+        let scale = change(&scale_in(context, served)?)?;
         let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
         if replicas < 0 {
             let cause = Cause {
@@ -149,13 +185,21 @@ async fn set(
             ));
         }
         let mut new = served.clone();
-        new["spec"]["replicas"] = replicas.into();
+        let paths = context
+            .kind
+            .custom
+            .as_ref()
+            .and_then(|custom| custom.scale.as_ref());
+        match paths {
+            Some(paths) => paths.set(&mut new, replicas),
+            None => new["spec"]["replicas"] = replicas.into(),
+        }
         let version = text(&scale, &["metadata", "resourceVersion"]);
         object::metadata(&mut new).insert("resourceVersion".into(), version.into());
         Ok(new)
     })
     .await?;
-    let mut response = respond::value(200, &scale_of(&written));
+    let mut response = respond::value(200, &scale_in(context, &written)?);
     respond::warn(&mut response, warnings);
     Ok(response)
 }

@@ -8,12 +8,7 @@ use crate::registry::Kind;
 /// A table of rows; `definitions` is false for all but the first event of a watch.
 pub(super) fn table(kind: &Kind, metadata: Value, rows: Vec<Value>, definitions: bool) -> Value {
     let columns: Vec<Value> = if definitions {
-        kind.columns
-            .iter()
-            .map(|c| {
-                json!({"name": c.name, "type": c.kind, "format": c.format, "description": "", "priority": c.priority})
-            })
-            .collect()
+        kind.column_definitions()
     } else {
         Vec::new()
     };
@@ -28,7 +23,7 @@ pub(super) fn table(kind: &Kind, metadata: Value, rows: Vec<Value>, definitions:
 
 /// One row.
 pub(super) fn row(kind: &Kind, object: &Value, include: IncludeObject) -> Value {
-    let mut row = json!({"cells": (kind.cells)(object)});
+    let mut row = json!({"cells": kind.cells(object)});
     match include {
         IncludeObject::None => {}
         IncludeObject::Metadata => row["object"] = partial(object),

@@ -16,10 +16,12 @@ use super::respond::{self, IncludeObject, Response};
 use super::{Context, table};
 use crate::BoxError;
 use crate::cache::{Cache, Cursor, Event, Next, frame, object_frame};
-use crate::negotiate::Form;
+use crate::codec::protobuf;
+use crate::meter::Lasting;
+use crate::negotiate::{Answer, Form, Media};
 use crate::object::Object;
 use crate::query::ListOptions;
-use crate::registry::Kind;
+use crate::registry::{Kind, KindRef};
 use crate::status::ApiError;
 
 /// How long a watch lasts when the client does not say (upstream: between 30 and 60 minutes).
@@ -30,7 +32,7 @@ const EVENTS_MAX: usize = 64;
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 
 struct Watcher {
-    kind: &'static Kind,
+    kind: KindRef,
     cache: Arc<Cache>,
     selection: Selection,
     cursor: Cursor,
@@ -43,11 +45,17 @@ struct Watcher {
     deadline: Instant,
     /// `None` when the client wants none.
     next_bookmark: Option<Instant>,
+    /// A bookmark is to follow what there is to be sent.
+    bookmark_due: bool,
     shutdown: CancellationToken,
     ending: CancellationToken,
     ended: bool,
+    /// The kind goes: what has happened to its objects is told yet.
+    draining: bool,
     /// One of the server's places for watches.
-    _slot: tokio::sync::OwnedSemaphorePermit,
+    _slot: crate::flow::places::Place,
+    /// Counts the events that are sent.
+    counter: Option<Lasting>,
 }
 
 enum Pending {
@@ -55,22 +63,22 @@ enum Pending {
     Event(Arc<Event>),
 }
 
-/// Answers a watch. A resource version that is too old gives 410 before the stream starts.
+/// Answers a watch. A resource version that is too old gives one event, ERROR with code 410.
 pub(super) async fn watch(context: Context, options: &ListOptions) -> Result<Response, ApiError> {
-    let form = respond::form(&context)?;
+    let Answer { media, form } = respond::answer(&context, true)?;
     let selection = Selection::new(&context, options)?;
     let cache = context
         .state
-        .cache(context.kind)
+        .cache(&context.kind)
         .ok_or_else(ApiError::no_such_path)?
         .clone();
     let slot = context
         .state
         .watches
-        .clone()
-        .try_acquire_owned()
-        .map_err(|_| too_many())?;
+        .take(&context.identity.user, context.role)?
+        .held_with(context.lasting.clone());
     let writer = Writer {
+        media,
         form,
         include: respond::include_object(&context),
         first: true,
@@ -87,7 +95,7 @@ pub(super) async fn watch(context: Context, options: &ListOptions) -> Result<Res
         .and_then(|v| v.parse::<u64>().ok())
         .unwrap_or(0);
     let mut watcher = Watcher {
-        kind: context.kind,
+        kind: context.kind.clone(),
         selection,
         cursor: cache
             .cursor(u64::MAX)
@@ -98,20 +106,21 @@ pub(super) async fn watch(context: Context, options: &ListOptions) -> Result<Res
         changed,
         deadline: now + timeout,
         next_bookmark: options.bookmarks.then(|| now + BOOKMARK_INTERVAL),
-        shutdown: context.state.shutdown.clone(),
+        bookmark_due: false,
+        shutdown: match &context.kind.custom {
+            Some(custom) => custom.ending.clone(),
+            None => context.state.shutdown.clone(),
+        },
+        draining: false,
         ending: context.ending.clone(),
         ended: false,
         _slot: slot,
+        counter: context.lasting.clone(),
         cache,
     };
     let initial = options.send_initial_events.unwrap_or(version == 0);
     if initial {
-        if version > context.state.store.revision() {
-            return Err(list::too_large_version(
-                version,
-                context.state.store.revision(),
-            ));
-        }
+        list::check_reached(&*context.state.store, version).await?;
         watcher.send_initial(&context, options).await?;
     } else {
         let from = if version == 0 {
@@ -119,29 +128,29 @@ pub(super) async fn watch(context: Context, options: &ListOptions) -> Result<Res
         } else {
             version
         };
-        watcher.cursor = watcher
-            .cache
-            .resume(context.state.store.as_ref(), from)
-            .await
-            .map_err(|oldest| too_old(from, oldest))?;
+        let store = context.state.store.as_ref();
+        match watcher.cache.resume(store, from).await {
+            Ok(cursor) => watcher.cursor = cursor,
+            // As upstream: what is wrong with a watch that could be begun is said in the stream.
+            Err(oldest) => {
+                let error = too_old(from, oldest).to_value();
+                let line = watcher.writer.frame("ERROR", &error);
+                watcher.pending.push_back(Pending::Line(line));
+                watcher.ended = true;
+            }
+        }
     }
     let stream = futures::stream::unfold(watcher, |mut watcher| async move {
         let chunk = watcher.next().await?;
         Some((Ok::<_, BoxError>(Frame::data(chunk)), watcher))
     });
-    let mut response = respond::json(200, Bytes::new());
+    let content_type = match media {
+        Media::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        _ => "application/json",
+    };
+    let mut response = respond::typed(200, content_type, Bytes::new());
     *response.body_mut() = StreamBody::new(stream).boxed_unsync();
     Ok(response)
-}
-
-fn too_many() -> ApiError {
-    let mut error = ApiError::new(
-        429,
-        "TooManyRequests",
-        "too many watches are open, please try again later",
-    );
-    error.retry_after_seconds = Some(1);
-    error
 }
 
 fn too_old(asked: u64, oldest: u64) -> ApiError {
@@ -170,7 +179,7 @@ impl Watcher {
             self.cursor = cursor;
             self.initial = found.objects.into_iter();
             if options.send_initial_events == Some(true) && options.bookmarks {
-                let line = self.writer.bookmark(self.kind, found.revision, true);
+                let line = self.writer.bookmark(&self.kind, found.revision, true);
                 self.pending.push_back(Pending::Line(line));
             }
             return Ok(());
@@ -180,18 +189,28 @@ impl Watcher {
         ))
     }
 
+    fn count(&self) {
+        if let Some(counter) = &self.counter {
+            counter.event();
+        }
+    }
+
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(object) = self.initial.next() {
+                self.count();
                 let line = self
                     .writer
-                    .line(self.kind, "ADDED", &object, object.revision);
+                    .line(&self.kind, "ADDED", &object, object.revision);
                 return Some(line);
             }
             match self.pending.pop_front() {
                 Some(Pending::Line(line)) => return Some(line),
                 Some(Pending::Event(event)) => match self.line(&event) {
-                    Some(line) => return Some(line),
+                    Some(line) => {
+                        self.count();
+                        return Some(line);
+                    }
                     None => continue,
                 },
                 None => {}
@@ -201,6 +220,8 @@ impl Watcher {
             }
             // Marked as seen before the poll: a change in between wakes the wait below.
             self.changed.mark_unchanged();
+            // Read before the poll as well, which shows everything up to it: a bookmark promises that it was sent.
+            let reached = self.cache.revision();
             match self.cache.poll(&mut self.cursor, EVENTS_MAX) {
                 Next::Events(events) if !events.is_empty() => {
                     self.pending.extend(events.into_iter().map(Pending::Event));
@@ -213,8 +234,13 @@ impl Watcher {
                         "too old resource version: {}",
                         self.cursor.revision
                     ));
-                    return Some(frame("ERROR", error.to_value().to_string().as_bytes()));
+                    return Some(self.writer.frame("ERROR", &error.to_value()));
                 }
+            }
+            if std::mem::take(&mut self.bookmark_due) {
+                let revision = reached.max(self.cursor.revision);
+                self.ended = Instant::now() >= self.deadline;
+                return Some(self.writer.bookmark(&self.kind, revision, false));
             }
             let wake = self
                 .next_bookmark
@@ -225,18 +251,21 @@ impl Watcher {
                         return None;
                     }
                 }
-                () = self.shutdown.cancelled() => return None,
+                () = self.shutdown.cancelled() => {
+                    if self.kind.custom.is_none() || self.draining {
+                        return None;
+                    }
+                    self.draining = true;
+                }
                 () = self.ending.cancelled() => return None,
                 () = tokio::time::sleep_until(wake) => {
                     let now = Instant::now();
-                    if now >= self.deadline {
-                        self.ended = true;
-                    }
-                    if let Some(at) = &mut self.next_bookmark {
-                        *at = now + BOOKMARK_INTERVAL;
-                        let revision = self.cache.revision().max(self.cursor.revision);
-                        let line = self.writer.bookmark(self.kind, revision, false);
-                        self.pending.push_back(Pending::Line(line));
+                    match &mut self.next_bookmark {
+                        Some(at) => {
+                            *at = now + BOOKMARK_INTERVAL;
+                            self.bookmark_due = true;
+                        }
+                        None => self.ended = now >= self.deadline,
                     }
                 }
             }
@@ -258,16 +287,17 @@ impl Watcher {
             (None, Some(before)) => ("DELETED", before),
             (None, None) => return None,
         };
-        let plain = self.writer.form == Form::Object && self.kind.conversion.is_none();
+        let plain = self.writer.is_plain(&self.kind);
         Some(if plain && kind == event.kind() {
             event.frame()
         } else {
-            self.writer.line(self.kind, kind, &object, event.revision)
+            self.writer.line(&self.kind, kind, &object, event.revision)
         })
     }
 }
 
 struct Writer {
+    media: Media,
     form: Form,
     include: IncludeObject,
     /// The next table is the first, which carries the column definitions.
@@ -275,8 +305,26 @@ struct Writer {
 }
 
 impl Writer {
-    fn line(&mut self, kind: &'static Kind, event: &str, object: &Object, revision: u64) -> Bytes {
-        if self.form == Form::Object && kind.conversion.is_none() {
+    /// Whether events are what the cache has of them, byte by byte.
+    fn is_plain(&self, kind: &Kind) -> bool {
+        self.media == Media::Json && self.form == Form::Object && kind.is_stored_form()
+    }
+
+    /// One event. Protobuf is made here for each watcher that wants it, at the cost of parsing and encoding the
+    /// object once; the shared window keeps JSON alone.
+    fn frame(&self, event: &str, object: &Value) -> Bytes {
+        if self.media != Media::Protobuf {
+            return frame(event, object.to_string().as_bytes());
+        }
+        let written = protobuf::encode_event(event, object).or_else(|error| {
+            tracing::error!(%error, "an object of a watch has no protobuf form");
+            protobuf::encode_event("ERROR", &ApiError::internal(error).to_value())
+        });
+        written.map(Bytes::from).unwrap_or_default()
+    }
+
+    fn line(&mut self, kind: &Kind, event: &str, object: &Object, revision: u64) -> Bytes {
+        if self.is_plain(kind) {
             return object_frame(event, object, revision);
         }
         let mut value = list::served(kind, object);
@@ -295,10 +343,10 @@ impl Writer {
                 )
             }
         };
-        frame(event, body.to_string().as_bytes())
+        self.frame(event, &body)
     }
 
-    fn bookmark(&mut self, kind: &'static Kind, revision: u64, initial_end: bool) -> Bytes {
+    fn bookmark(&mut self, kind: &Kind, revision: u64, initial_end: bool) -> Bytes {
         let mut metadata = json!({"resourceVersion": revision.to_string()});
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
@@ -318,6 +366,6 @@ impl Writer {
                 )
             }
         };
-        frame("BOOKMARK", body.to_string().as_bytes())
+        self.frame("BOOKMARK", &body)
     }
 }

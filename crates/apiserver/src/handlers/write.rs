@@ -1,117 +1,23 @@
-//! Create and update: default, admit, validate, compare-and-swap.
+//! Updates: default, admit, validate, compare-and-swap; and what new objects share with them.
 
 use serde_json::{Value, json};
 use store::{Expect, KeyValue};
 
 use super::body::{self, Decoded};
 use super::respond::{self, Response};
-use super::{Context, admit, apply, list, metadata};
+use super::{Context, admit, apply, custom, list, metadata, pod_security, quotas};
+use crate::custom::Custom;
 use crate::object::{self, text};
 use crate::registry::{self, Kind, Problems};
 use crate::schema::{self, Schemas};
 use crate::status::ApiError;
 
-/// How often a generated name is tried anew when it is taken.
-const NAME_ATTEMPTS: usize = 8;
 /// How often a write without a resource version is tried anew when another one came first.
 pub(super) const CONFLICT_ATTEMPTS: usize = 32;
 
-/// POST of a new object.
-pub(super) async fn create(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
-    let dry_run = context.dry_run()?;
-    let Decoded { value, warnings } = body::decode(context, body, &context.kind.gvk())?;
-    let created = create_value(context, value, dry_run).await?;
-    respond::object(context, 201, &created, &warnings)
-}
-
-/// Makes an object in the served version; returns it as stored, in the served version.
-pub(crate) async fn create_value(
-    context: &Context,
-    mut value: Value,
-    dry_run: bool,
-) -> Result<Value, ApiError> {
-    let kind = context.kind;
-    metadata::place(context, &mut value)?;
-    if !text(&value, &["metadata", "resourceVersion"]).is_empty() {
-        return Err(ApiError::bad_request(
-            "resourceVersion should not be set on objects to be created",
-        ));
-    }
-    let managed = context.applying.then(|| metadata::take_managed(&mut value));
-    metadata::create(context, &mut value);
-    (kind.defaults)(&mut value);
-    store_form(kind, &mut value)?;
-    (kind.prepare_create)(&mut value);
-    if is_service(context) {
-        context.state.addresses.settle_families(&mut value, None)?;
-    }
-    admit::create(context, &mut value).await?;
-    metadata::tidy(&mut value);
-    metadata::set_managed(&mut value, managed.flatten());
-    let generate = text(&value, &["metadata", "generateName"]).to_owned();
-    let generated = text(&value, &["metadata", "name"]).is_empty() && !generate.is_empty();
-    let unnamed = generated.then(|| value.clone());
-    for attempt in 1.. {
-        if let Some(unnamed) = &unnamed {
-            value = unnamed.clone();
-            value["metadata"]["name"] = metadata::generated(&generate).into();
-        }
-        (kind.named)(&mut value);
-        // Validation first: a name that is no name is said so before a namespace is looked for.
-        let mut problems = Problems::default();
-        metadata::validate(context, &value, &mut problems);
-        (kind.validate)(&value, &mut problems);
-        refuse(context, &value, problems)?;
-        if kind.namespaced {
-            admit_namespace(context, text(&value, &["metadata", "name"])).await?;
-        }
-        let addresses = is_service(context).then_some(&context.state.addresses);
-        let claim = match addresses {
-            Some(addresses) => Some(addresses.claim(&mut value, None)?),
-            None => None,
-        };
-        let name = text(&value, &["metadata", "name"]).to_owned();
-        let key = kind.key(&context.info.namespace, &name);
-        let stored = if dry_run {
-            match context
-                .state
-                .store
-                .get(&key)
-                .await
-                .map_err(|e| list::store_error(context, e))?
-                .0
-            {
-                Some(_) => Err(store::Error::Conflict { current: None }),
-                None => Ok(None),
-            }
-        } else {
-            context
-                .state
-                .store
-                .put(&key, object::encode(&value), Expect::Absent)
-                .await
-                .map(Some)
-        };
-        match stored {
-            Ok(stored) => {
-                if let (Some(claim), false) = (claim, dry_run) {
-                    claim.keep();
-                }
-                return Ok(answer(context, value, stored.as_ref()));
-            }
-            Err(store::Error::Conflict { .. }) if generated && attempt < NAME_ATTEMPTS => {}
-            Err(store::Error::Conflict { .. }) => {
-                return Err(ApiError::already_exists(kind.group, kind.plural, &name));
-            }
-            Err(other) => return Err(list::store_error(context, other)),
-        }
-    }
-    Err(ApiError::internal("no attempt was made"))
-}
-
 /// Brings an object into the stored version. What a conversion takes from annotations is text that people
 /// write, so its result is defaulted and checked as the stored version is.
-fn store_form(kind: &Kind, value: &mut Value) -> Result<(), ApiError> {
+pub(super) fn store_form(kind: &Kind, value: &mut Value) -> Result<(), ApiError> {
     kind.to_stored(value);
     let Some(stored) = kind
         .conversion
@@ -145,6 +51,18 @@ pub(super) async fn update(context: &Context, body: &[u8]) -> Result<Response, A
             context.info.name
         )));
     }
+    if custom::needs_version(&context.kind)
+        && text(&value, &["metadata", "resourceVersion"]).is_empty()
+    {
+        let message = "Invalid value: 0x0: must be specified for an update".to_owned();
+        let cause = crate::status::Cause {
+            reason: "FieldValueInvalid",
+            message,
+            field: "metadata.resourceVersion".into(),
+        };
+        let (group, kind) = (context.kind.group, context.kind.kind);
+        return Err(ApiError::invalid(group, kind, name, vec![cause]));
+    }
     let updated = modify(context, dry_run, |_| Ok(value.clone())).await?;
     respond::object(context, 200, &updated, &warnings)
 }
@@ -156,7 +74,7 @@ pub(crate) async fn modify(
     dry_run: bool,
     mut change: impl FnMut(&Value) -> Result<Value, ApiError>,
 ) -> Result<Value, ApiError> {
-    let kind = context.kind;
+    let kind = &context.kind;
     let name = &context.info.name;
     let key = kind.key(&context.info.namespace, name);
     let growing = admit::growing_classes(context).await?;
@@ -168,7 +86,10 @@ pub(crate) async fn modify(
             .await
             .map_err(|e| list::store_error(context, e))?;
         let current = found.ok_or_else(|| context.not_found(name))?;
-        let old = object::parse(&current.value, current.mod_revision);
+        let mut old = object::parse(&current.value, current.mod_revision);
+        if let Some(custom) = &kind.custom {
+            custom.refresh(&mut old);
+        }
         let mut served = old.clone();
         kind.from_stored(&mut served);
         let mut new = change(&served)?;
@@ -189,14 +110,19 @@ pub(crate) async fn modify(
         if !version.is_empty() && version != current.mod_revision.to_string() {
             return Err(ApiError::modified(kind.group, kind.plural, name));
         }
-        (kind.defaults)(&mut new);
+        schema::zeros::drop_zeros(&kind.gvk(), &mut new);
+        kind.default(&mut new);
         store_form(kind, &mut new)?;
         prepare(context, &mut new, &old)?;
-        admit::update(context, &new, &old, &growing)?;
+        admit::update(context, &mut new, &old, &growing)?;
         metadata::tidy(&mut new);
         // The claim is let go when the write does not happen.
         let claim = match is_service(context) && context.info.subresource.is_empty() {
-            true => Some(context.state.addresses.claim(&mut new, Some(&old))?),
+            true => {
+                let (store, addresses) = (&context.state.store, &context.state.addresses);
+                let claim = addresses.claim_recorded(store, &mut new, Some(&old), dry_run);
+                Some(claim.await?)
+            }
             false => None,
         };
         let managed = match context.applying {
@@ -205,21 +131,41 @@ pub(crate) async fn modify(
         };
         metadata::set_managed(&mut new, managed);
         new["metadata"]["resourceVersion"] = current.mod_revision.to_string().into();
+        pod_security::admit(context, &new, Some(&old)).await?;
+        // what asks for resources is counted
+        let counts = matches!(context.info.subresource.as_str(), "" | "resize");
+        if dry_run && counts {
+            let _ = admit::allow(context, &new, Some(&old), true).await?;
+        }
         if new == old || dry_run {
             let stored = (!dry_run).then_some(&current);
             return Ok(answer(context, new, stored));
         }
-        match write(context, &current, &new).await {
+        let charged = match counts {
+            true => admit::allow(context, &new, Some(&old), false).await?,
+            false => quotas::Charged::default(),
+        };
+        let written = write(context, &current, &new).await;
+        if written.is_err() {
+            quotas::give_back(&context.state, charged).await;
+        }
+        match written {
             Ok(written) => {
                 if let Some(claim) = claim {
-                    claim.keep();
+                    claim.keep().await;
                 }
+                custom::after_write(context).await;
                 return Ok(written);
             }
             Err(store::Error::Conflict { current: None }) => return Err(context.not_found(name)),
             // Whoever named a version will be told by the check above that it is gone.
             Err(store::Error::Conflict { .. }) => {}
-            Err(other) => return Err(list::store_error(context, other)),
+            Err(other) => {
+                if let (Some(claim), true) = (claim, is_undecided(&other)) {
+                    claim.leave();
+                }
+                return Err(list::store_error(context, other));
+            }
         }
     }
     Err(ApiError::modified(kind.group, kind.plural, name))
@@ -227,15 +173,20 @@ pub(crate) async fn modify(
 
 /// Strategy and validation of an update, on stored versions.
 fn prepare(context: &Context, new: &mut Value, old: &Value) -> Result<(), ApiError> {
-    let kind = context.kind;
+    let kind = &context.kind;
     let mut problems = Problems::default();
     match context.info.subresource.as_str() {
-        "status" => {
+        subresource @ ("status" | "approval") => {
             let status = new.get("status").cloned();
             let given = new["metadata"].take();
             let mut kept = old.clone();
-            // Status writers may set annotations and finalizers, nothing else of the metadata.
-            for key in ["annotations", "finalizers", "resourceVersion"] {
+            // Status writers may set annotations and finalizers, nothing else of the metadata; of custom objects,
+            // nothing of it.
+            let settable: &[&str] = match kind.custom {
+                Some(_) => &["resourceVersion"],
+                None => &["annotations", "finalizers", "resourceVersion"],
+            };
+            for key in settable.iter().copied() {
                 match given.get(key) {
                     Some(value) => kept["metadata"][key] = value.clone(),
                     None => drop(object::metadata(&mut kept).remove(key)),
@@ -251,6 +202,27 @@ fn prepare(context: &Context, new: &mut Value, old: &Value) -> Result<(), ApiErr
                 None => drop(kept.as_object_mut().map(|o| o.remove("status"))),
             }
             *new = kept;
+            (kind.status_rules)(new, old, subresource, &mut problems);
+            if let Some(custom) = &kind.custom {
+                custom.validate_update(new, old, &mut problems);
+            }
+        }
+        "ephemeralcontainers" => {
+            let wanted = object::at(new, &["spec", "ephemeralContainers"]).cloned();
+            *new = old.clone();
+            new["spec"]["ephemeralContainers"] = wanted.unwrap_or_else(|| json!([]));
+            if new["spec"] != old["spec"] {
+                bump_generation(new);
+            }
+            registry::validate::ephemeral_update(new, old, &mut problems);
+        }
+        "resize" => {
+            registry::strategy::pod_resize(new, old);
+            if new["spec"] != old["spec"] {
+                bump_generation(new);
+            }
+            (kind.validate)(new, &mut problems);
+            registry::validate::pod_resize(new, old, &mut problems);
         }
         "finalize" => {
             let finalizers = object::at(new, &["spec", "finalizers"])
@@ -271,15 +243,37 @@ fn prepare(context: &Context, new: &mut Value, old: &Value) -> Result<(), ApiErr
             if kind.plural == "services" {
                 context.state.addresses.settle_families(new, Some(old))?;
             }
-            if kind.generation && new.get("spec") != old.get("spec") {
+            let changed = match kind.custom {
+                Some(_) => Custom::differs(new, old),
+                None => kind.generation && new.get("spec") != old.get("spec"),
+            };
+            if changed {
                 bump_generation(new);
             }
             metadata::validate(context, new, &mut problems);
-            (kind.validate)(new, &mut problems);
+            validate(kind, new, old, &mut problems);
             (kind.validate_update)(new, old, &mut problems);
+            if let Some(custom) = &kind.custom {
+                custom.validate_update(new, old, &mut problems);
+            }
         }
     }
     refuse(context, new, problems)
+}
+
+/// What was stored before a rule came is not held against a change of something else: a finalizer could not go any more.
+fn validate(kind: &Kind, new: &Value, old: &Value, problems: &mut Problems) {
+    let mut found = Problems::default();
+    (kind.validate)(new, &mut found);
+    if !found.is_empty() {
+        let mut before = Problems::default();
+        (kind.validate)(old, &mut before);
+        found.0.retain(|cause| !before.0.contains(cause));
+    }
+    problems.0.append(&mut found.0);
+    if kind.custom.is_none() && kind.group.is_empty() {
+        registry::validate::finalizers_update(kind.plural, new, old, problems);
+    }
 }
 
 /// Counts a change of what is wanted.
@@ -298,7 +292,8 @@ pub(super) async fn write(
     let expect = Expect::Revision(current.mod_revision);
     if gone(new) {
         let (_, revision) = store.delete(&current.key, expect).await?;
-        context.state.addresses.release(context.kind, new);
+        let addresses = &context.state.addresses;
+        addresses.release_recorded(store, &context.kind, new).await;
         let mut value = new.clone();
         value["metadata"]["resourceVersion"] = revision.to_string().into();
         context.kind.from_stored(&mut value);
@@ -327,11 +322,19 @@ pub(super) fn answer(context: &Context, mut value: Value, stored: Option<&KeyVal
     value
 }
 
-fn is_service(context: &Context) -> bool {
+/// Whether a failed write may have happened all the same.
+pub(super) fn is_undecided(error: &store::Error) -> bool {
+    matches!(
+        error,
+        store::Error::Io { .. } | store::Error::Undecided { .. }
+    )
+}
+
+pub(super) fn is_service(context: &Context) -> bool {
     context.kind.plural == "services" && context.kind.group.is_empty()
 }
 
-fn refuse(context: &Context, value: &Value, problems: Problems) -> Result<(), ApiError> {
+pub(super) fn refuse(context: &Context, value: &Value, problems: Problems) -> Result<(), ApiError> {
     if problems.is_empty() {
         return Ok(());
     }
@@ -344,35 +347,32 @@ fn refuse(context: &Context, value: &Value, problems: Problems) -> Result<(), Ap
     ))
 }
 
-/// Nothing is made in a namespace that is not there or is going away.
-async fn admit_namespace(context: &Context, name: &str) -> Result<(), ApiError> {
-    let namespace = &context.info.namespace;
-    let key = format!("/registry/namespaces/{namespace}");
-    let (found, _) = context
-        .state
-        .store
-        .get(&key)
-        .await
-        .map_err(|e| list::store_error(context, e))?;
-    let Some(found) = found else {
-        return Err(ApiError::not_found("", "namespaces", namespace));
-    };
-    let value = object::parse(&found.value, found.mod_revision);
-    if text(&value, &["metadata", "deletionTimestamp"]).is_empty()
-        && text(&value, &["status", "phase"]) != "Terminating"
-    {
-        return Ok(());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_stored_before_a_rule_came_may_stay() {
+        let kind = registry::find("", "v1", "pods").expect("pods");
+        let pod = |user: i64, group: i64| {
+            json!({"spec": {"containers": [{"name": "c", "image": "i"}],
+                "securityContext": {"runAsUser": user, "runAsGroup": group}}})
+        };
+        let said = |new: &Value, old: &Value| {
+            let mut problems = Problems::default();
+            validate(kind, new, old, &mut problems);
+            problems
+                .0
+                .into_iter()
+                .map(|cause| cause.field)
+                .collect::<Vec<_>>()
+        };
+        let old = pod(-1, 0);
+        assert_eq!(said(&old, &old), Vec::<String>::new());
+        assert_eq!(
+            said(&pod(-1, -1), &old),
+            ["spec.securityContext.runAsGroup"]
+        );
+        assert_eq!(said(&pod(-2, 0), &old), ["spec.securityContext.runAsUser"]);
     }
-    let why = format!(
-        "unable to create new content in namespace {namespace} because it is being terminated"
-    );
-    let mut error = ApiError::forbidden(context.kind.group, context.kind.plural, name, &why);
-    if let Some(details) = &mut error.details {
-        details["causes"] = json!([{
-            "reason": "NamespaceTerminating",
-            "message": format!("namespace {namespace} is being terminated"),
-            "field": "metadata.namespace",
-        }]);
-    }
-    Err(error)
 }

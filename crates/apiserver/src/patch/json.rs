@@ -27,10 +27,28 @@ pub(super) fn apply(original: &Value, body: &[u8]) -> Result<Value, PatchError> 
     };
     for operation in &operations {
         bounds.guard(&result, operation)?;
+        if finds_nothing_as_expected(&result, operation) {
+            continue;
+        }
         json_patch::patch_unsafe(&mut result, std::slice::from_ref(operation))
             .map_err(|error| PatchError::Unprocessable(explain(operation, &error.kind)))?;
     }
     Ok(result)
+}
+
+/// Whether `null` is expected of a field that is not there, which upstream's library takes for the same: the finalizer helper of
+/// kube for Rust asks so before it adds the first one.
+fn finds_nothing_as_expected(document: &Value, operation: &PatchOperation) -> bool {
+    let PatchOperation::Test(test) = operation else {
+        return false;
+    };
+    let path = test.path.as_str();
+    let Some((object, _)) = path.rsplit_once('/') else {
+        return false;
+    };
+    test.value.is_null()
+        && document.pointer(object).is_some_and(Value::is_object)
+        && document.pointer(path).is_none()
 }
 
 /// Refuses what would grow without bound: copies of copies, and nesting that recursion could not follow.

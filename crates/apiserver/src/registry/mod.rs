@@ -4,16 +4,24 @@ pub mod columns;
 pub mod convert;
 pub mod defaults;
 mod fields;
+mod handle;
+mod intern;
 pub mod names;
 pub mod strategy;
 mod table;
 pub mod validate;
 
-use serde_json::Value;
+use std::sync::Arc;
 
+use serde_json::{Value, json};
+
+use crate::custom::Custom;
 use crate::object;
 pub use columns::Column;
-pub use table::all;
+pub use handle::KindRef;
+pub(crate) use intern::intern;
+pub(crate) use table::custom_row;
+pub use table::{SCALE, all};
 pub use validate::Problems;
 
 /// A field that a field selector may name.
@@ -74,9 +82,16 @@ pub struct Kind {
     /// Strategy on update: what a write of the main resource may not touch is taken from the old object.
     pub prepare_update: fn(&mut Value, &Value),
     pub validate: fn(&Value, &mut Problems),
+    /// What only new objects are checked for.
+    pub validate_create: fn(&Value, &mut Problems),
     pub validate_update: fn(&Value, &Value, &mut Problems),
+    /// Strategy and validation of a write of a subresource that shares the object (`status`, `approval`): the new object,
+    /// the old one, the subresource.
+    pub status_rules: fn(&mut Value, &Value, &str, &mut Problems),
     /// Between the served and the stored version; `None` when they are the same.
     pub conversion: Option<Conversion>,
+    /// What it has besides, when a CustomResourceDefinition describes it.
+    pub custom: Option<Arc<Custom>>,
 }
 
 /// How a served version becomes the stored one and back.
@@ -107,6 +122,11 @@ pub const VERBS: [&str; 8] = [
     "watch",
 ];
 
+/// Namespaces are deleted one by one.
+const NAMESPACE_VERBS: [&str; 7] = [
+    "create", "delete", "get", "list", "patch", "update", "watch",
+];
+
 impl Kind {
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
@@ -115,6 +135,11 @@ impl Kind {
         } else {
             format!("{}/{}", self.group, self.version)
         }
+    }
+
+    /// Whether many can be deleted at once: upstream has each namespace asked for by name.
+    pub fn deletes_collections(&self) -> bool {
+        !(self.group.is_empty() && self.plural == "namespaces")
     }
 
     /// Group, version and kind.
@@ -142,16 +167,106 @@ impl Kind {
 
     /// The verbs of the resource itself.
     pub fn verbs(&self) -> &'static [&'static str] {
-        if self.storage.is_empty() {
+        if self.plural == "componentstatuses" {
+            &["get", "list"]
+        } else if self.storage.is_empty() {
             &["create"]
-        } else {
+        } else if self.deletes_collections() {
             &VERBS
+        } else {
+            &NAMESPACE_VERBS
         }
     }
 
     /// The subresource of that name, with a handler of its own.
     pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
         self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// Kind of its lists.
+    pub fn list_kind(&self) -> String {
+        match &self.custom {
+            Some(custom) => custom.list_kind.clone(),
+            None => format!("{}List", self.kind),
+        }
+    }
+
+    /// Short names, as discovery shows them.
+    pub fn short_names(&self) -> Value {
+        match &self.custom {
+            Some(custom) => custom.short_names.clone().into(),
+            None => self.short_names.into(),
+        }
+    }
+
+    /// Categories, as discovery shows them.
+    pub fn categories(&self) -> Value {
+        match &self.custom {
+            Some(custom) => custom.categories.clone().into(),
+            None => self.categories.into(),
+        }
+    }
+
+    /// Values of the selectable fields of an object.
+    pub fn field_values(&self, object: &Value) -> Vec<String> {
+        match &self.custom {
+            Some(custom) => {
+                let values = custom.fields.iter();
+                let text = |value: Option<&Value>| match value {
+                    Some(Value::String(text)) => text.clone(),
+                    Some(Value::Null) | None => String::new(),
+                    Some(other) => other.to_string(),
+                };
+                values.map(|(_, path)| text(path.first(object))).collect()
+            }
+            None => self.fields.iter().map(|field| field.read(object)).collect(),
+        }
+    }
+
+    /// Where the value of a selectable field is among [`field_values`](Self::field_values).
+    pub fn field_position(&self, name: &str) -> Option<usize> {
+        match &self.custom {
+            Some(custom) => {
+                let known = custom.selectable.iter().any(|field| field == name);
+                let mut all = custom.fields.iter();
+                all.position(|(field, _)| known && field == name)
+            }
+            None => self.fields.iter().position(|field| field.name == name),
+        }
+    }
+
+    /// Columns of its tables, as their head describes them.
+    pub fn column_definitions(&self) -> Vec<Value> {
+        if let Some(custom) = &self.custom {
+            return crate::custom::columns::definitions(&custom.columns);
+        }
+        let columns = self.columns.iter();
+        columns
+            .map(|c| {
+                json!({"name": c.name, "type": c.kind, "format": c.format, "description": "", "priority": c.priority})
+            })
+            .collect()
+    }
+
+    /// The cells of an object.
+    pub fn cells(&self, object: &Value) -> Vec<Value> {
+        match &self.custom {
+            Some(custom) => crate::custom::columns::cells(&custom.columns, object),
+            None => (self.cells)(object),
+        }
+    }
+
+    /// Fills in what the client left out.
+    pub fn default(&self, object: &mut Value) {
+        match &self.custom {
+            Some(custom) => custom.default(object),
+            None => (self.defaults)(object),
+        }
+    }
+
+    /// Whether stored objects are answers as they are.
+    pub fn is_stored_form(&self) -> bool {
+        self.conversion.is_none() && self.custom.as_ref().is_none_or(|custom| custom.as_stored)
     }
 
     /// Brings an object in this version into the stored one.
@@ -169,6 +284,9 @@ impl Kind {
             (conversion.from_stored)(value);
         }
         value["apiVersion"] = self.api_version().into();
+        if let Some(custom) = &self.custom {
+            custom.refresh(value);
+        }
     }
 }
 

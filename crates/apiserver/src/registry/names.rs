@@ -7,7 +7,7 @@ const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-',
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 
 fn too_long(limit: usize) -> String {
-    format!("must be no more than {limit} characters")
+    format!("must be no more than {limit} bytes")
 }
 
 /// `[a-z0-9]([-a-z0-9]*[a-z0-9])?`, any length.
@@ -38,6 +38,38 @@ pub fn dns1123_subdomain(text: &str) -> Vec<String> {
     }
     if !text.split('.').all(is_label) {
         problems.push(SUBDOMAIN.into());
+    }
+    problems
+}
+
+const WILDCARD: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+
+/// `*.` and a DNS-1123 subdomain, at most 253 characters.
+pub fn wildcard_subdomain(text: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    if text.len() > 253 {
+        problems.push(too_long(253));
+    }
+    if !text
+        .strip_prefix("*.")
+        .is_some_and(|rest| rest.split('.').all(is_label))
+    {
+        problems.push(WILDCARD.into());
+    }
+    problems
+}
+
+const UNDERSCORED: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
+
+/// As a DNS-1123 subdomain, whose labels may have underscores and begin with one, as in `_tcp.example.com`.
+pub fn underscored_subdomain(text: &str) -> Vec<String> {
+    let label = |part: &str| is_label(&part.strip_prefix('_').unwrap_or(part).replace('_', "-"));
+    let mut problems = Vec::new();
+    if text.len() > 253 {
+        problems.push(too_long(253));
+    }
+    if !text.split('.').all(label) {
+        problems.push(UNDERSCORED.into());
     }
     problems
 }
@@ -138,7 +170,7 @@ pub fn config_key(text: &str) -> Vec<String> {
 pub fn port_name(text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     if text.len() > 15 {
-        problems.push("must be no more than 15 characters".into());
+        problems.push(too_long(15));
     }
     if !text
         .chars()
@@ -180,7 +212,7 @@ mod tests {
     fn rules() {
         type Rule = fn(&str) -> Vec<String>;
         let long = "a".repeat(64);
-        let cases: [(&str, Rule, &[&str], &[&str]); 6] = [
+        let cases: [(&str, Rule, &[&str], &[&str]); 7] = [
             (
                 "label",
                 dns1123_label,
@@ -192,6 +224,12 @@ mod tests {
                 dns1123_subdomain,
                 &["a", "a.b", "1.2", &long],
                 &["", ".", "a..b", "a.", "A", "a_b", "a/b"],
+            ),
+            (
+                "underscored",
+                underscored_subdomain,
+                &["a", "_tcp.a_b.c"],
+                &["", "_", "a_", "__a", "a..b", "A", "a b"],
             ),
             ("1035", dns1035_label, &["a", "a1"], &["", "1a", "A", &long]),
             (

@@ -2,11 +2,17 @@
 
 mod apps;
 mod batch;
+mod kept;
 
 use serde_json::{Value, json};
 
 mod placement;
+mod traffic;
 
+pub use kept::{
+    api_service_create, api_service_update, attachment_create, ingress_create, keep_spec,
+    webhooks_update,
+};
 pub use placement::disruption_budget_create;
 
 use crate::object::{at, items, text};
@@ -38,6 +44,12 @@ pub fn namespace_create(object: &mut Value) {
         finalizers.push("kubernetes".into());
     }
     object["spec"] = json!({"finalizers": finalizers});
+}
+
+/// Selectors of namespaces find one by its name, also by one that was made for it.
+pub fn namespace_named(object: &mut Value) {
+    let name = object["metadata"]["name"].clone();
+    object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
 }
 
 /// Finalizers change by the `finalize` subresource only.
@@ -74,7 +86,6 @@ pub fn secret_update(new: &mut Value, old: &Value) {
 pub fn service_create(object: &mut Value) {
     object["status"] = json!({"loadBalancer": {}});
     one_address_is_the_first(object);
-    headless(object);
 }
 
 /// Clients that know of one address mean a list of it.
@@ -88,6 +99,7 @@ fn one_address_is_the_first(service: &mut Value) {
 /// A Service that does not name its address or families keeps them, except when it changes to ExternalName.
 pub fn service_update(new: &mut Value, old: &Value) {
     drop_node_ports(new, old);
+    traffic::drop_with_type(new, old);
     if text(new, &["spec", "type"]) == "ExternalName" {
         if let Some(spec) = new["spec"].as_object_mut()
             && old["spec"]["type"] != "ExternalName"
@@ -126,7 +138,6 @@ pub fn service_update(new: &mut Value, old: &Value) {
         new["spec"]["clusterIPs"] = kept.clone();
     }
     one_address_is_the_first(new);
-    headless(new);
 }
 
 /// Node ports go with the type that had them, unless they were changed, which is a mistake to be told (upstream
@@ -149,19 +160,6 @@ fn drop_node_ports(new: &mut Value, old: &Value) {
         if let Some(port) = port.as_object_mut() {
             port.remove("nodePort");
         }
-    }
-}
-
-fn headless(object: &mut Value) {
-    // An external traffic policy means nothing without a port on the node.
-    if matches!(
-        text(object, &["spec", "type"]),
-        "ClusterIP" | "ExternalName"
-    ) && items(object, &["spec", "externalIPs"]).is_empty()
-        && let Some(spec) = object["spec"].as_object_mut()
-    {
-        spec.remove("externalTrafficPolicy");
-        spec.remove("allocateLoadBalancerNodePorts");
     }
 }
 
@@ -215,13 +213,46 @@ pub fn pod_update(new: &mut Value, old: &Value) {
     }
 }
 
+/// Of a pod that is resized only the resources of its containers are taken (upstream `dropNonResizeUpdates`).
+pub fn pod_resize(new: &mut Value, old: &Value) {
+    let asked = new["spec"].take();
+    let managed = new["metadata"].get("managedFields").cloned();
+    *new = old.clone();
+    if let Some(managed) = managed {
+        new["metadata"]["managedFields"] = managed;
+    }
+    for list in ["containers", "initContainers"] {
+        let Some(containers) = new["spec"].get_mut(list).and_then(Value::as_array_mut) else {
+            continue;
+        };
+        for container in containers {
+            let same = |one: &&Value| one["name"] == container["name"];
+            if let Some(asked) = items(&asked, &[list]).iter().find(same) {
+                container["resources"] = asked["resources"].clone();
+            }
+        }
+    }
+}
+
 /// Guaranteed, Burstable or BestEffort (upstream `qos.ComputePodQOS`).
 pub fn qos_class(spec: &Value) -> &'static str {
     let (mut any, mut guaranteed) = (false, true);
-    let lists = [
-        items(spec, &["containers"]),
-        items(spec, &["initContainers"]),
-    ];
+    // what the pod asks for as a whole decides alone
+    let whole = &spec["resources"];
+    let asks = |kind: &str| {
+        let resources = ["cpu", "memory"].into_iter();
+        resources
+            .filter_map(|name| amount(&whole[kind][name]))
+            .count()
+            > 0
+    };
+    let lists = match asks("requests") || asks("limits") {
+        true => [std::slice::from_ref(spec), &[]],
+        false => [
+            items(spec, &["containers"]),
+            items(spec, &["initContainers"]),
+        ],
+    };
     for container in lists.into_iter().flatten() {
         for resource in ["cpu", "memory"] {
             let amount = |kind: &str| amount(&container["resources"][kind][resource]);
@@ -279,6 +310,27 @@ mod tests {
                 expected,
                 "{resources}"
             );
+        }
+    }
+
+    #[test]
+    fn what_a_pod_asks_for_as_a_whole_decides() {
+        let container = json!({"resources": {"limits": {"cpu": "1", "memory": "1Gi"}}});
+        for (resources, expected) in [
+            (json!({}), "Guaranteed"),
+            (json!({"requests": {"hugepages-2Mi": "2Mi"}}), "Guaranteed"),
+            (json!({"requests": {"cpu": "1"}}), "Burstable"),
+            (
+                json!({"limits": {"cpu": "1", "memory": "1Gi"}}),
+                "Guaranteed",
+            ),
+            (
+                json!({"limits": {"cpu": "2", "memory": "1Gi"}, "requests": {"cpu": "1"}}),
+                "Burstable",
+            ),
+        ] {
+            let spec = json!({"containers": [container], "resources": resources});
+            assert_eq!(qos_class(&spec), expected, "{resources}");
         }
     }
 

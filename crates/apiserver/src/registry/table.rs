@@ -4,12 +4,22 @@ use super::fields::{EVENT, NEW_EVENT, POD, field};
 use super::names::{dns1035_label, dns1123_label, dns1123_subdomain, path_segment};
 use super::{Conversion, Kind, Subresource, columns, convert, defaults, strategy, validate};
 
+mod admission;
 mod apps;
 mod batch;
+mod certificates;
+mod csi;
 mod decisions;
+mod extensions;
+mod limits;
+mod networking;
+mod node;
 mod placement;
 mod rbac;
+mod serving;
 mod storage;
+
+pub(crate) use extensions::custom_row;
 
 /// Every kind; versions of a group in the order of preference.
 pub fn all() -> &'static [Kind] {
@@ -41,8 +51,11 @@ const BASE: Kind = Kind {
     named: strategy::keep,
     prepare_update: strategy::keep_update,
     validate: validate::nothing,
+    validate_create: validate::nothing,
     validate_update: validate::nothing_update,
+    status_rules: validate::nothing_of_status,
     conversion: None,
+    custom: None,
 };
 
 const fn connect(
@@ -60,6 +73,7 @@ const fn connect(
 }
 
 const STREAM: &[&str] = &["create", "get"];
+const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
 const HPA: Kind = Kind {
     group: "autoscaling",
@@ -83,7 +97,23 @@ const REVIEW: Kind = Kind {
     ..BASE
 };
 
-static KINDS: [Kind; 40] = [
+/// How the scale subresource is shown; no resource of its own.
+pub static SCALE: Kind = Kind {
+    group: "autoscaling",
+    kind: "Scale",
+    columns: columns::SCALE,
+    cells: columns::scale,
+    ..BASE
+};
+
+static KINDS: [Kind; 65] = [
+    Kind {
+        kind: "Binding",
+        plural: "bindings",
+        singular: "binding",
+        ..BASE
+    },
+    serving::COMPONENT_STATUS,
     Kind {
         kind: "ConfigMap",
         plural: "configmaps",
@@ -105,6 +135,7 @@ static KINDS: [Kind; 40] = [
         columns: columns::ENDPOINTS,
         cells: columns::endpoints,
         defaults: defaults::endpoints,
+        validate: validate::endpoints,
         ..BASE
     },
     Kind {
@@ -119,6 +150,7 @@ static KINDS: [Kind; 40] = [
         validate: validate::event,
         ..BASE
     },
+    limits::LIMIT_RANGE,
     Kind {
         kind: "Namespace",
         plural: "namespaces",
@@ -140,6 +172,7 @@ static KINDS: [Kind; 40] = [
         cells: columns::namespace,
         defaults: defaults::namespace,
         prepare_create: strategy::namespace_create,
+        named: strategy::namespace_named,
         prepare_update: strategy::namespace_update,
         ..BASE
     },
@@ -151,15 +184,12 @@ static KINDS: [Kind; 40] = [
         namespaced: false,
         storage: "/registry/minions",
         status: true,
-        subresources: &[connect(
-            "proxy",
-            "NodeProxyOptions",
-            &["create", "delete", "get", "patch", "update"],
-        )],
+        subresources: &[connect("proxy", "NodeProxyOptions", PROXY)],
         fields: &[field("spec.unschedulable", &["spec", "unschedulable"])],
         columns: columns::NODE,
         cells: columns::node,
         defaults: defaults::node,
+        validate: validate::node,
         // A node registers itself with its status.
         prepare_create: strategy::keep,
         ..BASE
@@ -191,9 +221,24 @@ static KINDS: [Kind; 40] = [
                 version: "v1",
                 verbs: &["create"],
             },
+            Subresource {
+                name: "ephemeralcontainers",
+                kind: "Pod",
+                group: "",
+                version: "v1",
+                verbs: &["get", "patch", "update"],
+            },
             connect("exec", "PodExecOptions", STREAM),
             connect("log", "PodLogOptions", &["get"]),
             connect("portforward", "PodPortForwardOptions", STREAM),
+            connect("proxy", "PodProxyOptions", PROXY),
+            Subresource {
+                name: "resize",
+                kind: "Pod",
+                group: "",
+                version: "v1",
+                verbs: &["get", "patch", "update"],
+            },
         ],
         fields: POD,
         columns: columns::POD,
@@ -202,11 +247,13 @@ static KINDS: [Kind; 40] = [
         prepare_create: strategy::pod_create,
         prepare_update: strategy::pod_update,
         validate: validate::pod,
+        validate_create: validate::pod_create,
         validate_update: validate::pod_update,
         ..BASE
     },
     apps::POD_TEMPLATE,
     apps::REPLICATION_CONTROLLER,
+    limits::RESOURCE_QUOTA,
     Kind {
         kind: "Secret",
         plural: "secrets",
@@ -247,6 +294,7 @@ static KINDS: [Kind; 40] = [
         categories: &["all"],
         storage: "/registry/services/specs",
         status: true,
+        subresources: &[connect("proxy", "ServiceProxyOptions", PROXY)],
         names: dns1035_label,
         fields: &[
             field("spec.clusterIP", &["spec", "clusterIP"]),
@@ -326,6 +374,7 @@ static KINDS: [Kind; 40] = [
     decisions::SCALING_DECISION,
     batch::CRON_JOB,
     batch::JOB,
+    certificates::SIGNING_REQUEST,
     Kind {
         group: "coordination.k8s.io",
         kind: "Lease",
@@ -371,7 +420,15 @@ static KINDS: [Kind; 40] = [
     },
     placement::DISRUPTION_BUDGET,
     placement::PRIORITY_CLASS,
+    csi::DRIVER,
+    csi::NODE,
+    csi::CAPACITY,
     storage::CLASS,
+    csi::ATTACHMENT,
+    csi::ATTRIBUTES_CLASS,
+    networking::INGRESS_CLASS,
+    networking::INGRESS,
+    networking::IP_ADDRESS,
     Kind {
         group: "networking.k8s.io",
         kind: "NetworkPolicy",
@@ -387,6 +444,17 @@ static KINDS: [Kind; 40] = [
         validate: validate::network_policy,
         ..BASE
     },
+    networking::SERVICE_CIDR,
+    node::RUNTIME_CLASS,
+    admission::MUTATING_POLICY,
+    admission::MUTATING_POLICY_BINDING,
+    admission::MUTATING_WEBHOOK,
+    admission::VALIDATING_POLICY,
+    admission::VALIDATING_POLICY_BINDING,
+    admission::VALIDATING_WEBHOOK,
+    serving::API_SERVICE,
+    serving::FLOW_SCHEMA,
+    serving::PRIORITY_LEVEL,
     Kind {
         group: "authentication.k8s.io",
         kind: "SelfSubjectReview",
@@ -432,6 +500,7 @@ static KINDS: [Kind; 40] = [
     rbac::CLUSTER_ROLE_BINDING,
     rbac::ROLE,
     rbac::ROLE_BINDING,
+    extensions::CUSTOM_RESOURCE_DEFINITION,
 ];
 
 #[cfg(test)]

@@ -4,14 +4,22 @@
 //! 400 KB); the OpenAPI schemas are unpacked for each document and let go.
 
 mod blob;
+pub(crate) mod forms;
+mod gnostic;
 pub(crate) mod gotext;
 mod openapi;
 mod paths;
+mod swagger;
+mod swagger_json;
 pub(crate) mod table;
+mod times;
 mod validate;
+pub(crate) mod zeros;
 
 pub use kube::core::GroupVersionKind as Gvk;
+pub use openapi::Described;
 pub use paths::PathSpec;
+pub(crate) use swagger::Served;
 pub use validate::Report;
 
 use crate::codec::Duplicate;
@@ -70,14 +78,65 @@ impl Schemas {
 
     /// The body of `GET /openapi/v3`: each `(group, version)` with the address of its document.
     pub fn openapi_v3_index(&self, group_versions: &[(String, String)]) -> Bytes {
+        let plain = group_versions.iter();
+        let stamped: Vec<_> = plain.map(|(g, v)| (g.clone(), v.clone(), 0)).collect();
+        self.openapi_v3_index_stamped(&stamped)
+    }
+
+    /// The same, where a document changes with its stamp, too.
+    pub fn openapi_v3_index_stamped(&self, group_versions: &[(String, String, u64)]) -> Bytes {
         openapi::index(group_versions)
     }
 
     /// The OpenAPI v3 document of one group and version: `paths` from the rows, `components.schemas` from upstream.
     pub fn openapi_v3_document(&self, group: &str, version: &str, paths: &[PathSpec]) -> Bytes {
-        openapi::document(group, version, paths)
+        openapi::document(group, version, paths, &[])
+    }
+
+    /// The same for kinds of which some are not upstream's, but described here.
+    pub fn openapi_v3_document_with(
+        &self,
+        group: &str,
+        version: &str,
+        paths: &[PathSpec],
+        own: &[Described],
+    ) -> Bytes {
+        openapi::document(group, version, paths, own)
     }
 }
+
+/// What upstream's documents say about how clients show who they are.
+const BEARER_TOKEN: &str = "Bearer Token authentication";
+
+/// An OpenAPI v2 document, compressed in both of its forms.
+pub(crate) struct Swagger {
+    /// Upper-case hexadecimal digits of the SHA-512 of the JSON.
+    pub etag: String,
+    /// gzip of the JSON.
+    pub json: Bytes,
+    /// gzip of gnostic's protobuf.
+    pub protobuf: Bytes,
+}
+
+impl Swagger {
+    /// Makes the document of these groups and versions with their paths. Takes some 100 ms of one core and a few MB
+    /// for as long; what stays are the compressed forms.
+    pub fn make(served: &[Served]) -> std::io::Result<Swagger> {
+        let text = blob::openapi();
+        let mut sinks = (swagger_json::Parts::new()?, gnostic::Document::default());
+        swagger::write(&text, served, &mut sinks);
+        let (parts, document) = sinks;
+        let (json, etag) = parts.finish()?;
+        let protobuf = swagger_json::gzip(&document.finish(TITLE, openapi::VERSION))?;
+        Ok(Swagger {
+            etag,
+            json,
+            protobuf,
+        })
+    }
+}
+
+const TITLE: &str = "Kubernetes";
 
 /// What `fieldValidation=Strict` answers 400 with and `Warn` puts into headers one by one: duplicate fields, then
 /// unknown ones.

@@ -5,20 +5,33 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-const REFERENCE: &str = "#/components/schemas/";
+/// The level of the API that the documents describe.
+pub(super) const VERSION: &str = "v1.37.1";
+/// Where v3 has its schemas.
+pub(super) const REFERENCE: &str = "#/components/schemas/";
+
+/// The schema of a kind that is not upstream's.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// Its kind, in the document's group and version.
+    pub kind: String,
+    /// As references name it: `com.example.v1.Widget`.
+    pub name: String,
+    pub schema: Value,
+}
 
 /// The body of `GET /openapi/v3`.
-pub(super) fn index(group_versions: &[(String, String)]) -> Bytes {
+pub(super) fn index(group_versions: &[(String, String, u64)]) -> Bytes {
     let stamp = stamp();
     let paths: serde_json::Map<String, Value> = group_versions
         .iter()
-        .map(|(group, version)| {
+        .map(|(group, version, own)| {
             let path = if group.is_empty() {
                 format!("api/{version}")
             } else {
                 format!("apis/{group}/{version}")
             };
-            let address = format!("/openapi/v3/{path}?hash={stamp:016X}");
+            let address = format!("/openapi/v3/{path}?hash={:016X}", stamp.wrapping_add(*own));
             (path, json!({ "serverRelativeURL": address }))
         })
         .collect();
@@ -27,18 +40,32 @@ pub(super) fn index(group_versions: &[(String, String)]) -> Bytes {
 
 /// The document of one group and version. Schemas are those of the paths' kinds and of all kinds of the group and
 /// version, with what they refer to.
-pub(super) fn document(group: &str, version: &str, specs: &[PathSpec]) -> Bytes {
+pub(super) fn document(group: &str, version: &str, specs: &[PathSpec], own: &[Described]) -> Bytes {
     let text = blob::openapi();
     let catalogue = Catalogue::read(&text);
     let mut wanted = BTreeMap::new();
-    let paths = paths::render(group, version, specs, |gvk| {
+    let rendered: Vec<(&str, String)> = own
+        .iter()
+        .map(|one| (one.name.as_str(), one.schema.to_string()))
+        .collect();
+    let described = |gvk: &Gvk| {
+        let here = gvk.group == group && gvk.version == version;
+        own.iter().find(|one| here && one.kind == gvk.kind)
+    };
+    let is_own = |gvk: &Gvk| described(gvk).is_some();
+    let paths = paths::render(group, version, specs, is_own, |gvk| {
+        if let Some(one) = described(gvk) {
+            return Some(format!("{REFERENCE}{}", one.name));
+        }
         let name = catalogue.name(gvk)?;
         catalogue.reach(name, &mut wanted);
         Some(format!("{REFERENCE}{name}"))
     });
-    for (gvk, name) in &catalogue.kinds {
-        if gvk.0 == group && gvk.1 == version {
-            catalogue.reach(name, &mut wanted);
+    catalogue.of_group(group, version, &mut wanted);
+    for (name, schema) in &rendered {
+        wanted.insert(name, schema);
+        for reference in references(schema) {
+            catalogue.reach(reference, &mut wanted);
         }
     }
     let mut out = String::with_capacity(
@@ -66,6 +93,12 @@ pub(super) fn document(group: &str, version: &str, specs: &[PathSpec]) -> Bytes 
     out.into()
 }
 
+/// Names of the schemas that a schema refers to.
+fn references(schema: &str) -> impl Iterator<Item = &str> {
+    let references = schema.split(REFERENCE).skip(1);
+    references.filter_map(|rest| rest.split('"').next())
+}
+
 /// One kind's schema.
 pub(super) fn definition(gvk: &Gvk) -> Option<Value> {
     let text = blob::openapi();
@@ -75,13 +108,13 @@ pub(super) fn definition(gvk: &Gvk) -> Option<Value> {
 }
 
 /// The unpacked schemas, found by name and by kind. JSON text is copied, never parsed.
-struct Catalogue<'a> {
+pub(super) struct Catalogue<'a> {
     schemas: BTreeMap<&'a str, &'a str>,
     kinds: BTreeMap<(&'a str, &'a str, &'a str), &'a str>,
 }
 
 impl<'a> Catalogue<'a> {
-    fn read(text: &'a str) -> Self {
+    pub fn read(text: &'a str) -> Self {
         let mut catalogue = Catalogue {
             schemas: BTreeMap::new(),
             kinds: BTreeMap::new(),
@@ -106,7 +139,7 @@ impl<'a> Catalogue<'a> {
         catalogue
     }
 
-    fn name(&self, gvk: &Gvk) -> Option<&'a str> {
+    pub fn name(&self, gvk: &Gvk) -> Option<&'a str> {
         let shared = ["DeleteOptions", "Status", "WatchEvent"].contains(&gvk.kind.as_str());
         let group_version = if shared {
             ("", "v1")
@@ -118,8 +151,17 @@ impl<'a> Catalogue<'a> {
             .copied()
     }
 
+    /// Adds the schemas of all kinds of a group and version.
+    pub fn of_group(&self, group: &str, version: &str, wanted: &mut BTreeMap<&'a str, &'a str>) {
+        for (gvk, name) in &self.kinds {
+            if gvk.0 == group && gvk.1 == version {
+                self.reach(name, wanted);
+            }
+        }
+    }
+
     /// Adds a schema and all that it refers to.
-    fn reach(&self, name: &str, wanted: &mut BTreeMap<&'a str, &'a str>) {
+    pub fn reach(&self, name: &str, wanted: &mut BTreeMap<&'a str, &'a str>) {
         let mut queue = vec![name];
         while let Some(name) = queue.pop() {
             let Some((name, schema)) = self.schemas.get_key_value(name) else {
@@ -128,8 +170,7 @@ impl<'a> Catalogue<'a> {
             if wanted.insert(name, schema).is_some() {
                 continue;
             }
-            let references = schema.split(REFERENCE).skip(1);
-            queue.extend(references.filter_map(|rest| rest.split('"').next()));
+            queue.extend(references(schema));
         }
     }
 }

@@ -13,6 +13,8 @@ pub struct PathSpec {
     pub path: String,
     /// Kind that the path's objects have.
     pub kind: String,
+    /// Kind of the resource when the path is that of a subresource with a kind of its own.
+    pub resource_kind: Option<String>,
     /// Group of that kind when it is not the document's own (`autoscaling` for `deployments/scale`).
     pub kind_group: Option<String>,
     /// Version of that kind when it is not the document's own.
@@ -23,11 +25,13 @@ pub struct PathSpec {
     pub namespaced: bool,
 }
 
-/// The object under `paths`. `reference` gives the `$ref` of a kind's schema.
+/// The object under `paths`. `reference` gives the `$ref` of a kind's schema; kinds that are our own are not merged
+/// strategically, and kubectl reads here that they are not.
 pub(super) fn render(
     group: &str,
     version: &str,
     specs: &[PathSpec],
+    is_own: impl Fn(&Gvk) -> bool,
     mut reference: impl FnMut(&Gvk) -> Option<String>,
 ) -> Value {
     let mut paths = Map::new();
@@ -61,7 +65,16 @@ pub(super) fn render(
             for (method, action) in methods(verb) {
                 item.insert(
                     (*method).to_owned(),
-                    operation(group, version, spec, &gvk, method, action, &refs),
+                    operation(
+                        group,
+                        version,
+                        spec,
+                        &gvk,
+                        method,
+                        action,
+                        &refs,
+                        is_own(&gvk),
+                    ),
                 );
             }
         }
@@ -91,6 +104,7 @@ fn methods(verb: &str) -> &'static [(&'static str, &'static str)] {
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 fn operation(
     group: &str,
     version: &str,
@@ -99,6 +113,7 @@ fn operation(
     method: &str,
     action: &str,
     refs: &References,
+    own: bool,
 ) -> Value {
     let mut parameters = Vec::new();
     match action {
@@ -209,7 +224,7 @@ fn operation(
         "put" => {
             operation["requestBody"] = body(&refs.own, &["application/json", "application/yaml"])
         }
-        "patch" => operation["requestBody"] = patch_body(),
+        "patch" => operation["requestBody"] = patch_body(own),
         "delete" | "deletecollection" => {
             operation["requestBody"] = body(&refs.options, &["application/json"])
         }
@@ -253,22 +268,30 @@ fn body(reference: &Option<String>, types: &[&str]) -> Value {
     json!({ "content": content })
 }
 
-fn patch_body() -> Value {
+fn patch_body(own: bool) -> Value {
     let schema = json!({ "schema": { "type": "object" } });
-    json!({ "required": true, "content": {
+    let mut body = json!({ "required": true, "content": {
+        "application/apply-patch+yaml": schema,
         "application/json-patch+json": { "schema": { "type": "array", "items": { "type": "object" } } },
         "application/merge-patch+json": schema,
-        "application/strategic-merge-patch+json": schema,
-    } })
+    } });
+    // what is not built in has no strategy
+    if !own {
+        body["content"]["application/strategic-merge-patch+json"] = schema;
+    }
+    body
 }
 
 fn tag(group: &str, version: &str) -> String {
-    let group = if group.is_empty() {
-        "core"
-    } else {
-        group.split('.').next().unwrap_or(group)
-    };
-    format!("{group}_{version}")
+    format!("{}_{version}", identifier(group))
+}
+
+/// A group as operations name it: `rbacAuthorization` for `rbac.authorization.k8s.io`.
+fn identifier(group: &str) -> String {
+    let group = if group.is_empty() { "core" } else { group };
+    let mut words = group.trim_end_matches(".k8s.io").split(['.', '-']);
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |all, word| all + &capitalised(word))
 }
 
 /// Unique in a document, in upstream's manner: `readAppsV1NamespacedDeployment`.
@@ -281,11 +304,7 @@ fn operation_id(group: &str, version: &str, spec: &PathSpec, method: &str, actio
         "connect" => format!("connect{}", capitalised(method)),
         other => other.to_owned(),
     };
-    let group = if group.is_empty() {
-        "core"
-    } else {
-        group.split('.').next().unwrap_or(group)
-    };
+    let group = identifier(group);
     let (scope, suffix) = match (
         spec.namespaced,
         spec.path.contains("/namespaces/{namespace}/"),
@@ -301,16 +320,11 @@ fn operation_id(group: &str, version: &str, spec: &PathSpec, method: &str, actio
             .collect(),
         None => String::new(),
     };
-    let subresource = if subresource == spec.kind {
-        ""
-    } else {
-        &subresource
-    };
+    let kind = spec.resource_kind.as_ref().unwrap_or(&spec.kind);
     format!(
-        "{verb}{}{}{scope}{}{subresource}{suffix}",
-        capitalised(group),
+        "{verb}{}{}{scope}{kind}{subresource}{suffix}",
+        capitalised(&group),
         capitalised(version),
-        spec.kind
     )
 }
 

@@ -171,6 +171,11 @@ impl Table {
         &self.types[id as usize]
     }
 
+    /// All types, by their ids.
+    pub fn types(&self) -> &[Type] {
+        &self.types
+    }
+
     pub fn shape(&self, id: ShapeId) -> Shape {
         self.shapes[id as usize]
     }

@@ -5,6 +5,7 @@ use super::table::{Shape, Table, TypeId, map_element};
 use crate::quantity::{Quantity, QuantityError};
 use base64::Engine as _;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Upstream stops collecting there too.
@@ -132,8 +133,13 @@ impl Walk {
                 self.stop(|| mismatch(&found, path, place.owner, "string"));
             }
             (Shape::Bytes, Value::String(text)) => {
-                if let Err(error) = base64::engine::general_purpose::STANDARD.decode(text) {
-                    self.note(|| illegal_base64(text, &error));
+                // line breaks are no part of it
+                let text: Cow<str> = match text.contains(['\r', '\n']) {
+                    true => text.replace(['\r', '\n'], "").into(),
+                    false => text.into(),
+                };
+                if let Err(error) = base64::engine::general_purpose::STANDARD.decode(&*text) {
+                    self.note(|| illegal_base64(&text, &error));
                 }
             }
             _ => {

@@ -225,13 +225,15 @@ async fn who_writes_otherwise_is_kept_beside_the_appliers() {
 }
 
 #[tokio::test]
-async fn objects_never_applied_to_carry_no_managers() {
+async fn who_resets_the_managers_owns_nothing_until_somebody_applies() {
     let server = Server::new().await;
     let path = format!("{CONFIG_MAPS}/a");
     let mut object = config_map("a");
     object["metadata"]["managedFields"] = json!([{"manager": "x", "operation": "Apply", "apiVersion": "v1", "fieldsV1": {"f:data": {}}}]);
     let made = server.post(CONFIG_MAPS, &object).await.expect(201);
-    assert_eq!(made["metadata"].get("managedFields"), None);
+    // the creator's, whoever the creator says it is
+    assert_eq!(managers(&made), ["kubernetes-admin Update "]);
+    object["metadata"]["managedFields"] = json!([{}]);
     object["data"]["a"] = "c".into();
     let changed = server.put(&path, &object).await.expect(200);
     assert_eq!(changed["metadata"].get("managedFields"), None);
@@ -393,4 +395,49 @@ async fn every_kind_can_be_applied_again() {
             .expect(200);
         assert_eq!(again, made, "{path}");
     }
+}
+
+/// What somebody created is theirs: an apply that takes over from client-side apply removes nothing that others added.
+#[tokio::test]
+async fn creators_own_what_they_create_and_keep_what_others_add() {
+    let server = Server::new().await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let one = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}, "data": {"a": "1"}});
+    let made = server
+        .ask(
+            "POST",
+            &format!("{maps}?fieldManager=kubectl-client-side-apply"),
+            &[("content-type", "application/json")],
+            one.to_string(),
+        )
+        .await
+        .expect(201);
+    let managers = &made["metadata"]["managedFields"];
+    assert_eq!(managers[0]["manager"], "kubectl-client-side-apply");
+    assert_eq!(managers[0]["operation"], "Update");
+    // the map itself is its maker's, too
+    assert_eq!(
+        managers[0]["fieldsV1"],
+        json!({"f:data": {".": {}, "f:a": {}}})
+    );
+    let merge = [("content-type", "application/merge-patch+json")];
+    let added = json!({"data": {"theirs": "yes"}}).to_string();
+    let patched = server
+        .ask(
+            "PATCH",
+            &format!("{maps}/one?fieldManager=other"),
+            &merge,
+            added,
+        )
+        .await
+        .expect(200);
+    let managers = patched["metadata"]["managedFields"]
+        .as_array()
+        .expect("managers");
+    assert_eq!(managers.len(), 2, "{managers:?}");
+    let theirs = managers
+        .iter()
+        .find(|m| m["manager"] == "other")
+        .expect("other");
+    assert_eq!(theirs["fieldsV1"], json!({"f:data": {"f:theirs": {}}}));
 }

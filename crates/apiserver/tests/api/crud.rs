@@ -17,7 +17,10 @@ async fn create_sets_what_is_the_servers() {
     assert_eq!(created["metadata"]["namespace"], "default");
     assert_ne!(created["metadata"]["uid"], "mine");
     assert!(created["metadata"]["creationTimestamp"].is_string());
-    assert!(created["metadata"].get("managedFields").is_none());
+    assert_eq!(
+        created["metadata"]["managedFields"][0]["operation"],
+        "Update"
+    );
     assert!(
         created["metadata"]["resourceVersion"]
             .as_str()

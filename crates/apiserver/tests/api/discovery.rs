@@ -59,6 +59,8 @@ async fn legacy_discovery() {
         "pods/binding",
         "namespaces/finalize",
         "nodes/proxy",
+        "pods/proxy",
+        "services/proxy",
         "services/status",
     ] {
         assert!(names.contains(&name), "{name}");

@@ -198,3 +198,103 @@ async fn versions_of_lists() {
         .await
         .refusal(422);
 }
+
+/// A page token that is older than what the store keeps is refused, with one by which the rest can be had.
+#[tokio::test]
+async fn an_expired_page_can_be_gone_on_with() {
+    let dir = tempfile::Builder::new()
+        .prefix("plimsoll-lists-")
+        .tempdir()
+        .expect("a directory");
+    let store = crate::restarts::open(&dir.path().join("state.redb"), 4).await;
+    let server = Server::over(store, |_| {}).await;
+    three(&server).await;
+    let first = server
+        .get(&format!("{CONFIG_MAPS}?limit=1"))
+        .await
+        .expect(200);
+    assert_eq!(names(&first), ["a"]);
+    let token = first["metadata"]["continue"].as_str().expect("a token");
+    for n in 0..20 {
+        let name = format!("d{n:02}");
+        server
+            .post(CONFIG_MAPS, &config_map(&name))
+            .await
+            .expect(201);
+    }
+    let path = format!("{CONFIG_MAPS}?limit=2&continue={token}");
+    let refused = server.get(&path).await;
+    let again = refused.body["metadata"]["continue"]
+        .as_str()
+        .expect("a token")
+        .to_owned();
+    assert_eq!(refused.body["reason"], "Expired");
+    assert_eq!(
+        refused.refusal(410),
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list."
+    );
+    let second = server
+        .get(&format!("{CONFIG_MAPS}?limit=3&continue={again}"))
+        .await
+        .expect(200);
+    assert_eq!(
+        names(&second),
+        ["b", "c", "d00"],
+        "what came since is in it"
+    );
+    assert_eq!(second["metadata"]["remainingItemCount"], 19);
+    let third = second["metadata"]["continue"].as_str().expect("a token");
+    let rest = server
+        .get(&format!("{CONFIG_MAPS}?continue={third}"))
+        .await
+        .expect(200);
+    assert_eq!(names(&rest).len(), 19);
+}
+
+#[tokio::test]
+async fn tokens_are_refused_in_upstreams_words() {
+    use base64::Engine as _;
+    let server = Server::new().await;
+    three(&server).await;
+    let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    for (token, why) in [
+        (
+            r#"{"v":"meta.k8s.io/v1","rv":0,"start":"x"}"#,
+            "incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+        ),
+        (
+            r#"{"v":"meta.k8s.io/v1","rv":1,"start":""}"#,
+            "encoded start key empty (version meta.k8s.io/v1)",
+        ),
+        (r#"{"v":"meta.k8s.io/v1","rv":1,"start":"../x"}"#, "../x"),
+        (
+            r#"{"v":"v2","rv":1,"start":"x"}"#,
+            "server does not recognize this encoded version v2",
+        ),
+    ] {
+        let path = format!("{CONFIG_MAPS}?continue={}", encode(token));
+        assert_eq!(
+            server.get(&path).await.refusal(400),
+            format!("invalid continue token: continue key is not valid: {why}")
+        );
+    }
+    let first = server
+        .get(&format!("{CONFIG_MAPS}?limit=1"))
+        .await
+        .expect(200);
+    let token = first["metadata"]["continue"].as_str().expect("a token");
+    let path = format!("{CONFIG_MAPS}?continue={token}&resourceVersion=1");
+    assert_eq!(
+        server.get(&path).await.refusal(400),
+        "specifying resource version is not allowed when using continue"
+    );
+    let selected = server
+        .get(&format!("{CONFIG_MAPS}?limit=1&labelSelector=tier"))
+        .await
+        .expect(200);
+    assert!(
+        selected["metadata"].get("remainingItemCount").is_none(),
+        "how many remain of a selection is not known: {}",
+        selected["metadata"]
+    );
+}

@@ -59,13 +59,17 @@ impl Server {
 
     /// A server over a store that may hold something already.
     pub async fn over(store: EmbeddedStore, change: impl FnOnce(&mut Config)) -> Self {
+        Self::sharing(Arc::new(store), change).await
+    }
+
+    /// A server over a store that another one may have, too.
+    pub async fn sharing(store: Arc<EmbeddedStore>, change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("plimsoll-apiserver-")
             .tempdir()
             .expect("a directory");
         let mut config = Config::new(dir.path());
         change(&mut config);
-        let store = Arc::new(store);
         let api = ApiServer::open(config, store).await.expect("a server");
         Self {
             api,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use apiserver::{NodeDialer, NodeStream};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::server::{DEPLOYMENTS, PODS, Server, deployment, pod};
@@ -178,4 +178,119 @@ async fn a_nodes_refusal_is_a_status() {
         "pod free does not have a host assigned"
     );
     assert_eq!(server.get(&format!("{PODS}/free/log")).await.code, 200);
+}
+
+/// `kubectl debug` adds to a pod that runs; nothing else of it changes, and nothing that was added goes.
+#[tokio::test]
+async fn ephemeral_containers_are_added_to_pods() {
+    let server = Server::new().await;
+    server.post(PODS, &pod("web")).await.expect(201);
+    let path = format!("{PODS}/web/ephemeralcontainers");
+    let strategic = [("content-type", "application/strategic-merge-patch+json")];
+    let add = |name: &str, image: &str| {
+        json!({"spec": {"ephemeralContainers": [{"name": name, "image": image}], "nodeName": "elsewhere"}})
+            .to_string()
+    };
+    let added = server
+        .ask("PATCH", &path, &strategic, add("look", "busybox"))
+        .await
+        .expect(200);
+    let one = &added["spec"]["ephemeralContainers"][0];
+    assert_eq!(one["terminationMessagePath"], "/dev/termination-log");
+    assert_eq!(added["spec"].get("nodeName"), None);
+    assert_eq!(added["metadata"]["generation"], 2);
+    let both = server
+        .ask("PATCH", &path, &strategic, add("other", "busybox"))
+        .await
+        .expect(200);
+    assert_eq!(
+        both["spec"]["ephemeralContainers"].as_array().map(Vec::len),
+        Some(2)
+    );
+    let refused = server
+        .ask("PATCH", &path, &strategic, add("look", "another"))
+        .await
+        .refusal(422);
+    assert!(refused.contains("may not be changed"), "{refused}");
+    let mut with_some = pod("born");
+    with_some["spec"]["ephemeralContainers"] = json!([{"name": "look", "image": "i"}]);
+    let refused = server.post(PODS, &with_some).await.refusal(422);
+    assert!(
+        refused.contains("spec.ephemeralContainers: Forbidden: cannot be set on create"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn of_a_pod_that_is_resized_only_resources_change() {
+    let server = Server::new().await;
+    let mut web = pod("web");
+    web["spec"]["containers"][0]["name"] = "a".into();
+    web["spec"]["containers"][0]["resources"] =
+        json!({"requests": {"cpu": "10m"}, "limits": {"cpu": "1"}});
+    server.post(PODS, &web).await.expect(201);
+    let path = format!("{PODS}/web/resize");
+    let change = |resources: Value| {
+        json!({"metadata": {"labels": {"new": "label"}}, "spec": {"nodeName": "elsewhere",
+            "containers": [{"name": "a", "image": "another", "resources": resources}]}})
+    };
+    let smaller = change(json!({"limits": {"cpu": "500m"}}));
+    let resized = server.patch(&path, "strategic-merge", &smaller).await;
+    let resized = resized.expect(200);
+    let container = &resized["spec"]["containers"][0];
+    let expected = json!({"requests": {"cpu": "10m"}, "limits": {"cpu": "500m"}});
+    assert_eq!(container["resources"], expected);
+    assert_ne!(container["image"], "another");
+    assert_eq!(resized["spec"].get("nodeName"), None);
+    assert_eq!(
+        resized["metadata"].get("labels"),
+        web["metadata"].get("labels")
+    );
+    assert_eq!(resized["metadata"]["generation"], 2);
+    // the object itself does not take them
+    let own = format!("{PODS}/web");
+    let nothing = change(json!({}));
+    let refused = server.patch(&own, "strategic-merge", &nothing).await;
+    let refused = refused.refusal(422);
+    assert!(refused.contains("pod updates may not change"), "{refused}");
+    let without = change(json!({"limits": {"cpu": null}}));
+    let refused = server.patch(&path, "strategic-merge", &without).await;
+    let refused = refused.refusal(422);
+    let why = "spec.containers[0].resources.limits: Forbidden: resource limits cannot be removed";
+    assert!(refused.contains(why), "{refused}");
+    let read = server.get(&path).await.expect(200);
+    assert_eq!(read["spec"], resized["spec"]);
+    let mut put = read.clone();
+    put["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "20m".into();
+    let put = server.put(&path, &put).await.expect(200);
+    assert_eq!(put["metadata"]["generation"], 3);
+}
+
+/// What `kubectl get deployment web --subresource=scale` shows.
+#[tokio::test]
+async fn a_scale_is_shown_as_a_row() {
+    let server = Server::new().await;
+    server
+        .post(DEPLOYMENTS, &deployment("web"))
+        .await
+        .expect(201);
+    let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let table = server
+        .ask(
+            "GET",
+            &format!("{DEPLOYMENTS}/web/scale"),
+            &accept,
+            String::new(),
+        )
+        .await
+        .expect(200);
+    let names: Vec<&str> = table["columnDefinitions"]
+        .as_array()
+        .expect("columns")
+        .iter()
+        .filter_map(|column| column["name"].as_str())
+        .collect();
+    assert_eq!(names, ["Name", "Desired", "Available", "Age"]);
+    assert_eq!(table["rows"][0]["cells"][0], "web");
+    assert_eq!(table["rows"][0]["cells"][2], 0);
 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use apiserver::{NodeDialer, NodeStream, pki};
+use base64::Engine as _;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use crate::server::{PODS, Server, pod};
+use crate::tokens::ACCOUNTS;
 
 pub struct Listening {
     pub server: Server,
@@ -225,7 +227,7 @@ impl NodeDialer for Upgrading {
             }
             let head = String::from_utf8_lossy(&head).to_lowercase();
             assert!(
-                head.contains("sec-websocket-protocol: v5.channel.k8s.io")
+                head.contains("sec-websocket-protocol: v5.channel.k8s.io\r\n")
                     && head.contains("upgrade: websocket"),
                 "{head}"
             );
@@ -237,6 +239,23 @@ impl NodeDialer for Upgrading {
         });
         Ok(Box::new(ours))
     }
+}
+
+/// The token of an account that may do everything.
+async fn robot_in_charge(server: &Server) -> String {
+    let account = json!({"metadata": {"name": "robot"}});
+    server.post(ACCOUNTS, &account).await.expect(201);
+    let binding = json!({
+        "metadata": {"name": "robot"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": "robot", "namespace": "default"}],
+    });
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    server.post(bindings, &binding).await.expect(201);
+    let path = format!("{ACCOUNTS}/robot/token");
+    let answer = server.post(&path, &json!({})).await.expect(201);
+    let token = answer["status"]["token"].as_str();
+    token.expect("a token").to_owned()
 }
 
 #[tokio::test]
@@ -258,19 +277,25 @@ async fn upgrades_are_spliced() {
         .keys
         .client_tls(&listening.keys.admin().expect("admin"))
         .expect("TLS");
-    let head = format!(
-        "GET {PODS}/p/exec?command=sh&stdin=true HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-         sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\nsec-websocket-protocol: v5.channel.k8s.io"
-    );
-    let (head, mut stream) = exchange(&listening, admin, &head).await;
-    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
-    assert!(
-        head.contains("sec-websocket-protocol: v5.channel.k8s.io"),
-        "{head}"
-    );
-    stream.write_all(b"hello").await.expect("sent");
-    let mut echo = [0; 5];
-    stream.read_exact(&mut echo).await.expect("an echo");
-    assert_eq!(&echo, b"HELLO");
+    // by certificate, and as browsers do: without one, the token among the subprotocols
+    let token = robot_in_charge(server).await;
+    let token = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(token);
+    let token = format!("base64url.bearer.authorization.k8s.io.{token}, ");
+    for (client, protocols) in [(admin, ""), (anonymous(&listening.keys), token.as_str())] {
+        let head = format!(
+            "GET {PODS}/p/exec?command=sh&stdin=true HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\nsec-websocket-protocol: {protocols}v5.channel.k8s.io"
+        );
+        let (head, mut stream) = exchange(&listening, client, &head).await;
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        assert!(
+            head.contains("sec-websocket-protocol: v5.channel.k8s.io"),
+            "{head}"
+        );
+        stream.write_all(b"hello").await.expect("sent");
+        let mut echo = [0; 5];
+        stream.read_exact(&mut echo).await.expect("an echo");
+        assert_eq!(&echo, b"HELLO");
+    }
     listening.shutdown.cancel();
 }

@@ -186,6 +186,163 @@ async fn messages_are_upstreams() {
     }
 }
 
+/// What is written into files, or would run in another way than it says: each kind of check once, in the object's place.
+#[tokio::test]
+async fn what_would_go_wrong_on_a_node_is_refused() {
+    const ENDPOINTS: &str = "/api/v1/namespaces/default/endpoints";
+    let server = Server::new().await;
+    let container = "/spec/containers/0";
+    let template = "/spec/template/spec";
+    let ip = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+    for (path, object, expected) in [
+        (
+            PODS,
+            with(
+                pod("p"),
+                "/spec/hostAliases",
+                json!([{"ip": "1.1.1.1\n6.6.6.6 bank.example", "hostnames": ["a"]}]),
+            ),
+            format!("spec.hostAliases[0].ip: Invalid value: \"1.1.1.1\\n6.6.6.6 bank.example\": {ip}"),
+        ),
+        (
+            DEPLOYMENTS,
+            with(
+                deployment("d"),
+                &format!("{template}/dnsConfig"),
+                json!({"nameservers": ["dns.example"]}),
+            ),
+            format!("spec.template.spec.dnsConfig.nameservers[0]: Invalid value: \"dns.example\": {ip}"),
+        ),
+        (
+            PODS,
+            with(
+                pod("p"),
+                "/spec/securityContext",
+                json!({"runAsUser": -1}),
+            ),
+            "spec.securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive".into(),
+        ),
+        (
+            PODS,
+            with(
+                pod("p"),
+                &format!("{container}/securityContext"),
+                json!({"allowPrivilegeEscalation": false, "privileged": true}),
+            ),
+            "spec.containers[0].securityContext: Invalid value: {\"allowPrivilegeEscalation\":false,\"privileged\":true}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true".into(),
+        ),
+        (
+            PODS,
+            with(
+                pod("p"),
+                &format!("{container}/env"),
+                json!([{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.containers"}}}]),
+            ),
+            "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: \"spec.containers\": error converting fieldPath: field label not supported: spec.containers".into(),
+        ),
+        (
+            PODS,
+            with(
+                pod("p"),
+                &format!("{container}/restartPolicyRules"),
+                json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [1]}}]),
+            ),
+            "spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used".into(),
+        ),
+        (
+            PODS,
+            with(
+                pod("p"),
+                "/spec/initContainers",
+                json!([{"name": "i", "image": "i", "livenessProbe": {"exec": {"command": ["a"]}}}]),
+            ),
+            "spec.initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always".into(),
+        ),
+        (
+            PODS,
+            with(
+                pod("p"),
+                "/spec/tolerations",
+                json!([{"key": "a", "operator": "Exists", "value": "b"}]),
+            ),
+            "spec.tolerations[0].operator: Invalid value: \"b\": value must be empty when `operator` is 'Exists'".into(),
+        ),
+        (
+            PODS,
+            with(
+                pod("p"),
+                "/spec/volumes",
+                json!([{"name": "v", "nfs": {"server": "s", "path": "a"}}]),
+            ),
+            "spec.volumes[0].nfs.path: Invalid value: \"a\": must be an absolute path".into(),
+        ),
+        (
+            PODS,
+            with(pod("p"), "/metadata/finalizers", json!(["mine"])),
+            "metadata.finalizers[0]: Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified".into(),
+        ),
+        (
+            SERVICES,
+            with(
+                service("s"),
+                "/spec/externalTrafficPolicy",
+                "Local".into(),
+            ),
+            "spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services".into(),
+        ),
+        (
+            ENDPOINTS,
+            json!({"metadata": {"name": "e"}, "subsets": [{"addresses": [{"ip": "169.254.169.254"}]}]}),
+            "subsets[0].addresses[0].ip: Invalid value: \"169.254.169.254\": may not be in the link-local range (169.254.0.0/16, fe80::/10)".into(),
+        ),
+        (
+            "/api/v1/nodes",
+            json!({"metadata": {"name": "n"}, "spec": {"taints": [{"key": "a", "effect": "Never"}]}}),
+            "metadata.taints[0].effect: Unsupported value: \"Never\": supported values: \"NoExecute\", \"NoSchedule\", \"PreferNoSchedule\"".into(),
+        ),
+        (
+            "/api/v1/namespaces/default/secrets",
+            json!({"metadata": {"name": "s"}, "type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "e30="}, "stringData": {".dockerconfigjson": "{"}}),
+            "data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\": unexpected end of JSON input".into(),
+        ),
+    ] {
+        let message = server.post(path, &object).await.refusal(422);
+        let (_, told) = message.split_once(" is invalid: ").expect("a field");
+        assert_eq!(told, expected);
+    }
+}
+
+/// What a type had goes with it; what is set with a type that has it not is told.
+#[tokio::test]
+async fn a_service_changes_its_type() {
+    let server = Server::new().await;
+    let mut object = service("s");
+    object["spec"]["type"] = "LoadBalancer".into();
+    object["spec"]["loadBalancerClass"] = "example.com/a".into();
+    let made = server.post(SERVICES, &object).await.expect(201);
+    assert_eq!(made["spec"]["externalTrafficPolicy"], "Cluster");
+    let path = format!("{SERVICES}/s");
+    let patch = async |spec: Value| {
+        let patch = json!({"spec": spec});
+        server.patch(&path, "merge", &patch).await
+    };
+    let message = patch(json!({"type": "ClusterIP", "loadBalancerClass": "example.com/b"})).await;
+    assert_eq!(
+        message.refusal(422),
+        "Service \"s\" is invalid: spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'"
+    );
+    let plain = patch(json!({"type": "ClusterIP"})).await.expect(200);
+    for key in [
+        "externalTrafficPolicy",
+        "loadBalancerClass",
+        "allocateLoadBalancerNodePorts",
+    ] {
+        assert_eq!(plain["spec"][key], Value::Null, "{key}");
+    }
+    let again = patch(json!({"type": "NodePort"})).await.expect(200);
+    assert_eq!(again["spec"]["externalTrafficPolicy"], "Cluster");
+}
+
 #[tokio::test]
 async fn what_may_not_change() {
     let server = Server::new().await;

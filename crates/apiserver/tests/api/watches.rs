@@ -1,5 +1,6 @@
 //! Watches: resuming, selectors, bookmarks, initial events, 410.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -208,7 +209,8 @@ async fn watches_end_in_time_with_a_bookmark() {
     while let Some(event) = watch.next().await {
         kinds.push(event["type"].as_str().unwrap_or_default().to_owned());
     }
-    assert_eq!(kinds, ["BOOKMARK"]);
+    // The end of what was there, and the end of the watch.
+    assert_eq!(kinds, ["BOOKMARK", "BOOKMARK"]);
     let mut watch = Watch::start(&server, &format!("{CONFIG_MAPS}?watch=1"), "*/*").await;
     server.api.stop();
     assert_eq!(
@@ -216,6 +218,55 @@ async fn watches_end_in_time_with_a_bookmark() {
         None,
         "a stopped server ends its watches"
     );
+}
+
+/// Who goes on from the last bookmark has been told all that came before it, also when changes come all the time.
+#[tokio::test]
+async fn no_bookmark_runs_ahead_of_what_was_sent() {
+    let number = |object: &Value| -> u64 {
+        let version = object["metadata"]["resourceVersion"].as_str();
+        version.and_then(|v| v.parse().ok()).expect("a version")
+    };
+    let server = Server::new().await;
+    let from = version(&server).await;
+    let path = format!(
+        "{CONFIG_MAPS}?watch=1&timeoutSeconds=1&allowWatchBookmarks=true&resourceVersion={from}"
+    );
+    let watching = futures::future::join_all((0..24).map(|_| async {
+        let mut watch = Watch::start(&server, &path, "*/*").await;
+        let (mut seen, mut reached) = (BTreeSet::new(), 0);
+        while let Some(event) = watch.next().await {
+            match event["type"].as_str() {
+                Some("ADDED") => {
+                    seen.insert(number(&event["object"]));
+                }
+                Some("BOOKMARK") => reached = number(&event["object"]),
+                _ => panic!("{event}"),
+            }
+        }
+        (seen, reached)
+    }));
+    let mut made = BTreeSet::new();
+    let writing = async {
+        for n in 0..1_000_000 {
+            let object = config_map(&format!("m{n}"));
+            let object = server.post(CONFIG_MAPS, &object).await.expect(201);
+            made.insert(number(&object));
+        }
+    };
+    let watched = tokio::select! {
+        watched = watching => watched,
+        () = writing => panic!("the watches do not end"),
+    };
+    for (seen, reached) in watched {
+        assert!(reached > 0, "no bookmark at the end");
+        let promised: BTreeSet<u64> = made.range(..=reached).copied().collect();
+        let missed: Vec<&u64> = promised.difference(&seen).collect();
+        assert!(
+            missed.is_empty(),
+            "a bookmark of {reached} came without {missed:?}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -234,31 +285,27 @@ async fn versions_out_of_the_window_are_gone() {
             .await
             .expect(201);
     }
-    let answer = tokio::time::timeout(Duration::from_secs(20), async {
+    // The cache may be a moment behind the writes; then the watch begins and is let go.
+    let path = format!("{CONFIG_MAPS}?watch=1&resourceVersion={from}");
+    let status = tokio::time::timeout(Duration::from_secs(20), async {
         loop {
-            // The cache may be a moment behind the writes.
-            let request =
-                http::Request::get(format!("{CONFIG_MAPS}?watch=1&resourceVersion={from}"))
-                    .body(Full::new(Bytes::new()))
-                    .expect("a request");
-            let response = server.send(request).await;
-            if response.status() == 410 {
-                let bytes = response
-                    .into_body()
-                    .collect()
-                    .await
-                    .expect("a body")
-                    .to_bytes();
-                break serde_json::from_slice::<Value>(&bytes).expect("a Status");
+            let mut late = Watch::start(&server, &path, "*/*").await;
+            let (kind, status) = late.event().await;
+            if kind == "ERROR" {
+                assert_eq!(late.next().await, None, "nothing comes after it");
+                break status;
             }
             tokio::task::yield_now().await;
         }
     })
     .await
     .expect("410 in time");
-    assert_eq!(answer["reason"], "Expired");
+    assert_eq!(
+        (&status["code"], &status["reason"]),
+        (&json!(410), &json!("Expired"))
+    );
     assert!(
-        answer["message"]
+        status["message"]
             .as_str()
             .is_some_and(|m| m.starts_with("too old resource version: "))
     );

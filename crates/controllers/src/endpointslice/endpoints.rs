@@ -91,7 +91,8 @@ pub fn ports(service: &Service, pod: &Pod) -> Vec<EndpointPort> {
         .collect()
 }
 
-fn target(port: &ServicePort, pod: &Pod) -> Option<i32> {
+/// The number of a Service's port in this pod; nothing for a name that the pod does not have.
+pub fn target(port: &ServicePort, pod: &Pod) -> Option<i32> {
     let name = match &port.target_port {
         None | Some(IntOrString::Int(0)) => return Some(port.port),
         Some(IntOrString::Int(number)) => return Some(*number),

@@ -196,11 +196,7 @@ fn slice(
 fn labels(service: &Service) -> BTreeMap<String, String> {
     let mut labels = service.metadata.labels.clone().unwrap_or_default();
     labels.remove(HEADLESS);
-    let address = service
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.cluster_ip.as_deref());
-    if matches!(address, None | Some("" | "None")) {
+    if objects::is_headless(service) {
         labels.insert(HEADLESS.to_owned(), String::new());
     }
     labels.insert(SERVICE_NAME.to_owned(), objects::name(service).to_owned());

@@ -180,6 +180,21 @@ impl Graph {
             .collect()
     }
 
+    /// The objects that name an owner of this kind, in whatever version, that is not there. While the kind was unknown nothing
+    /// was concluded from that.
+    pub fn bereft_of(&self, api_version: &str, kind: &str) -> Vec<String> {
+        let missing = |owner: &OwnerReference| {
+            group_of(&owner.api_version) == group_of(api_version)
+                && owner.kind == kind
+                && !self.nodes.contains_key(&owner.uid)
+        };
+        self.nodes
+            .values()
+            .filter(|node| node.owners.iter().any(missing))
+            .map(|node| node.identity.uid.clone())
+            .collect()
+    }
+
     fn unlink(&mut self, uid: &str) {
         let owners = self
             .nodes
@@ -195,6 +210,10 @@ impl Graph {
             }
         }
     }
+}
+
+fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 fn blocks(reference: &OwnerReference, owner: &str) -> bool {

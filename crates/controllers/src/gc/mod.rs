@@ -2,7 +2,7 @@
 //!
 //! Follows `pkg/controller/garbagecollector`: metadata of every kind that can be listed, watched and deleted feeds a
 //! graph; workers look at the objects that a change of the graph concerns. Nothing runs while nothing changes, except
-//! a look at the list of kinds now and then.
+//! a look at the list of kinds now and then, and when a CustomResourceDefinition changes.
 
 mod graph;
 mod monitors;
@@ -16,6 +16,7 @@ use std::time::Duration;
 use kube::Client;
 use kube::discovery::ApiResource;
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,8 @@ use queue::Queue;
 const WORKERS: usize = 16;
 /// How often the kinds are looked up again.
 const KINDS_EVERY: Duration = Duration::from_secs(30);
+/// Definitions often come by the dozen.
+const DEFINITIONS_SETTLE: Duration = Duration::from_millis(200);
 
 /// Runs the collector until `shutdown`.
 pub async fn run(client: Client, shutdown: CancellationToken) {
@@ -37,6 +40,7 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
         graph: Mutex::new(Graph::default()),
         queue: Queue::default(),
         kinds: RwLock::new(HashMap::new()),
+        definitions: Notify::new(),
     });
     let mut monitors = Monitors::default();
     let mut workers = JoinSet::new();
@@ -66,6 +70,9 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
                 }
             }
             () = tokio::time::sleep(pause) => {}
+            () = collector.definitions.notified(), if started => {
+                tokio::time::sleep(DEFINITIONS_SETTLE).await;
+            }
         }
     }
 }
@@ -74,6 +81,9 @@ struct Collector {
     client: Client,
     graph: Mutex<Graph>,
     queue: Queue,
-    /// The resource that serves an apiVersion and kind, and whether it is namespaced.
+    /// The resource that serves an apiVersion and kind, and whether it is namespaced. Of every version that is served: an owner
+    /// may be named by any.
     kinds: RwLock<HashMap<(String, String), (ApiResource, bool)>>,
+    /// A CustomResourceDefinition has changed: there may be new kinds.
+    definitions: Notify,
 }

@@ -37,32 +37,39 @@ impl Monitors {
         stop: &CancellationToken,
     ) -> Result<(), kube::Error> {
         let discovery = Discovery::new(collector.client.clone()).run().await?;
-        let mut offered = HashMap::new();
+        let mut kinds = HashMap::new();
+        let mut watched = HashMap::new();
         for group in discovery.groups() {
+            for (resource, capabilities) in group
+                .versions()
+                .flat_map(|version| group.versioned_resources(version))
+            {
+                let namespaced = capabilities.scope == Scope::Namespaced;
+                kinds.insert(key_of(&resource), (resource, namespaced));
+            }
             for (resource, capabilities) in group.recommended_resources() {
                 let usable = [verbs::LIST, verbs::WATCH, verbs::DELETE]
                     .into_iter()
                     .all(|verb| capabilities.supports_operation(verb));
                 // Events own nothing and are many.
                 if usable && resource.kind != "Event" {
-                    let key = (resource.api_version.clone(), resource.kind.clone());
-                    offered.insert(key, (resource, capabilities.scope == Scope::Namespaced));
+                    watched.insert(key_of(&resource), resource);
                 }
             }
         }
+        // Before the watches: what they find is judged by it.
+        *collector.kinds.write() = kinds;
         for key in self.by_kind.keys().cloned().collect::<Vec<_>>() {
-            if !offered.contains_key(&key) {
+            if !watched.contains_key(&key) {
                 self.by_kind.remove(&key);
                 collector.forget_kind(&key);
             }
         }
-        for (key, (resource, _)) in &offered {
-            if !self.by_kind.contains_key(key) {
-                self.by_kind
-                    .insert(key.clone(), start(collector, resource.clone(), stop));
-            }
+        for (key, resource) in watched {
+            self.by_kind
+                .entry(key)
+                .or_insert_with(|| start(collector, resource, stop));
         }
-        *collector.kinds.write() = offered;
         Ok(())
     }
 
@@ -87,6 +94,10 @@ impl Monitors {
         };
         tokio::time::timeout(limit, all).await.unwrap_or(false)
     }
+}
+
+fn key_of(resource: &ApiResource) -> (String, String) {
+    (resource.api_version.clone(), resource.kind.clone())
 }
 
 fn start(collector: &Arc<Collector>, resource: ApiResource, stop: &CancellationToken) -> Monitor {
@@ -136,6 +147,11 @@ async fn follow(collector: &Collector, resource: &ApiResource, synced: watch::Se
                 for uid in known.iter().filter(|uid| !listed.contains(*uid)) {
                     collector.remove(uid);
                 }
+                let bereft = collector
+                    .graph
+                    .lock()
+                    .bereft_of(&resource.api_version, &resource.kind);
+                collector.queue.add(bereft);
                 synced.send_replace(true);
             }
             Err(error) => {
@@ -147,6 +163,9 @@ async fn follow(collector: &Collector, resource: &ApiResource, synced: watch::Se
 
 impl Collector {
     fn apply(&self, node: Node) {
+        if node.identity.kind == "CustomResourceDefinition" {
+            self.definitions.notify_one();
+        }
         let look = self.graph.lock().apply(node);
         self.queue.add(look);
     }

@@ -1,6 +1,6 @@
 //! The HorizontalPodAutoscaler's controller: reads what a decision needs, lets `autoscale` decide, writes the result.
 //!
-//! Every autoscaler is looked at once per sync period, and at once when its specification changes. What upstream
+//! Every autoscaler is looked at once per period, and at once when its specification changes ([`Pace`]). What upstream
 //! ties to its 15 s sync stays tied to 15 s of wall clock: the default limit on growth (`autoscale`), small changes of
 //! the status's metric values, and repeated warnings. Larger ones are written within 2 s, because `kubectl get hpa`
 //! is a person's window on the load (`shown`).
@@ -50,6 +50,25 @@ const CONCURRENCY: usize = 16;
 /// An evaluation that takes longer is given up, so that sources that hang cannot hold others back for ever.
 const EVALUATION_MAX: Duration = Duration::from_secs(10);
 
+/// How often autoscalers are looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Time between two looks at each; 100 ms at least.
+    pub period: Duration,
+    /// Whether a new autoscaler, or one whose specification changed, is looked at at once instead of with all others.
+    pub on_change: bool,
+}
+
+impl Default for Pace {
+    /// Upstream's period.
+    fn default() -> Self {
+        Self {
+            period: Duration::from_secs(15),
+            on_change: true,
+        }
+    }
+}
+
 /// Runs the controller until `shutdown` is cancelled, with a watch of pods of its own. Decisions are kept in the API,
 /// where it serves their group.
 pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
@@ -64,7 +83,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     let sink = Arc::new(decisions.clone());
     tokio::join!(
         keep_decisions(client.clone(), pods.clone(), decisions, shutdown.clone()),
-        run_with(client, pods, config.hpa_sync, sink, shutdown),
+        run_with(client, pods, config.autoscalers, sink, shutdown),
     );
 }
 
@@ -73,7 +92,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
 pub(crate) async fn run_with(
     client: Client,
     pods: Informer<Pod>,
-    sync: Duration,
+    pace: Pace,
     sink: Arc<dyn DecisionSink>,
     shutdown: CancellationToken,
 ) {
@@ -100,7 +119,7 @@ pub(crate) async fn run_with(
         slots: Arc::new(Semaphore::new(CONCURRENCY)),
         shutdown,
     };
-    loops.run(autoscalers, sync).await;
+    loops.run(autoscalers, pace).await;
 }
 
 struct Loop {
@@ -110,8 +129,8 @@ struct Loop {
 }
 
 impl Loop {
-    async fn run(&self, autoscalers: Informer<HorizontalPodAutoscaler>, sync: Duration) {
-        let mut ticks = tokio::time::interval(sync.max(Duration::from_millis(100)));
+    async fn run(&self, autoscalers: Informer<HorizontalPodAutoscaler>, pace: Pace) {
+        let mut ticks = tokio::time::interval(pace.period.max(Duration::from_millis(100)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut changes = std::pin::pin!(autoscalers.stream());
         loop {
@@ -127,7 +146,7 @@ impl Loop {
                 Some(changed) = changes.next() => {
                     let current = autoscalers.get(changed.metadata.namespace.as_deref(), objects::name(&*changed));
                     match current {
-                        Some(current) if self.evaluator.memory.is_new(&current) => self.start(current),
+                        Some(current) if pace.on_change && self.evaluator.memory.is_new(&current) => self.start(current),
                         Some(_) => {}
                         None => self.evaluator.memory.forget(objects::uid(&*changed)),
                     }

@@ -10,8 +10,8 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::KeptDecisions;
 use super::record::LAST_DECISION;
+use super::{KeptDecisions, Pace};
 use crate::objects;
 use fixture::{Fixture, SYNC};
 
@@ -254,6 +254,30 @@ async fn a_new_specification_is_acted_upon_at_once() {
         .await
         .expect("patched");
     fixture.until_replicas("web", 3).await;
+}
+
+#[tokio::test]
+async fn a_new_specification_waits_for_the_next_look_where_that_is_asked_for() {
+    let fixture = Fixture::new().await;
+    fixture.serve_metrics();
+    fixture.deployment("web", 2, 80).await;
+    fixture.autoscaler("web", "web").await;
+    let pace = Pace {
+        period: Duration::from_secs(3600),
+        on_change: false,
+    };
+    fixture.start_at(fixture.sink.clone(), pace);
+    fixture
+        .condition("web", "AbleToScale", "ReadyForNewScale")
+        .await;
+    let change = json!({"spec": {"minReplicas": 3}});
+    let api = fixture.api::<HorizontalPodAutoscaler>();
+    api.patch("web", &PatchParams::default(), &Patch::Merge(&change))
+        .await
+        .expect("patched");
+    // acted upon at once it would be there long since (see above)
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(fixture.replicas("web").await, 2);
 }
 
 fn rescales(decisions: &[Value]) -> Vec<&Value> {

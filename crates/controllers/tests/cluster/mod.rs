@@ -169,6 +169,23 @@ impl Cluster {
             .collect()
     }
 
+    /// Waits until the events of this reason are as wanted: they are written beside the statuses, not before them.
+    pub async fn told(&self, reason: &str, wanted: impl Fn(&[String]) -> bool) -> Vec<String> {
+        let mut last = Vec::new();
+        let wait = async {
+            loop {
+                last = self.events(reason).await;
+                if wanted(&last) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, wait).await.is_ok();
+        assert!(in_time, "events of {reason} at last: {last:?}");
+        last
+    }
+
     pub async fn until<F, Fut>(&self, what: &str, mut condition: F)
     where
         F: FnMut() -> Fut,

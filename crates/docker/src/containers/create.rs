@@ -341,7 +341,7 @@ fn container(
         stop_signal: config
             .stop_signal
             .as_deref()
-            .and_then(super::lifecycle::signal_number),
+            .and_then(engine::signal_number),
         ..ContainerSpec::default()
     })
 }

@@ -112,8 +112,8 @@ pub async fn prepare_sandbox(docker: &Docker, container: &Container) -> Result<(
     let published = ports::aimed(&sandbox.spec.published, attachment.address);
     let update = SandboxUpdate {
         hosts: Some(create::hosts(&container.record, &addresses)),
-        resolv_conf: None,
         published: (!published.is_empty()).then(|| published.clone()),
+        ..SandboxUpdate::default()
     };
     let updated = engine.update_sandbox(id, update).await;
     updated.map_err(|error| match error {
@@ -152,7 +152,7 @@ pub async fn stop(docker: &Docker, container: &Container, query: &Query) -> Answ
 
 fn signal_of(query: &Query) -> Result<Option<i32>, Refusal> {
     let number = |name: &str| {
-        signal_number(name).ok_or_else(|| Refusal::bad(format!("invalid signal: {name}")))
+        engine::signal_number(name).ok_or_else(|| Refusal::bad(format!("invalid signal: {name}")))
     };
     query.get("signal").map(number).transpose()
 }
@@ -255,52 +255,6 @@ pub async fn unpause(docker: &Docker, container: &Container) -> Answer {
         .unpause_container(container.id())
         .await?;
     empty(StatusCode::NO_CONTENT)
-}
-
-/// By name with or without `SIG`, or by number.
-pub fn signal_number(name: &str) -> Option<i32> {
-    if let Ok(number) = name.parse::<i32>() {
-        return (1..=64).contains(&number).then_some(number);
-    }
-    let upper = name.to_uppercase();
-    let names = [
-        ("HUP", 1),
-        ("INT", 2),
-        ("QUIT", 3),
-        ("ILL", 4),
-        ("TRAP", 5),
-        ("ABRT", 6),
-        ("BUS", 7),
-        ("FPE", 8),
-        ("KILL", 9),
-        ("USR1", 10),
-        ("SEGV", 11),
-        ("USR2", 12),
-        ("PIPE", 13),
-        ("ALRM", 14),
-        ("TERM", 15),
-        ("STKFLT", 16),
-        ("CHLD", 17),
-        ("CONT", 18),
-        ("STOP", 19),
-        ("TSTP", 20),
-        ("TTIN", 21),
-        ("TTOU", 22),
-        ("URG", 23),
-        ("XCPU", 24),
-        ("XFSZ", 25),
-        ("VTALRM", 26),
-        ("PROF", 27),
-        ("WINCH", 28),
-        ("IO", 29),
-        ("PWR", 30),
-        ("SYS", 31),
-    ];
-    let wanted = upper.strip_prefix("SIG").unwrap_or(&upper);
-    names
-        .iter()
-        .find(|(name, _)| *name == wanted)
-        .map(|(_, number)| *number)
 }
 
 pub async fn rename(docker: &Docker, container: &Container, query: &Query) -> Answer {
@@ -446,7 +400,7 @@ pub async fn prune(docker: &Docker) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use super::{failed_code, signal_number};
+    use super::failed_code;
 
     #[test]
     fn codes_of_failed_starts() {
@@ -458,21 +412,6 @@ mod tests {
             ("no space left on device", 128),
         ] {
             assert_eq!(failed_code(message), want, "{message}");
-        }
-    }
-
-    #[test]
-    fn signals() {
-        for (name, want) in [
-            ("SIGTERM", Some(15)),
-            ("term", Some(15)),
-            ("9", Some(9)),
-            ("0", None),
-            ("65", None),
-            ("SIGNOTHING", None),
-            ("", None),
-        ] {
-            assert_eq!(signal_number(name), want, "{name}");
         }
     }
 }

@@ -215,26 +215,35 @@ impl Engine {
         let _turn = container.turn.lock().await;
         let before = container.now.borrow().clone();
         if before.state == State::Running && resources != before.spec.resources {
-            let (inner, cgroup) = (
-                self.inner.clone(),
-                self.inner.cgroup_of_container(&container),
-            );
-            let (new, old) = (resources.clone(), before.spec.resources.clone());
-            // The kernel may be busy for a while with freeing what is over the limit.
-            let limiting = tokio::task::spawn_blocking(move || {
-                inner.cgroups.limit(&cgroup, &new).inspect_err(|_| {
-                    let _ = inner.cgroups.limit(&cgroup, &old);
-                })
-            });
-            limiting.await.map_err(|error| Error::Supervisor {
-                sandbox: container.sandbox.clone(),
-                reason: format!("got no new limits: {error}"),
-            })??;
+            let cgroup = self.inner.cgroup_of_container(&container);
+            let (old, new) = (before.spec.resources.clone(), resources.clone());
+            self.limit(&container.sandbox, cgroup, old, new).await?;
         }
         self.inner.replace(&container, |spec| {
             spec.resources = resources;
             spec.annotations = annotations;
         })
+    }
+
+    /// Gives a group new limits; when the kernel refuses one, the old ones hold.
+    pub(super) async fn limit(
+        &self,
+        sandbox: &str,
+        cgroup: String,
+        old: Resources,
+        new: Resources,
+    ) -> Result<(), Error> {
+        let inner = self.inner.clone();
+        // The kernel may be busy for a while with freeing what is over the limit.
+        let limiting = tokio::task::spawn_blocking(move || {
+            inner.cgroups.limit(&cgroup, &new).inspect_err(|_| {
+                let _ = inner.cgroups.limit(&cgroup, &old);
+            })
+        });
+        limiting.await.map_err(|error| Error::Supervisor {
+            sandbox: sandbox.to_owned(),
+            reason: format!("got no new limits: {error}"),
+        })?
     }
 
     /// Its counters, while it runs.

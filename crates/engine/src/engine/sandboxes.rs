@@ -99,9 +99,9 @@ impl Engine {
         }
     }
 
-    /// Changes files and published ports of a sandbox, running or not. Ports that stay are not interrupted.
+    /// Changes files, published ports and limits of a sandbox, running or not. Ports that stay are not interrupted.
     ///
-    /// Errors: `PortTaken`, and then no port has changed.
+    /// Errors: `PortTaken`, and then no port has changed; the kernel's refusal of a limit, and then the old ones hold.
     pub async fn update_sandbox(&self, id: &str, update: SandboxUpdate) -> Result<(), Error> {
         let inner = &self.inner;
         let sandbox = inner.get_sandbox(id)?;
@@ -128,6 +128,13 @@ impl Engine {
                 sandbox.now.lock().published = published;
             }
             spec.published = ports;
+        }
+        if let Some(resources) = update.resources {
+            if state == SandboxState::Running && resources != spec.resources {
+                let (cgroup, old) = (inner.cgroup_of_sandbox(id), spec.resources.clone());
+                self.limit(id, cgroup, old, resources.clone()).await?;
+            }
+            spec.resources = resources;
         }
         if let Some(hosts) = update.hosts {
             spec.hosts = hosts;

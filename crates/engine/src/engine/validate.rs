@@ -89,6 +89,9 @@ pub fn sandbox(spec: &SandboxSpec) -> Result<(), Error> {
 pub fn container(spec: &ContainerSpec) -> Result<(), Error> {
     check_id("id", &spec.id)?;
     check_id("sandbox", &spec.sandbox)?;
+    if !spec.processes_of.is_empty() {
+        check_id("processes_of", &spec.processes_of)?;
+    }
     program(&spec.argv, &spec.env, &spec.cwd, &spec.user)?;
     if !spec.rootfs.is_absolute() {
         return invalid(

@@ -103,7 +103,7 @@ pub fn run(task: &Task) -> Result<(u32, Option<OwnedFd>), Failure> {
     }
     give_stdio_to(&user, sandbox.ids);
 
-    let mut joined = Joined::of(&sandbox, layout, cgroups.unified())
+    let mut joined = Joined::of(&sandbox, &container.processes_of, layout, cgroups.unified())
         .map_err(|reason| Failure::new(FailureKind::Start, reason))?;
     let mut seen = container.clone();
     let mut sandbox_dir = layout.sandbox(&task.sandbox);

@@ -16,7 +16,12 @@ pub struct Joined {
 
 impl Joined {
     /// Errors: a container whose namespaces are wanted and that does not run.
-    pub fn of(sandbox: &SandboxRecord, layout: &Layout, unified: bool) -> Result<Joined, String> {
+    pub fn of(
+        sandbox: &SandboxRecord,
+        processes_of: &str,
+        layout: &Layout,
+        unified: bool,
+    ) -> Result<Joined, String> {
         let spec = &sandbox.spec;
         let id = &spec.id;
         let holder = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
@@ -28,7 +33,13 @@ impl Joined {
         if sandbox.ids.is_some() {
             namespaces.push(("user", Some(held("user"))));
         }
-        match &spec.pid {
+        let pid = match (&spec.pid, processes_of) {
+            (PidNamespace::Own, other) if !other.is_empty() => {
+                &PidNamespace::Container(other.to_owned())
+            }
+            (shared, _) => shared,
+        };
+        match pid {
             PidNamespace::Own => namespaces.push(("pid", None)),
             PidNamespace::Sandbox => {
                 namespaces.push(("pid", Some(layout.namespaces(id).join("pid"))));

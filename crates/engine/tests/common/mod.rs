@@ -103,6 +103,22 @@ pub struct Session {
 }
 
 impl Session {
+    /// The same with the next daemon's engine. This one's goes first: two at once would both write down what becomes of a
+    /// sandbox.
+    pub async fn reopened(self) -> Session {
+        let Session {
+            engine,
+            config,
+            dir,
+        } = self;
+        drop(engine);
+        Session {
+            engine: Engine::open(config.clone()).await.expect("open again"),
+            config,
+            dir,
+        }
+    }
+
     pub fn rootfs(&self) -> PathBuf {
         self.dir.join("rootfs")
     }

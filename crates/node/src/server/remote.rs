@@ -10,7 +10,7 @@ use kube::ResourceExt as _;
 use super::{Api, Refusal, flag};
 use crate::port_forward::{self, Target, channels};
 use crate::spdy::{self, command};
-use crate::streams;
+use crate::streams::{self, Whose};
 
 type Parameters = Query<Vec<(String, String)>>;
 type OfContainer = Path<(String, String, String)>;
@@ -38,13 +38,14 @@ impl IntoResponse for Refused {
 }
 
 /// The kubelet's names for the streams differ from the API's; both are understood.
-fn wanted(query: &[(String, String)]) -> command::Wanted {
+fn wanted(query: &[(String, String)], whose: Whose) -> command::Wanted {
     let either = |one, other| flag(query, one) || flag(query, other);
     command::Wanted {
         stdin: either("stdin", "input"),
         stdout: either("stdout", "output"),
         stderr: either("stderr", "error"),
         tty: flag(query, "tty"),
+        whose,
     }
 }
 
@@ -62,7 +63,7 @@ impl Api {
             let words = "you must specify at least one command for the container\n";
             return Err((StatusCode::BAD_REQUEST, words.into()));
         }
-        let wanted = wanted(query);
+        let wanted = wanted(query, Whose::Command);
         let spec = ExecSpec {
             argv,
             tty: wanted.tty,
@@ -78,7 +79,11 @@ impl Api {
         query: &[(String, String)],
     ) -> Result<Result<Process, Error>, Refusal> {
         let id = self.running(&namespace, &pod, &container).await?;
-        Ok(self.shared.engine.attach(&id, wanted(query).stdin).await)
+        Ok(self
+            .shared
+            .engine
+            .attach(&id, wanted(query, Whose::Attached).stdin)
+            .await)
     }
 
     async fn target(&self, namespace: &str, name: &str) -> Result<Target, Refusal> {
@@ -104,12 +109,13 @@ fn over_websocket(
     upgrade: WebSocketUpgrade,
     process: Result<Process, Error>,
     tty: bool,
+    whose: Whose,
 ) -> Response {
     upgrade
         .protocols(streams::PROTOCOLS)
         .on_upgrade(move |socket| async move {
             match process {
-                Ok(process) => streams::run(socket, process).await,
+                Ok(process) => streams::run(socket, process, whose).await,
                 Err(error) => streams::refuse(socket, &error, tty).await,
             }
         })
@@ -122,7 +128,12 @@ pub(super) async fn exec(
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Refusal> {
     let process = api.start(of, &query).await?;
-    Ok(over_websocket(upgrade, process, wanted(&query).tty))
+    Ok(over_websocket(
+        upgrade,
+        process,
+        flag(&query, "tty"),
+        Whose::Command,
+    ))
 }
 
 pub(super) async fn exec_over_streams(
@@ -133,7 +144,7 @@ pub(super) async fn exec_over_streams(
 ) -> Result<Response, Refused> {
     let protocol = spdy::negotiate(request.headers(), &command::PROTOCOLS)?;
     let process = api.start(of, &query).await?;
-    let wanted = wanted(&query);
+    let wanted = wanted(&query, Whose::Command);
     Ok(spdy::upgrade(request, protocol, move |streams| {
         command::run(protocol, streams, wanted, process)
     }))
@@ -146,7 +157,7 @@ pub(super) async fn attach(
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Refusal> {
     let process = api.join(of, &query).await?;
-    Ok(over_websocket(upgrade, process, false))
+    Ok(over_websocket(upgrade, process, false, Whose::Attached))
 }
 
 pub(super) async fn attach_over_streams(
@@ -157,7 +168,7 @@ pub(super) async fn attach_over_streams(
 ) -> Result<Response, Refused> {
     let protocol = spdy::negotiate(request.headers(), &command::PROTOCOLS)?;
     let process = api.join(of, &query).await?;
-    let wanted = wanted(&query);
+    let wanted = wanted(&query, Whose::Attached);
     Ok(spdy::upgrade(request, protocol, move |streams| {
         command::run(protocol, streams, wanted, process)
     }))

@@ -40,6 +40,7 @@ pub struct Wanted {
     pub stdout: bool,
     pub stderr: bool,
     pub tty: bool,
+    pub whose: streams::Whose,
 }
 
 impl Streams {
@@ -128,7 +129,7 @@ pub async fn run(
                     break;
                 }
             }
-            let status = streams::status(&process.wait().await);
+            let status = wanted.whose.end(&process.wait().await);
             input.abort();
             sizes.abort();
             status

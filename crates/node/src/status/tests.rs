@@ -25,6 +25,8 @@ fn view(doing: Doing) -> View {
         last: None,
         restarts: 0,
         sidecar: false,
+        again: None,
+        resources: None,
     }
 }
 
@@ -49,14 +51,62 @@ fn observed<'a>(pod: &'a Pod, containers: &'a [View]) -> Observed<'a> {
         pod,
         init: &[],
         containers,
+        ephemeral: &[],
         sandbox_ready: true,
         pod_ips: &IPS[0],
         host_ips: &IPS[1],
         start_time: Timestamp::UNIX_EPOCH,
         now: "2025-01-01T00:00:00.7Z".parse().expect("time"),
         ending: false,
+        resizing: None,
         failure: None,
     }
+}
+
+#[test]
+fn how_a_resize_stands_is_told_until_it_is_done() {
+    let pod: Pod =
+        serde_json::from_value(json!({ "spec": { "containers": [] } })).expect("fixture");
+    let told = |resizing: Option<&Resizing>| {
+        let status = pod_status(&Observed {
+            resizing,
+            ..observed(&pod, &[view(running())])
+        });
+        let all = status.conditions.unwrap_or_default().into_iter();
+        let mut resizes = all.filter(|c| c.type_.starts_with("PodResize"));
+        let one = resizes.next().map(|c| (c.type_, c.reason, c.message));
+        assert_eq!(resizes.count(), 0);
+        one
+    };
+    let text = |text: &str| Some(text.to_owned());
+    let pending = Resizing::Pending {
+        reason: "Infeasible",
+        message: "too much".into(),
+    };
+    let failed = Resizing::InProgress {
+        error: text("busy"),
+    };
+    assert_eq!(told(None), None);
+    assert_eq!(
+        told(Some(&pending)),
+        Some((
+            "PodResizePending".to_owned(),
+            text("Infeasible"),
+            text("too much")
+        ))
+    );
+    assert_eq!(
+        told(Some(&Resizing::InProgress { error: None })),
+        Some(("PodResizeInProgress".to_owned(), None, None))
+    );
+    assert_eq!(
+        told(Some(&failed)),
+        Some((
+            "PodResizeInProgress".to_owned(),
+            text("Error"),
+            text("busy")
+        ))
+    );
 }
 
 #[test]
@@ -154,6 +204,26 @@ fn phases() {
             "{policy} {init:?} {containers:?}"
         );
     }
+}
+
+#[test]
+fn containers_with_rules_of_their_own_decide_for_themselves() {
+    let own = |code, again| View {
+        again: Some(again),
+        ..view(ended(code))
+    };
+    for (policy, containers, want) in [
+        ("Never", vec![own(42, true)], "Running"),
+        ("Never", vec![own(1, false)], "Failed"),
+        ("Never", vec![own(42, true), view(ended(1))], "Running"),
+        ("Always", vec![own(0, false)], "Succeeded"),
+        ("Always", vec![own(1, false)], "Failed"),
+        ("Always", vec![own(1, false), view(ended(0))], "Running"),
+    ] {
+        let found = phase(policy, &[], &containers, false);
+        assert_eq!(found, want, "{policy} {containers:?}");
+    }
+    assert_eq!(phase("Never", &[], &[own(42, true)], true), "Failed");
 }
 
 #[test]

@@ -69,6 +69,7 @@ impl Worker {
             node_name: self.shared.config.name.clone(),
             node_cpu_milli: self.shared.cpu_capacity_milli,
             node_memory_bytes: i64::try_from(self.shared.memory_capacity_bytes).unwrap_or(i64::MAX),
+            node_disk_bytes: self.shared.division.allocatable.disk_bytes,
         }
     }
 

@@ -12,16 +12,17 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Worker, restarts};
+use super::{Worker, restart, restarts};
 use crate::container::{self, label};
 use crate::ending;
+use crate::resize;
 use crate::status::{Doing, Observed, View, pod_status};
 
 impl Worker {
     /// Computes the status and writes it if it differs from what was written last.
     pub(super) async fn report(&mut self) {
         let status = self.status(false).await;
-        if self.written.as_ref() == Some(&status) {
+        if self.written.as_ref() == Some(&status) && self.stands(&status) {
             return;
         }
         match self.patch_status(&status).await {
@@ -36,6 +37,15 @@ impl Worker {
                 self.retry_at(Instant::now() + Duration::from_secs(1));
             }
         }
+    }
+
+    /// Whether the API still has what was written: what only this node knows is not for others to say.
+    fn stands(&self, written: &PodStatus) -> bool {
+        self.pod.status.as_ref().is_some_and(|there| {
+            there.phase == written.phase
+                && there.pod_ip == written.pod_ip
+                && there.host_ip == written.host_ip
+        })
     }
 
     /// The status of now. `ending`: nothing is ready, and nothing starts again.
@@ -57,6 +67,15 @@ impl Worker {
             .iter()
             .map(|c| self.view(c, &records, false, idle))
             .collect();
+        let ephemeral: Vec<View> = container::ephemeral(&self.pod)
+            .iter()
+            .map(|c| View {
+                // nobody waits for them
+                ready: false,
+                started: false,
+                ..self.view(c, &records, false, "ContainerCreating")
+            })
+            .collect();
         if ending {
             for view in init.iter_mut().chain(&mut containers) {
                 (view.ready, view.started) = (false, false);
@@ -66,12 +85,14 @@ impl Worker {
             pod: &self.pod,
             init: &init,
             containers: &containers,
+            ephemeral: &ephemeral,
             sandbox_ready: self.sandbox_ready && !ending,
             pod_ips: &self.addresses,
             host_ips: &self.shared.config.addresses(),
             start_time: self.start_time,
             now: Timestamp::now(),
             ending,
+            resizing: self.resizing.as_ref(),
             failure: self
                 .failure
                 .as_ref()
@@ -83,6 +104,7 @@ impl Worker {
             let before = self.pod.status.clone().unwrap_or_default();
             status.container_statuses = before.container_statuses;
             status.init_container_statuses = before.init_container_statuses;
+            status.ephemeral_container_statuses = before.ephemeral_container_statuses;
         }
         status
     }
@@ -118,13 +140,30 @@ impl Worker {
             (None, None) => (Doing::waiting(idle), None),
         };
         let running = matches!(doing, Doing::Running { .. });
+        let ended = current
+            .and_then(ending::code)
+            .or_else(|| previous.and_then(ending::code));
+        let rules = container.restart_policy_rules.is_some() || container.restart_policy.is_some();
+        let policy = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.restart_policy.as_deref());
+        let again = ended
+            .filter(|_| rules && !init)
+            .map(|(code, _)| restart::starts_again(container, policy.unwrap_or("Always"), code));
         let probes = current.and_then(|status| self.probes.get(&status.id));
         let sidecar = init && container::is_sidecar(container);
         let completed_init = init && !sidecar && matches!(doing, Doing::Terminated { code: 0, .. });
         let counts = !init || sidecar;
         View {
             name: container.name.clone(),
-            image: container.image.clone().unwrap_or_default(),
+            // what runs, though the pod may ask for another one already
+            image: current
+                .and_then(|status| status.spec.labels.get(label::IMAGE))
+                .or(container.image.as_ref())
+                .cloned()
+                .unwrap_or_default(),
             image_id: own
                 .map(|attempt| attempt.image_id.clone())
                 .filter(|id| !id.is_empty())
@@ -140,6 +179,8 @@ impl Worker {
             started: running && probes.is_some_and(|p| p.started),
             doing,
             sidecar,
+            again,
+            resources: current.and_then(|status| resize::given(&status.spec)),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Follows the kubelet's `ShouldContainerBeRestarted` and `doBackOff`.
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, ContainerRestartRule};
 
 const BACKOFF_S: u64 = 10;
 const BACKOFF_S_MAX: u64 = 300;
@@ -29,7 +30,6 @@ pub enum Step {
 
 /// How an attempt ended.
 pub struct Ended {
-    pub code: i32,
     pub started: Option<Timestamp>,
     pub finished: Timestamp,
     /// Attempts before this one, and those of them that count towards the wait.
@@ -51,9 +51,31 @@ pub fn restarts_after(policy: &str, code: i32) -> bool {
     }
 }
 
-/// Whether and when a container that ended starts again.
-pub fn after_exit(policy: &str, ended: &Ended, now: Timestamp) -> Step {
-    if !restarts_after(policy, ended.code) {
+/// Whether a container starts again after it ended so: by its own rules, else its own policy, else that of its pod.
+pub fn starts_again(container: &Container, policy: &str, code: i32) -> bool {
+    let mut rules = container.restart_policy_rules.iter().flatten();
+    let own = container.restart_policy.as_deref();
+    rules.any(|rule| applies(rule, code)) || restarts_after(own.unwrap_or(policy), code)
+}
+
+fn applies(rule: &ContainerRestartRule, code: i32) -> bool {
+    let on = rule
+        .exit_codes
+        .as_ref()
+        .filter(|_| rule.action == "Restart");
+    on.is_some_and(|on| {
+        let among = on.values.iter().flatten().any(|value| *value == code);
+        match on.operator.as_str() {
+            "In" => among,
+            "NotIn" => !among,
+            _ => false,
+        }
+    })
+}
+
+/// When a container that ended starts again, if it does.
+pub fn after_exit(again: bool, ended: &Ended, now: Timestamp) -> Step {
+    if !again {
         return Step::Leave;
     }
     let ran_s = ended.started.map_or(0, |started| {
@@ -98,13 +120,12 @@ mod tests {
     fn restarts_back_off_as_the_kubelets_do() {
         let after = |policy, code, ran: i64, crashes, now| {
             let ended = Ended {
-                code,
                 started: Some(at(1000 - ran)),
                 finished: at(1000),
                 restarts: 4,
                 crashes,
             };
-            after_exit(policy, &ended, at(now))
+            after_exit(restarts_after(policy, code), &ended, at(now))
         };
         assert_eq!(after("Never", 1, 5, 0, 1000), Step::Leave);
         assert_eq!(after("OnFailure", 0, 5, 0, 1000), Step::Leave);
@@ -154,9 +175,43 @@ mod tests {
     }
 
     #[test]
+    fn a_containers_own_rules_come_before_its_pods_policy() {
+        let container = |own: serde_json::Value| -> Container {
+            serde_json::from_value(own).expect("a container")
+        };
+        let rule = |operator: &str, values: &[i32]| {
+            serde_json::json!({"name": "a", "restartPolicy": "Never",
+            "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": operator, "values": values}}]})
+        };
+        for (own, policy, code, expected) in [
+            (serde_json::json!({"name": "a"}), "OnFailure", 1, true),
+            (serde_json::json!({"name": "a"}), "OnFailure", 0, false),
+            (
+                serde_json::json!({"name": "a", "restartPolicy": "Always"}),
+                "Never",
+                0,
+                true,
+            ),
+            (
+                serde_json::json!({"name": "a", "restartPolicy": "Never"}),
+                "Always",
+                1,
+                false,
+            ),
+            (rule("In", &[42, 43]), "Never", 42, true),
+            (rule("In", &[42, 43]), "Always", 1, false),
+            (rule("NotIn", &[42]), "Never", 42, false),
+            (rule("NotIn", &[42]), "Never", 1, true),
+            (rule("Exists", &[42]), "Never", 42, false),
+        ] {
+            let found = starts_again(&container(own.clone()), policy, code);
+            assert_eq!(found, expected, "{own} {policy} {code}");
+        }
+    }
+
+    #[test]
     fn a_container_that_ended_tomorrow_starts_now() {
         let ended = Ended {
-            code: 1,
             started: Some(at(86_000)),
             finished: at(86_400),
             restarts: 3,
@@ -166,10 +221,10 @@ mod tests {
             restarts: 4,
             crashes: 4,
         };
-        assert_eq!(after_exit("Always", &ended, at(0)), start);
-        assert_eq!(after_exit("Always", &ended, at(172_800)), start);
+        assert_eq!(after_exit(true, &ended, at(0)), start);
+        assert_eq!(after_exit(true, &ended, at(172_800)), start);
         assert!(matches!(
-            after_exit("Always", &ended, at(86_400)),
+            after_exit(true, &ended, at(86_400)),
             Step::BackOff { .. }
         ));
     }
@@ -177,14 +232,13 @@ mod tests {
     #[test]
     fn a_clock_that_jumps_back_does_no_harm() {
         let ended = Ended {
-            code: 1,
             started: Some(at(2000)),
             finished: at(1000),
             restarts: i32::MAX,
             crashes: u32::MAX,
         };
         assert_eq!(
-            after_exit("Always", &ended, at(5000)),
+            after_exit(true, &ended, at(5000)),
             Step::Start {
                 restarts: i32::MAX,
                 crashes: u32::MAX

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::Worker;
-use crate::{confinement, container, resolv, resources};
+use crate::{confinement, container, resolv, resources, runtime_class};
 
 impl Worker {
     pub(super) async fn ensure_sandbox(&mut self) -> Result<(), String> {
@@ -24,6 +24,7 @@ impl Worker {
         }
         let spec = self.pod.spec.clone().unwrap_or_default();
         if present.is_none() {
+            runtime_class::check(&shared.client, spec.runtime_class_name.as_deref()).await?;
             let sandbox = SandboxSpec {
                 id: id.clone(),
                 hostname: container::hostname(&self.pod),
@@ -79,8 +80,8 @@ impl Worker {
                 &addresses,
                 &shared.config.cluster_domain,
             )),
-            resolv_conf: None,
             published: (!published.is_empty()).then(|| published.clone()),
+            ..SandboxUpdate::default()
         };
         engine
             .update_sandbox(&id, update)

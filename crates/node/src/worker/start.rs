@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Container;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
-use super::restart::{Ended, Step, after_exit, backoff_s};
+use super::restart::{Ended, Step, after_exit, backoff_s, starts_again};
 use super::{Worker, restarts};
 use crate::confinement;
 use crate::container::{self, label};
@@ -17,7 +17,7 @@ use crate::ending::{self, note};
 
 const RETRY: Duration = Duration::from_secs(2);
 
-type Records = HashMap<String, Vec<ContainerStatus>>;
+pub(super) type Records = HashMap<String, Vec<ContainerStatus>>;
 
 impl Worker {
     /// One round towards a running pod.
@@ -45,6 +45,11 @@ impl Worker {
         } else {
             policy
         };
+        self.begin_resizing(&spec).await;
+        for container in container::ephemeral(&self.pod) {
+            // once, whatever the pod's policy
+            self.step(&container, "Never").await;
+        }
         for container in spec.init_containers.iter().flatten() {
             let sidecar = container::is_sidecar(container);
             self.step(container, if sidecar { "Always" } else { init_policy })
@@ -74,6 +79,7 @@ impl Worker {
         for container in &spec.containers {
             self.step(container, policy).await;
         }
+        self.end_resizing(&spec).await;
     }
 
     fn fail(&mut self, reason: &str, message: String) {
@@ -90,11 +96,22 @@ impl Worker {
             .get(&container.name)
             .map(Vec::as_slice)
             .unwrap_or_default();
+        let stopped = match attempts.last() {
+            Some(last) if last.state == State::Running => self.follow(container, last).await,
+            _ => false,
+        };
         let step = match attempts.last() {
             None => Step::Start {
                 restarts: 0,
                 crashes: 0,
             },
+            Some(last) if stopped => {
+                // whatever the policy says of containers that end
+                Step::Start {
+                    restarts: restarts(last).saturating_add(1),
+                    crashes: 0,
+                }
+            }
             Some(last) if last.state == State::Running => {
                 self.watch_running(container, last);
                 let condemned = self
@@ -124,7 +141,6 @@ impl Worker {
                         probes.stop.cancel();
                     }
                     let ended = Ended {
-                        code,
                         started: last.started_at,
                         finished,
                         restarts: restarts(last),
@@ -135,7 +151,11 @@ impl Worker {
                             crashes(last)
                         },
                     };
-                    after_exit(policy, &ended, Timestamp::now())
+                    after_exit(
+                        starts_again(container, policy, code),
+                        &ended,
+                        Timestamp::now(),
+                    )
                 }
             },
         };
@@ -260,7 +280,7 @@ impl Worker {
                     .is_none_or(|waiting| waiting.1 != message);
                 if reason == "RunContainerError" {
                     // the record tells how it went: the next round treats it as a container that ended
-                    attempt.waiting = super::restart::restarts_after(policy, 1)
+                    attempt.waiting = starts_again(container, policy, 1)
                         .then(|| (reason.to_owned(), message.clone()));
                     self.retry_at(Instant::now() + Duration::from_millis(1));
                 } else {
@@ -317,6 +337,18 @@ impl Worker {
         }
     }
 
+    /// The running container whose processes an ephemeral one wants to see; empty if it names none.
+    async fn target(&self, name: &str) -> Result<String, String> {
+        let Some(target) = container::target_of(&self.pod, name) else {
+            return Ok(String::new());
+        };
+        let records = self.records().await;
+        last_of(&records, target)
+            .filter(|last| last.state == State::Running)
+            .map(|last| last.id.clone())
+            .ok_or_else(|| format!("the target container {target:?} does not run"))
+    }
+
     async fn try_start(
         &mut self,
         container: &Container,
@@ -354,12 +386,14 @@ impl Worker {
         let app_armor_profile =
             confinement::app_armor::profile(&self.pod, container, engine::app_armor_profile_loaded)
                 .map_err(create_error)?;
+        let processes_of = self.target(&container.name).await.map_err(create_error)?;
         let spec = container::spec(
             &self.pod,
             container,
             container::Attempt {
                 id: id.to_owned(),
                 sandbox: self.sandbox_id(),
+                processes_of,
                 restarts,
                 crashes,
                 rootfs,

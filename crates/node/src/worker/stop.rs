@@ -196,7 +196,9 @@ impl Worker {
                 .iter()
                 .flatten()
                 .map(|h| (h.name.as_str(), h.value.as_str()));
-            return probe::http_get(&host, port, get.path.as_deref().unwrap_or("/"), headers).await;
+            let tls = get.scheme.as_deref() == Some("HTTPS");
+            let path = get.path.as_deref().unwrap_or("/");
+            return probe::http_get(tls, &host, port, path, headers).await;
         }
         if let Some(sleep) = &hook.sleep {
             tokio::time::sleep(Duration::from_secs(sleep.seconds.max(0) as u64)).await;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{Instance, Root, Run, Traces, alone, eventually, holds};
+use crate::support::{Instance, Root, Run, Traces, alone, eventually, holds, skipped_beside};
 
 /// The demo takes about 40 s on a quiet machine; this is for one that is not.
 const LIMIT_SECONDS: u32 = 400;
@@ -12,6 +12,9 @@ fn demo(arguments: &str) -> Run {
 }
 
 pub fn it_builds_deploys_loads_scales_and_removes_everything() {
+    if skipped_beside("the demo makes its own instance, of one process") {
+        return;
+    }
     let _alone = alone();
     let data_dir = Root::data_dir();
     let said = demo(&format!("--dir {}", data_dir.display())).ok();
@@ -37,6 +40,9 @@ pub fn it_builds_deploys_loads_scales_and_removes_everything() {
 }
 
 pub fn kept_it_can_be_used_and_is_ended_as_it_says() {
+    if skipped_beside("the demo makes its own instance, of one process") {
+        return;
+    }
     let _alone = alone();
     let data_dir = Root::data_dir();
     let said = demo(&format!("--keep --dir {}", data_dir.display())).ok();
@@ -76,6 +82,9 @@ pub fn kept_it_can_be_used_and_is_ended_as_it_says() {
 }
 
 pub fn a_stage_that_does_not_happen_fails_it_and_nothing_is_left() {
+    if skipped_beside("the demo makes its own instance, of one process") {
+        return;
+    }
     let data_dir = Root::data_dir();
     let said = demo(&format!(
         "--busybox /nowhere/busybox --dir {}",

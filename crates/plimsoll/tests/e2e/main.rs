@@ -5,17 +5,23 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod apart;
 mod apparmor;
 mod autoscaling;
 mod bad_input;
 mod builds;
+mod corpus;
+mod custom;
 mod demo;
 mod deployments;
 mod docker;
 mod dualstack;
 mod explained;
 mod failures;
+mod hostile;
 mod jobs;
+mod kinds;
+mod kube_rs;
 mod life;
 mod metrics;
 mod names;
@@ -23,11 +29,17 @@ mod objects;
 mod placement;
 mod pods;
 mod policies;
+mod postgres;
 mod probes;
+mod prometheus;
 mod remote;
 mod rights;
+mod scaled;
 mod scheduling;
+mod server;
 mod services;
+mod sessions;
+mod stand_in;
 mod starving;
 mod stateful;
 mod supervision;
@@ -52,19 +64,33 @@ macro_rules! trials {
 }
 
 fn main() {
+    // in a pod: not the tests, but somebody's server
+    let arguments: Vec<String> = std::env::args().collect();
+    if arguments.get(1).is_some_and(|first| first == "stand-in") {
+        return stand_in::run(&arguments[2..]);
+    }
     let mut arguments = Arguments::from_args();
     // the long ones first
     let mut trials = trials! {
         demo: it_builds_deploys_loads_scales_and_removes_everything
             kept_it_can_be_used_and_is_ended_as_it_says
             a_stage_that_does_not_happen_fails_it_and_nothing_is_left;
+        corpus: every_file_is_taken_read_back_whole_and_gone;
         autoscaling: replicas_follow_the_load_up_and_down;
         explained: decisions_are_kept_told_and_decided_again;
         metrics: a_pods_metric_scales_up_and_down
             a_metric_of_a_service_scales_up_and_down
             an_external_metric_scales_another_deployment_up_and_down
             memory_scales_up_and_down
+            one_containers_load_scales_its_pods_and_no_others_does
             hostile_endpoints_harm_nobody_and_the_size_stays;
+        scaled: a_custom_resource_follows_a_metric_of_pods_made_by_hand;
+        postgres: no_acknowledged_row_is_lost;
+        server: controllers_apart_sign
+            pods_and_services_are_proxied_to
+            the_servers_metrics_are_clean
+            a_runtime_that_is_not_there_is_told;
+        prometheus: pods_are_found_scraped_and_forgotten;
         life: containers_survive_a_killed_daemon
             down_stops_everything_and_up_brings_the_pods_back
             purge_leaves_no_trace
@@ -72,6 +98,8 @@ fn main() {
             a_second_up_changes_nothing
             a_taken_port_is_told_and_nothing_is_lost
             a_missing_kernel_feature_is_named;
+        apart: roles_work_in_processes_of_their_own
+            two_api_servers_share_an_etcd;
         supervision: nothing_is_lost_while_the_daemon_is_killed_upgraded_and_downgraded
             a_container_whose_supervising_process_is_killed_follows_its_policy;
         starving: a_node_takes_so_many_pods_and_no_more
@@ -83,7 +111,8 @@ fn main() {
             an_image_that_does_not_exist_is_told
             a_command_that_does_not_exist_is_told;
         probes: a_failing_liveness_probe_restarts_the_container
-            readiness_decides_who_gets_traffic;
+            readiness_decides_who_gets_traffic
+            probes_by_grpc_and_tls_decide_in_real_pods;
         deployments: the_walkthrough_with_kubectl
             a_new_version_rolls_out_and_back
             create_scale_and_autoscale_by_command
@@ -96,7 +125,9 @@ fn main() {
             exec_hands_through_input_output_and_exit_code;
         remote: a_port_of_a_pods_own_is_forwarded_by_each_transport
             a_port_that_nobody_listens_on_is_told
-            commands_run_over_spdy_as_over_websockets;
+            commands_run_over_spdy_as_over_websockets
+            a_terminal_is_handed_through_and_follows_its_window
+            what_a_container_reads_comes_by_each_transport;
         services: a_service_answers_by_address_and_by_name;
         dualstack: a_service_of_both_families_is_reached_by_both
             containers_have_both_families_and_publish_on_both;
@@ -110,6 +141,10 @@ fn main() {
             a_pod_is_protected_before_its_first_packet_and_asks_dns_only_when_permitted;
         rights: an_account_may_what_its_role_says
             a_pods_token_is_held_to_the_roles_of_its_account;
+        custom: a_definition_and_its_objects_with_kubectl;
+        kube_rs: objects_are_read_in_pages_changed_and_watched
+            pods_are_entered_attached_to_forwarded_and_evicted
+            a_controller_of_custom_objects_does_its_work;
         objects: deleting_a_namespace_removes_everything_in_it
             deleting_a_deployment_removes_or_orphans_its_pods
             unknown_patches_and_edits_survive;
@@ -133,11 +168,20 @@ fn main() {
         jobs: a_job_runs_to_its_end_and_a_failing_one_says_why
             a_running_job_is_suspended_and_deleted_with_its_pods
             a_cron_job_is_kept_and_its_job_made_by_hand;
+        kinds: a_quota_holds_a_deployment_back_and_is_replenished
+            a_certificate_is_asked_for_approved_and_used
+            an_ingress_is_made_and_described;
         bad_input: malformed_text_is_refused
             a_wrong_object_is_refused_with_upstreams_words
             a_stale_version_is_refused
             an_oversized_body_is_refused;
+        hostile: bodies_meant_to_hurt_are_refused
+            names_and_labels_meant_to_hurt_do_not
+            a_storm_of_watches_ends_with_its_clients
+            slow_clients_do_not_hinder_others
+            tokens_of_another_time_key_or_audience_open_nothing;
     };
+    trials.extend(sessions::trials());
     if let Ok(only) = std::env::var(ONLY_VARIABLE) {
         let named = |name: &str| only.split_whitespace().any(|wanted| wanted == name);
         trials.retain(|trial| named(trial.name()));

@@ -192,6 +192,77 @@ pub fn memory_scales_up_and_down() {
     until_replicas(&space, "holder", 1);
 }
 
+/// Two containers, of which the first one works when it is told to.
+const PAIR: &str = r#"apiVersion: apps/v1
+kind: Deployment
+metadata: {name: pair}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: pair}}
+  template:
+    metadata: {labels: {app: pair}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: works
+        image: busybox:static
+        command: [sh, -c, "trap exit TERM; while :; do if [ -e /tmp/go ]; then :; else sleep 0.2 & wait; fi; done"]
+        resources: {requests: {cpu: 100m}, limits: {cpu: 100m}}
+      - name: rests
+        image: busybox:static
+        command: [sh, -c, "trap exit TERM; sleep 3600 & wait"]
+        resources: {requests: {cpu: 100m}}
+"#;
+
+pub fn one_containers_load_scales_its_pods_and_no_others_does() {
+    let space = Space::within(shared(), "metric-container");
+    space.apply(PAIR);
+    space.rolled_out("pair");
+    let of = |container: &str| {
+        let target = "target: {type: Utilization, averageUtilization: 50}";
+        let metric = format!(
+            "{{type: ContainerResource, containerResource: {{name: cpu, container: {container}, {target}}}}}"
+        );
+        autoscaler("pair", &metric)
+    };
+    let first = space.field("pods", ".items[0].metadata.name");
+    space
+        .kubectl(&format!("exec {first} -c works -- touch /tmp/go"))
+        .ok();
+    // the load is seen, and is not that of the container that counts
+    space.apply(&of("rests"));
+    space.until_says("describe hpa scaler", "ValidMetricFound");
+    eventually("the load is measured", || {
+        let top = space
+            .kubectl(&format!("top pod {first} --containers --no-headers"))
+            .ran()
+            .stdout;
+        let works = top
+            .lines()
+            .find(|line| line.contains(" works "))
+            .unwrap_or_default();
+        let milli = works
+            .split_whitespace()
+            .nth(2)
+            .and_then(|cpu| cpu.strip_suffix('m')?.parse().ok());
+        if milli.unwrap_or(0) > 70 {
+            Ok(())
+        } else {
+            Err(top)
+        }
+    });
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(space.field("deployment/pair", ".spec.replicas"), "1");
+    space.apply(&of("works"));
+    until_replicas(&space, "pair", 2);
+    let told = space.kubectl("describe hpa scaler").ok();
+    holds(&told, "resource cpu of container \"works\" on pods");
+    space
+        .kubectl(&format!("exec {first} -c works -- rm /tmp/go"))
+        .ok();
+    until_replicas(&space, "pair", 1);
+}
+
 /// A pod whose page a script writes, and how it is asked for.
 fn exposing(name: &str, script: &str) -> String {
     let script = format!(

@@ -1,6 +1,7 @@
 //! Probes act: liveness restarts, readiness decides about traffic.
 
-use crate::support::{Space, eventually, holds, pod};
+use crate::stand_in::SICK;
+use crate::support::{Space, eventually, holds, pod, stand_in_image};
 
 pub fn a_failing_liveness_probe_restarts_the_container() {
     let space = Space::new("liveness");
@@ -128,4 +129,94 @@ pub fn readiness_decides_who_gets_traffic() {
         &space.kubectl("describe pod by-exec").ok(),
         "Readiness probe failed",
     );
+}
+
+/// Pods that serve in the ways that people's programs do; each becomes ready, and is no longer when it says so.
+pub fn probes_by_grpc_and_tls_decide_in_real_pods() {
+    let space = Space::new("probe-ways");
+    stand_in_image(&space.instance);
+    for (name, way, probe) in [
+        ("grpc", "grpc:9000", "grpc: {port: 9000}"),
+        ("named", "grpc:9000", "grpc: {port: 9000, service: cart}"),
+        (
+            "unknown",
+            "grpc:9000",
+            "grpc: {port: 9000, service: basket}",
+        ),
+        (
+            "https",
+            "https:8443",
+            "httpGet: {path: /ready, port: 8443, scheme: HTTPS}",
+        ),
+        // who encrypts is not understood by who does not
+        ("plain", "https:8443", "httpGet: {path: /ready, port: 8443}"),
+    ] {
+        space.apply(&format!(
+            "apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: stand-in:e2e
+    args: ['{way}']
+    readinessProbe: {{{probe}, periodSeconds: 1, failureThreshold: 1}}
+"
+        ));
+    }
+    let ready = ".status.conditions[?(@.type==\"Ready\")].status";
+    let healed = [
+        (
+            "grpc",
+            "Readiness probe failed: service unhealthy (responded with \"NOT_SERVING\")",
+        ),
+        (
+            "named",
+            "Readiness probe failed: service unhealthy (responded with \"NOT_SERVING\")",
+        ),
+        (
+            "https",
+            "Readiness probe failed: HTTP probe failed with statuscode: 503",
+        ),
+    ];
+    for (name, _) in healed {
+        space.ready(&format!("pod/{name}"));
+    }
+    for (name, said) in healed {
+        space.kubectl(&format!("exec {name} -- touch {SICK}")).ok();
+        space.until(&format!("pod/{name}"), ready, "False");
+        space.until_says(&format!("describe pod {name}"), said);
+        space.kubectl(&format!("exec {name} -- rm {SICK}")).ok();
+        space.ready(&format!("pod/{name}"));
+    }
+    for (name, said) in [
+        ("unknown", "unknown service"),
+        ("plain", "Readiness probe failed"),
+    ] {
+        space.until_says(&format!("describe pod {name}"), said);
+        assert_eq!(space.field(&format!("pod/{name}"), ready), "False");
+    }
+    // and a container that is not alive is started again
+    space.apply(
+        "apiVersion: v1
+kind: Pod
+metadata: {name: alive}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: stand-in:e2e
+    args: ['grpc:9000']
+    livenessProbe: {grpc: {port: 9000}, periodSeconds: 1, failureThreshold: 1}
+",
+    );
+    space.ready("pod/alive");
+    space.kubectl(&format!("exec alive -- touch {SICK}")).ok();
+    space.until(
+        "pod/alive",
+        ".status.containerStatuses[0].restartCount",
+        "1",
+    );
+    space.ready("pod/alive");
 }

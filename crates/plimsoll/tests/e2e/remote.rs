@@ -1,6 +1,6 @@
 //! Connections into pods over each transport that clients speak: SPDY inside a WebSocket, and SPDY itself.
 
-use crate::support::{Run, Space, eventually, holds, pod};
+use crate::support::{Run, Space, Terminal, eventually, holds, pod};
 
 /// A server that only the pod itself reaches: on its own loopback address.
 fn hidden(name: &str) -> String {
@@ -106,4 +106,86 @@ pub fn commands_run_over_spdy_as_over_websockets() {
         &exec("nobody -- true").fails(1),
         "pods \"nobody\" not found",
     );
+}
+
+/// Each way that kubectl has to a command's streams: WebSockets, and SPDY, which clients before 1.31 have alone.
+const WAYS: [(&str, &str); 2] = [("websockets", "true"), ("spdy", "false")];
+
+/// Types a line until the terminal shows what it should: a change of the window arrives when it does.
+fn until_shown(terminal: &mut Terminal, line: &str, part: &str) {
+    eventually(&format!("{part:?} after {line:?}"), || {
+        let said = terminal.said();
+        if said.contains(part) {
+            return Ok(());
+        }
+        terminal.types(line);
+        Err(format!("{said:?}"))
+    });
+}
+
+pub fn a_terminal_is_handed_through_and_follows_its_window() {
+    let space = Space::new("terminal");
+    space.apply(&pod("shell", "sleep 1000"));
+    let listen = "while read line; do echo \"$line at $(stty size)\"; done";
+    let listens = format!("{}    stdin: true\n    tty: true\n", pod("ears", listen));
+    space.apply(&listens);
+    space.ready("pod/shell");
+    space.ready("pod/ears");
+    for (number, (way, websockets)) in WAYS.into_iter().enumerate() {
+        let at_terminal = |arguments: &str| {
+            space
+                .kubectl(arguments)
+                .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets)
+                .at_terminal(31, 77)
+        };
+        let mut shell = at_terminal("exec -it shell -- sh");
+        until_shown(&mut shell, "echo size $(stty size)\n", "size 31 77");
+        shell.resize(44, 99);
+        until_shown(&mut shell, "echo size $(stty size)\n", "size 44 99");
+        // a key of the terminal's, not of the client's
+        shell.types("sh -c 'echo as''leep; sleep 1000'\n");
+        shell.shows("\nasleep");
+        shell.types("\u{3}");
+        shell.types("echo still $((40 + 2))\nexit 5\n");
+        shell.shows("still 42");
+        assert_eq!(shell.ends(), 5, "{way}");
+
+        let mut ears = at_terminal("attach -it ears");
+        let (first, second) = (
+            format!("{way} at 31 77"),
+            format!("{way} at {} 88", 50 + number),
+        );
+        until_shown(&mut ears, &format!("{way}\n"), &first);
+        ears.resize(50 + u16::try_from(number).expect("few"), 88);
+        until_shown(&mut ears, &format!("{way}\n"), &second);
+    }
+    // clients come and go, the container stays
+    assert_eq!(
+        space.field("pod/ears", ".status.containerStatuses[0].restartCount"),
+        "0"
+    );
+}
+
+pub fn what_a_container_reads_comes_by_each_transport() {
+    let space = Space::new("attached");
+    for (way, websockets) in WAYS {
+        // a container that reads until its one client has gone
+        let read = "while read line; do echo \"heard $line\"; done; echo over >&2; exit 4";
+        let once = format!(
+            "{}    stdin: true\n    stdinOnce: true\n  restartPolicy: Never\n",
+            pod(way, read)
+        );
+        space.apply(&once);
+        space.ready(&format!("pod/{way}"));
+        let ran = space
+            .kubectl(&format!("attach -i -q {way}"))
+            .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets)
+            .stdin("one\ntwo\n")
+            .ran();
+        assert_eq!(ran.stdout, "heard one\nheard two\n", "{way}: {ran}");
+        holds(&ran.stderr, "over");
+        space.until(&format!("pod/{way}"), ".status.phase", "Failed");
+        let code = ".status.containerStatuses[0].state.terminated.exitCode";
+        assert_eq!(space.field(&format!("pod/{way}"), code), "4");
+    }
 }

@@ -9,10 +9,10 @@ mod support;
 mod claims;
 mod files;
 mod inside;
+#[path = "../node/scenarios.rs"]
+mod scenarios;
 
-use std::sync::Arc;
-
-use support::{Instance, Root, Run, Space};
+use support::{Run, Space};
 
 const QUICK: &str = ", terminationGracePeriodSeconds: 0";
 const SLEEP: &str = "sleep 100000";
@@ -50,7 +50,6 @@ impl Shell for Space {
 
 #[test]
 fn volumes_do_what_upstreams_do() {
-    let root = Root::make();
     let scenarios: &[(&str, fn(&Space))] = &[
         ("live", files::files_follow_their_objects),
         ("tokens", files::pods_have_an_identity_and_no_rights),
@@ -62,38 +61,5 @@ fn volumes_do_what_upstreams_do() {
         ("statics", claims::volumes_made_by_hand),
         ("words", claims::pods_wait_in_upstreams_words),
     ];
-    let outcome = std::panic::catch_unwind(|| {
-        let instance = Arc::new(support::with_images());
-        let wanted = std::env::var("PLIMSOLL_SCENARIO").unwrap_or_default();
-        let failed: Vec<&str> = std::thread::scope(|scope| {
-            let run = |name: &'static str, scenario: fn(&Space), instance: Arc<Instance>| {
-                (
-                    name,
-                    scope.spawn(move || scenario(&Space::within(instance, name))),
-                )
-            };
-            let running: Vec<_> = scenarios
-                .iter()
-                .filter(|(name, _)| name.contains(&wanted))
-                .map(|(name, scenario)| run(name, *scenario, instance.clone()))
-                .collect();
-            running
-                .into_iter()
-                .filter_map(|(name, thread)| thread.join().err().map(|_| name))
-                .collect()
-        });
-        assert!(
-            failed.is_empty(),
-            "these scenarios failed, see above: {failed:?}"
-        );
-        claims::data_outlives_the_daemon(&instance);
-        Arc::into_inner(instance)
-            .expect("every scenario has ended")
-            .purge();
-    });
-    let left = root.clean();
-    if let Err(panic) = outcome {
-        std::panic::resume_unwind(panic);
-    }
-    assert!(left.is_empty(), "{left:?}");
+    scenarios::run(scenarios, claims::data_outlives_the_daemon);
 }

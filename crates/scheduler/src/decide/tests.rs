@@ -37,6 +37,37 @@ fn says_why_in_upstreams_words() {
 }
 
 #[test]
+fn of_many_nodes_a_share_is_looked_at_all_the_way_around() {
+    let names: Vec<String> = (0..1000).map(|n| format!("node-{n:04}")).collect();
+    let all: Vec<_> = names
+        .iter()
+        .map(|name| (name.as_str(), json!({})))
+        .collect();
+    let mut many = cluster(&all);
+    let small = pod("small", asking("1", "0"));
+    let from = |first, cluster: &Cluster| {
+        let placed = decide(&Incoming::of(&small), cluster, &Storage::default(), first);
+        let placed = placed.unwrap();
+        (placed.node, placed.looked_at)
+    };
+    // 50 - 1000 / 125 percent
+    assert_eq!(from(0, &many), (names[0].clone(), 420));
+    assert_eq!(from(300, &many), (names[300].clone(), 420));
+    // around the end, where the first of all names is among them
+    assert_eq!(from(900, &many), (names[0].clone(), 420));
+    assert_eq!(from(1900, &many), (names[0].clone(), 420));
+    // whatever is full is passed over, and the last that is left is found
+    for name in &names[..999] {
+        place(&mut many, name, &format!("on-{name}"), asking("4", "0"));
+    }
+    assert_eq!(from(300, &many), (names[999].clone(), 1000));
+    assert_eq!(
+        [1, 99, 200, 5000, 10_000].map(enough),
+        [100, 100, 100, 500, 500]
+    );
+}
+
+#[test]
 fn says_why_a_claim_keeps_a_pod_waiting() {
     let volumes = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
     let waiting = pod("p", json!({"spec": {"volumes": volumes}}));

@@ -22,7 +22,7 @@ use super::record::{
     Entry, Record, decode_entry, decode_key, decode_undo, encode_entry, encode_undo,
 };
 use super::source::Source;
-use super::state::State;
+use crate::memory::State;
 use crate::{Error, Revision};
 
 /// The newest format of the tables that this version reads, and the one it writes.

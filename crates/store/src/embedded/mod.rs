@@ -12,11 +12,8 @@ mod options;
 mod plan;
 mod queue;
 mod record;
-mod shared;
 mod snapshot;
 mod source;
-mod state;
-mod watch;
 mod writer;
 
 use std::fmt;
@@ -34,11 +31,12 @@ pub use options::Options;
 pub use snapshot::{Snapshot, restore};
 
 use crate::limits::{check_key, check_value};
+use crate::memory::{self, Shared};
 use crate::{Error, Expect, KeyValue, Page, Revision, Store, WatchStream};
 use disk::Disk;
 use plan::Request;
 use queue::Entrance;
-use shared::Shared;
+
 use source::Source;
 use writer::{Writable, Writer};
 
@@ -103,9 +101,10 @@ impl EmbeddedStore {
     fn start(mut source: Source, options: Options) -> Result<Self, Error> {
         let (disk, state) = Disk::open(&mut source, &options)?;
         let (entrance, queue) = queue::queue(&options);
-        let shared = Arc::new(Shared::new(state, options));
+        let shared = Arc::new(Shared::new(state, options.limits()));
         let writer = Writer {
             shared: shared.clone(),
+            options,
             source,
             disk: Writable::Yes(disk),
             queue,
@@ -216,7 +215,7 @@ impl Store for EmbeddedStore {
     }
 
     async fn watch(&self, prefix: &str, from: Revision) -> Result<WatchStream, Error> {
-        watch::watch(&self.shared, prefix, from)
+        memory::watch(&self.shared, prefix, from)
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), Error> {

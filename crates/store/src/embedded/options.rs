@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::memory::Limits;
+
 /// How much an embedded store retains and takes on at once. The defaults suit one machine.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -29,6 +31,17 @@ pub struct Options {
     /// How much more than what it holds the file may be before it is compacted: when it is opened,
     /// and in a pause of the writes.
     pub unused_bytes_max: u64,
+}
+
+impl Options {
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            history_changes_max: self.history_changes_max,
+            history_bytes_max: self.history_bytes_max,
+            watch_batch_changes_max: self.watch_batch_changes_max,
+            progress_interval: self.progress_interval,
+        }
+    }
 }
 
 impl Default for Options {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::record::{Entry, Record};
-use super::state::State;
+use crate::memory::State;
 use crate::{Error, Expect, KeyValue, Revision};
 
 /// How a caller is answered.

@@ -14,8 +14,8 @@ use super::disk::Disk;
 use super::options::Options;
 use super::record::{Record, decode_entry, decode_key, encode_entry};
 use super::source::Source;
-use super::state::Item;
 use crate::limits::{check_key, check_value};
+use crate::memory::Item;
 use crate::{Error, KEY_BYTES_MAX, Revision, VALUE_BYTES_MAX};
 
 const TITLE: &str = "plimsoll-store-snapshot";

@@ -3,16 +3,18 @@
 
 use std::sync::Arc;
 
+use super::Options;
 use super::disk::Disk;
 use super::plan::plan;
 use super::queue::{Queue, Queued};
 use super::record::Record;
-use super::shared::Shared;
 use super::source::Source;
+use crate::memory::Shared;
 use crate::{Error, Revision};
 
 pub(super) struct Writer {
     pub shared: Arc<Shared>,
+    pub options: Options,
     pub source: Source,
     pub disk: Writable,
     pub queue: Queue,
@@ -76,7 +78,7 @@ impl Writer {
 
     /// Everything that waits, up to the limits of one commit.
     fn batch(&mut self, first: Queued) -> Vec<Queued> {
-        let options = &self.shared.options;
+        let options = &self.options;
         let mut bytes = first.request.size_bytes();
         let mut batch = vec![first];
         while batch.len() < options.commit_writes_max && bytes < options.commit_bytes_max {
@@ -104,7 +106,7 @@ impl Writer {
             // This thread alone changes the state, so it stays as planned upon after the unlock.
             let state = self.shared.state.read();
             let plan = plan(&state, requests);
-            let trimmed = state.compacted_after(&plan.records, &self.shared.options);
+            let trimmed = state.compacted_after(&plan.records, &self.shared.limits);
             let compacted = trimmed.max(plan.compact_to);
             (plan, state.compacted(), compacted)
         };
@@ -142,12 +144,12 @@ impl Writer {
             );
             return Err(error);
         }
-        self.shared.publish(records, compacted);
+        self.shared.publish(records, revision, compacted);
         Ok(())
     }
 
     fn reopen(&mut self) -> Writable {
-        let (disk, loaded) = match Disk::open(&mut self.source, &self.shared.options) {
+        let (disk, loaded) = match Disk::open(&mut self.source, &self.options) {
             Ok(opened) => opened,
             Err(error) => return Writable::Reopen(error),
         };

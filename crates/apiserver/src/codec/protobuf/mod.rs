@@ -3,21 +3,163 @@
 //! The result is what a Go client would have sent as JSON: zero values that Go's `omitempty` leaves out are left
 //! out, except where the Go field is a pointer and zero was said. Unknown field numbers are skipped, as upstream does.
 
+mod encode;
 mod message;
 mod special;
+#[cfg(test)]
+mod tests;
 mod wire;
+mod writer;
 
 use super::DecodeError;
 use crate::schema::Gvk;
-use crate::schema::table::Table;
+use crate::schema::table::{Shape, Table, TypeId, Wire};
 use serde_json::{Map, Value};
 use wire::{Reader, WireError};
+
+pub use encode::EncodeError;
+pub(crate) use writer::Writer;
 
 /// The four bytes before every body.
 pub const MAGIC: &[u8; 4] = b"k8s\0";
 
 /// The content type of an envelope.
 pub const CONTENT_TYPE: &str = "application/vnd.kubernetes.protobuf";
+
+/// Whether objects of the kind have a protobuf form. Those of custom kinds do not.
+pub fn has_form(gvk: &Gvk) -> bool {
+    let table = Table::get();
+    table
+        .kind(gvk)
+        .is_some_and(|ty| !table.ty(ty).wire.is_empty())
+}
+
+/// Encodes an object with its envelope, by its own `apiVersion` and `kind`.
+pub fn encode(object: &Value) -> Result<Vec<u8>, EncodeError> {
+    let mut message = Writer::with_capacity(512);
+    let gvk = encode_into(object, &mut message)?;
+    Ok(enveloped(&gvk, &message.into_bytes()))
+}
+
+/// Encodes the message of a kind without an envelope.
+pub fn encode_message(gvk: &Gvk, object: &Value) -> Result<Vec<u8>, EncodeError> {
+    let mut out = Writer::default();
+    message_into(gvk, object, &mut out)?;
+    Ok(out.into_bytes())
+}
+
+/// One event of a watch stream: four bytes of length and a `WatchEvent` without an envelope, in which the object has one.
+pub fn encode_event(kind: &str, object: &Value) -> Result<Vec<u8>, EncodeError> {
+    let object = encode(object)?;
+    let mut out = Writer::with_capacity(object.len() + kind.len() + 24);
+    out.raw(&[0; 4]);
+    out.text(1, kind);
+    out.message(2, |out| {
+        out.bytes(1, &object);
+        Ok::<_, EncodeError>(())
+    })?;
+    let mut frame = out.into_bytes();
+    let length = u32::try_from(frame.len() - 4)
+        .map_err(|_| EncodeError::new("the event is longer than a frame can be"))?;
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(frame)
+}
+
+/// A list that grows item by item, so that no more than one item is unfolded at a time.
+pub struct List {
+    gvk: Gvk,
+    item: TypeId,
+    items: u32,
+    out: Writer,
+}
+
+impl List {
+    /// An empty list of the list kind `gvk`; none if that has no protobuf form.
+    pub fn new(gvk: Gvk, metadata: &Value) -> Result<Option<List>, EncodeError> {
+        let table = Table::get();
+        let Some(ty) = table.kind(&gvk).map(|ty| table.ty(ty)) else {
+            return Ok(None);
+        };
+        let items = ty.wire.iter().find_map(|(number, wire)| match wire {
+            Wire::Field(at) if ty.fields[usize::from(*at)].name == "items" => {
+                match ty.fields[usize::from(*at)].shape {
+                    Shape::List(element) => match table.shape(element) {
+                        Shape::Struct(item) => Some((*number, item)),
+                        _ => None,
+                    },
+                    _ => None,
+                }
+            }
+            _ => None,
+        });
+        let Some((items, item)) = items else {
+            return Ok(None);
+        };
+        let mut out = Writer::with_capacity(4096);
+        message_into(&gvk, &serde_json::json!({ "metadata": metadata }), &mut out)?;
+        Ok(Some(List {
+            gvk,
+            item,
+            items,
+            out,
+        }))
+    }
+
+    /// Appends an item.
+    pub fn push(&mut self, object: &Value) -> Result<(), EncodeError> {
+        let (item, encoder) = (self.item, encode::Encoder::new(Table::get()));
+        let object = object.as_object();
+        let object = object.ok_or_else(|| EncodeError::new("an item is not an object"))?;
+        self.out
+            .message(self.items, |out| encoder.message(item, object, out, 1))
+    }
+
+    /// The list in its envelope.
+    pub fn finish(self) -> Vec<u8> {
+        enveloped(&self.gvk, &self.out.into_bytes())
+    }
+}
+
+fn encode_into(object: &Value, out: &mut Writer) -> Result<Gvk, EncodeError> {
+    let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (group, version) = match text("apiVersion") {
+        version if version.contains('/') => version.split_once('/').unwrap_or_default(),
+        version => ("", version),
+    };
+    let gvk = Gvk::gvk(group, version, text("kind"));
+    message_into(&gvk, object, out)?;
+    Ok(gvk)
+}
+
+fn message_into(gvk: &Gvk, object: &Value, out: &mut Writer) -> Result<(), EncodeError> {
+    let table = Table::get();
+    let ty = table.kind(gvk).ok_or_else(|| {
+        EncodeError::new(format!(
+            "{} in version {:?} has no protobuf form",
+            gvk.kind,
+            gvk.api_version()
+        ))
+    })?;
+    let object = object
+        .as_object()
+        .ok_or_else(|| EncodeError::new("it is not an object"))?;
+    encode::Encoder::new(table).message(ty, object, out, 0)
+}
+
+/// `message Unknown { TypeMeta typeMeta = 1; bytes raw = 2; string contentEncoding = 3; string contentType = 4 }`
+fn enveloped(gvk: &Gvk, message: &[u8]) -> Vec<u8> {
+    let mut out = Writer::with_capacity(message.len() + 96);
+    out.raw(MAGIC);
+    let _: Result<(), EncodeError> = out.message(1, |out| {
+        out.text(1, &gvk.api_version());
+        out.text(2, &gvk.kind);
+        Ok(())
+    });
+    out.bytes(2, message);
+    out.text(3, "");
+    out.text(4, "");
+    out.into_bytes()
+}
 
 /// What an envelope (`runtime.Unknown`) carries, undecoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

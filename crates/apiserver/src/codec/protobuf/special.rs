@@ -1,6 +1,8 @@
 //! The types that Kubernetes encodes in its own way: quantities, times, numbers-or-strings, raw JSON.
 
+use super::encode::EncodeError;
 use super::wire::{Reader, VARINT, WireError};
+use super::writer::Writer;
 use super::{MAGIC, decode_nested};
 use crate::codec::{DEPTH_MAX, json};
 use crate::schema::table::Shape;
@@ -15,6 +17,62 @@ pub(super) fn decode(shape: Shape, bytes: &[u8], depth: usize) -> Result<Value, 
         Shape::MicroTime => time(bytes, true),
         _ => raw(bytes, depth),
     }
+}
+
+/// The fields of a special message from its JSON; null is Go's zero value.
+pub(super) fn encode(shape: Shape, value: &Value, out: &mut Writer) -> Result<(), EncodeError> {
+    match shape {
+        Shape::Quantity => match value {
+            Value::Null => out.text(1, "0"),
+            Value::String(text) => out.text(1, text),
+            Value::Number(number) => out.text(1, &number.to_string()),
+            _ => return Err(EncodeError::new("it is not a quantity")),
+        },
+        Shape::IntOrString => {
+            let (kind, number, text) = match value {
+                Value::Null => (0, 0, ""),
+                Value::String(text) => (1, 0, text.as_str()),
+                Value::Number(number) => {
+                    let number = number.as_i64().and_then(|n| i32::try_from(n).ok());
+                    let number = number.ok_or_else(|| EncodeError::new("it is not an int32"))?;
+                    (0, number, "")
+                }
+                _ => return Err(EncodeError::new("it is not a number or a string")),
+            };
+            out.integer(1, kind);
+            out.integer(2, number.into());
+            out.text(3, text);
+        }
+        Shape::Time | Shape::MicroTime => {
+            // The zero time is an empty message.
+            let Some(text) = value.as_str().filter(|text| !text.is_empty()) else {
+                return match value {
+                    Value::Null | Value::String(_) => Ok(()),
+                    _ => Err(EncodeError::new("it is not a time")),
+                };
+            };
+            let at: jiff::Timestamp = text
+                .parse()
+                .map_err(|_| EncodeError::new("it is not a time of RFC 3339"))?;
+            // Time knows whole seconds, rounded down; MicroTime knows microseconds.
+            let nanos = at.as_nanosecond().rem_euclid(1_000_000_000);
+            let seconds = at.as_nanosecond().div_euclid(1_000_000_000) as i64;
+            let micros = shape == Shape::MicroTime;
+            out.integer(1, seconds);
+            out.integer(
+                2,
+                if micros {
+                    (nanos / 1000 * 1000) as i64
+                } else {
+                    0
+                },
+            );
+        }
+        // JSON is carried as text.
+        _ if value.is_null() => {}
+        _ => out.text(1, &value.to_string()),
+    }
+    Ok(())
 }
 
 /// `message Quantity { string string = 1 }`

@@ -5,6 +5,10 @@ mod autoscaler;
 mod batch;
 mod cluster;
 mod decisions;
+mod extensions;
+mod ingress;
+mod kept;
+mod limits;
 mod network;
 mod placement;
 mod pods;
@@ -27,6 +31,19 @@ pub use cluster::{
     namespace, new_event, node, secret, service_account,
 };
 pub use decisions::{SCALING_DECISION, scaling_decision};
+pub use extensions::DEFINITION;
+pub use ingress::{
+    INGRESS, INGRESS_CLASS, IP_ADDRESS, SERVICE_CIDR, ingress, ingress_class, ip_address,
+    service_cidr,
+};
+pub use kept::{
+    API_SERVICE, ATTRIBUTES_CLASS, COMPONENT_STATUS, CSI_CAPACITY, CSI_DRIVER, CSI_NODE,
+    FLOW_SCHEMA, MUTATING_POLICY, POLICY_BINDING, PRIORITY_LEVEL, RUNTIME_CLASS, VALIDATING_POLICY,
+    VOLUME_ATTACHMENT, WEBHOOKS, api_service, attributes_class_row, component_status, csi_capacity,
+    csi_driver, csi_node, flow_schema, mutating_policy, policy_binding, priority_level,
+    runtime_class, validating_policy, volume_attachment, webhooks,
+};
+pub use limits::{RESOURCE_QUOTA, SIGNING_REQUEST, resource_quota, signing_request};
 pub use network::{
     ENDPOINT_SLICE, ENDPOINTS, NETWORK_POLICY, SERVICE, endpoint_slice, endpoints, network_policy,
     service,
@@ -80,6 +97,20 @@ const fn integer(name: &'static str) -> Column {
         format: "",
         priority: 0,
     }
+}
+
+/// The scale subresource.
+pub const SCALE: &[Column] = &[NAME, integer("Desired"), integer("Available"), AGE];
+
+/// The cells of a Scale.
+pub fn scale(object: &Value) -> Vec<Value> {
+    let replicas = |of: &str| object[of]["replicas"].as_i64().unwrap_or(0).into();
+    vec![
+        name(object),
+        replicas("spec"),
+        replicas("status"),
+        age(object),
+    ]
 }
 
 /// Name and age.

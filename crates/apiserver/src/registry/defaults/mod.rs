@@ -6,6 +6,7 @@ use crate::object::text;
 
 mod apps;
 mod batch;
+mod kept;
 mod placement;
 mod pod;
 mod rbac;
@@ -13,6 +14,10 @@ mod storage;
 
 pub use apps::{daemon_set, pod_template, replication_controller, stateful_set};
 pub use batch::{cron_job, job};
+pub use kept::{
+    admission_policy, api_service, csi_driver, flow_schema, ingress_class, limit_range,
+    mutating_webhooks, policy_binding, priority_level, validating_webhooks,
+};
 pub use placement::priority_class;
 use pod::host_ports;
 pub use pod::{pod, pod_spec};

@@ -1,9 +1,10 @@
 //! Defaults of pods and pod templates.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{child, each, set};
-use crate::object::text;
+use crate::object::{items, text};
+use crate::quantity::Quantity;
 
 pub fn pod(object: &mut Value) {
     let spec = child(object, "spec");
@@ -12,6 +13,7 @@ pub fn pod(object: &mut Value) {
     for list in ["initContainers", "containers"] {
         each(spec, list, requests_from_limits);
     }
+    requests_as_a_whole(spec);
     pod_spec(spec);
     if spec["hostNetwork"] == true {
         host_ports(spec);
@@ -30,6 +32,35 @@ fn requests_from_limits(container: &mut Value) {
     let requests = child(child(container, "resources"), "requests");
     for (resource, amount) in limits {
         set(requests, &resource, amount);
+    }
+}
+
+/// A pod that asks for something as a whole asks for what its containers ask for, else up to its own limits (upstream
+/// `defaultPodRequests`).
+fn requests_as_a_whole(spec: &mut Value) {
+    let whole = &spec["resources"];
+    let limits = whole["limits"].as_object().cloned().unwrap_or_default();
+    let asked = whole["requests"].as_object().map_or(0, Map::len);
+    if limits.is_empty() && asked == 0 {
+        return;
+    }
+    for name in ["cpu", "memory"] {
+        if spec["resources"]["requests"].get(name).is_some() {
+            continue;
+        }
+        let amount = |container: &Value| -> Option<Quantity> {
+            let text = container["resources"]["requests"].get(name)?.as_str()?;
+            text.parse().ok()
+        };
+        let mut sum: Option<Quantity> = None;
+        for amount in items(spec, &["containers"]).iter().filter_map(amount) {
+            sum = Some(sum.map_or(amount, |sum| sum + amount));
+        }
+        let sum = sum.map(|sum| Value::from(sum.to_string()));
+        if let Some(amount) = sum.or_else(|| limits.get(name).cloned()) {
+            let requests = child(child(spec, "resources"), "requests");
+            set(requests, name, amount);
+        }
     }
 }
 

@@ -4,10 +4,11 @@ use base64::Engine as _;
 use serde_json::Value;
 
 use super::{Problems, at_least, names};
-use crate::object::{at, text};
+use crate::object::text;
 
 /// ConfigMaps and Secrets may hold this much.
 const DATA_BYTES_MAX: usize = 1024 * 1024;
+const REDACTED: &str = "<secret contents redacted>";
 
 fn keys(object: &Value, part: &str, problems: &mut Problems) -> usize {
     let Some(data) = object[part].as_object() else {
@@ -95,6 +96,14 @@ pub fn secret(object: &Value, problems: &mut Problems) {
     for key in needed.iter().filter(|k| !has(k)) {
         problems.required(&format!("data[{key}]"), "");
     }
+    for (kind, key) in [
+        ("kubernetes.io/dockerconfigjson", ".dockerconfigjson"),
+        ("kubernetes.io/dockercfg", ".dockercfg"),
+    ] {
+        if text(object, &["type"]) == kind && has(key) {
+            credentials(&object["data"][key], &format!("data[{key}]"), problems);
+        }
+    }
     if text(object, &["type"]) == "kubernetes.io/service-account-token"
         && object["metadata"]["annotations"]["kubernetes.io/service-account.name"]
             .as_str()
@@ -106,6 +115,32 @@ pub fn secret(object: &Value, problems: &mut Problems) {
             "",
         );
     }
+}
+
+/// Credentials of registries are a JSON object. What they are is not told.
+fn credentials(data: &Value, field: &str, problems: &mut Problems) {
+    let text = data.as_str().unwrap_or_default();
+    let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(text) else {
+        return;
+    };
+    let kind = match serde_json::from_slice::<Value>(&bytes) {
+        Ok(Value::Object(_) | Value::Null) => return,
+        Ok(Value::Array(_)) => "array",
+        Ok(Value::String(_)) => "string",
+        Ok(Value::Number(_)) => "number",
+        Ok(Value::Bool(_)) => "bool",
+        Err(error) => {
+            let why = if error.is_eof() {
+                "unexpected end of JSON input".to_owned()
+            } else {
+                error.to_string()
+            };
+            return problems.invalid(field, &REDACTED.into(), &why);
+        }
+    };
+    let why =
+        format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}");
+    problems.invalid(field, &REDACTED.into(), &why);
 }
 
 pub fn secret_update(new: &Value, old: &Value, problems: &mut Problems) {
@@ -134,7 +169,34 @@ pub fn lease(object: &Value, problems: &mut Problems) {
     let spec = &object["spec"];
     at_least(spec, "leaseDurationSeconds", 1, "spec", problems);
     at_least(spec, "leaseTransitions", 0, "spec", problems);
-    if at(spec, &["holderIdentity"]).is_some_and(|h| h == "") {
-        problems.invalid("spec.holderIdentity", &"".into(), "must not be empty");
+    // An empty holderIdentity is what client-go leaves when a leader ends.
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn credentials_of_registries_are_json() {
+        let said = |content: &str| {
+            let data = base64::engine::general_purpose::STANDARD.encode(content);
+            let object = json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": data}});
+            crate::registry::validate::said(|problems| secret(&object, problems))
+        };
+        assert!(said("{\"auths\": {}}").is_empty());
+        let told = "data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\": ";
+        assert_eq!(said(""), [format!("{told}unexpected end of JSON input")]);
+        assert_eq!(
+            said("[\"hunter2\"]"),
+            [format!(
+                "{told}json: cannot unmarshal array into Go value of type map[string]interface {{}}"
+            )]
+        );
+        let broken = said("hunter2");
+        assert!(
+            broken.len() == 1 && broken[0].starts_with(told) && !broken[0].contains("hunter2"),
+            "{broken:?}"
+        );
     }
 }

@@ -6,10 +6,13 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::{Problems, labels, names, one_of, port_number};
+use super::{Problems, endpoints, labels, names, one_of, port_number};
 use crate::object::{items, text};
 
 mod families;
+mod traffic;
+
+pub use traffic::{is_asked_for_its_health, is_reached_from_outside};
 
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
@@ -24,6 +27,7 @@ pub fn service_families(object: &Value, problems: &mut Problems) {
 
 pub fn service(object: &Value, problems: &mut Problems) {
     service_families(object, problems);
+    traffic::fields(object, problems);
     let spec = &object["spec"];
     one_of(spec, "type", TYPES, "spec", problems);
     one_of(
@@ -85,7 +89,7 @@ pub fn service(object: &Value, problems: &mut Problems) {
         problems.invalid(
             "spec.clusterIPs[0]",
             &"None".into(),
-            "may not be set to 'None' for LoadBalancer services",
+            &format!("may not be set to 'None' for {kind} services"),
         );
     }
     let (mut port_names, mut numbers) = (HashSet::new(), HashSet::new());
@@ -189,6 +193,7 @@ pub fn service(object: &Value, problems: &mut Problems) {
 
 /// The first cluster address and family of a Service stay what they were; a second one may come and go.
 pub fn service_update(new: &Value, old: &Value, problems: &mut Problems) {
+    traffic::update(new, old, problems);
     if text(new, &["spec", "type"]) == "ExternalName"
         || text(old, &["spec", "type"]) == "ExternalName"
     {
@@ -210,13 +215,14 @@ pub fn endpoint_slice(object: &Value, problems: &mut Problems) {
             problems,
         );
     }
-    let endpoints = items(object, &["endpoints"]);
-    if endpoints.len() > ENDPOINTS_MAX {
+    let all = items(object, &["endpoints"]);
+    if all.len() > ENDPOINTS_MAX {
         problems
             .0
-            .push(too_many("endpoints", endpoints.len(), ENDPOINTS_MAX));
+            .push(too_many("endpoints", all.len(), ENDPOINTS_MAX));
     }
-    for (n, endpoint) in endpoints.iter().enumerate() {
+    for (n, endpoint) in all.iter().enumerate() {
+        endpoints::place(endpoint, &format!("endpoints[{n}]"), problems);
         let addresses = items(endpoint, &["addresses"]);
         if addresses.is_empty() {
             problems.required(
@@ -251,19 +257,18 @@ pub fn endpoint_slice(object: &Value, problems: &mut Problems) {
         if !seen.insert(name) {
             problems.duplicate(&format!("ports[{n}].name"), &name.into());
         }
-        one_of(
-            port,
-            "protocol",
-            PROTOCOLS,
-            &format!("ports[{n}]"),
-            problems,
-        );
+        let field = format!("ports[{n}]");
+        endpoints::name_of_port(name, &field, problems);
+        endpoints::app_protocol(port, &field, problems);
+        one_of(port, "protocol", PROTOCOLS, &field, problems);
     }
 }
 
 /// Addresses that mean something else on every machine lead nowhere good (upstream `ValidateNonSpecialIP`): a service
 /// to 127.0.0.1 would open what listens on loopback only.
-fn ordinary(address: IpAddr, field: &str, shown: &Value, problems: &mut Problems) {
+pub(super) fn ordinary(address: IpAddr, field: &str, shown: &Value, problems: &mut Problems) {
+    // An IPv4 address in IPv6's clothes leads where the IPv4 address leads.
+    let address = address.to_canonical();
     let (link_local, local_multicast) = match address {
         IpAddr::V4(a) => (a.is_link_local(), a.octets()[..3] == [224, 0, 0]),
         IpAddr::V6(a) => (

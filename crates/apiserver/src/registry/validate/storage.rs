@@ -275,17 +275,8 @@ pub fn class_update(new: &Value, old: &Value, problems: &mut Problems) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::validate::said;
     use serde_json::json;
-
-    fn said(run: impl FnOnce(&mut Problems)) -> Vec<String> {
-        let mut problems = Problems::default();
-        run(&mut problems);
-        problems
-            .0
-            .into_iter()
-            .map(|cause| format!("{}: {}", cause.field, cause.message))
-            .collect()
-    }
 
     #[test]
     fn claims() {

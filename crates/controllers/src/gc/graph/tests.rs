@@ -54,6 +54,26 @@ fn an_owners_end_leads_to_its_dependents() {
 }
 
 #[test]
+fn a_kind_that_becomes_known_leads_to_those_whose_owner_is_missing() {
+    let of = |uid: &str, api_version: &str| OwnerReference {
+        api_version: api_version.into(),
+        ..owner(uid, true)
+    };
+    let mut graph = Graph::default();
+    graph.apply(node("there", &[], &[], false));
+    graph.apply(node("kept", &[owner("there", true)], &[], false));
+    graph.apply(node("core", &[owner("gone", true)], &[], false));
+    graph.apply(node("old", &[of("gone", "shop.io/v1alpha1")], &[], false));
+    graph.apply(node("new", &[of("gone", "shop.io/v1")], &[], false));
+    assert_eq!(graph.bereft_of("v1", "Thing"), ["core"]);
+    assert_eq!(
+        sorted(graph.bereft_of("shop.io/v1", "Thing")),
+        ["new", "old"]
+    );
+    assert!(graph.bereft_of("v1", "Other").is_empty());
+}
+
+#[test]
 fn an_owner_that_waits_leads_to_its_dependents_and_is_led_to_by_their_end() {
     let mut graph = Graph::default();
     graph.apply(node("a", &[], &[], false));

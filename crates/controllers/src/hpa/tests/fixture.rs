@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tower::util::BoxCloneService;
 
-use crate::hpa::{DecisionSink, KeptDecisions, RecentDecisions, keep_decisions, run_with};
+use crate::hpa::{DecisionSink, KeptDecisions, Pace, RecentDecisions, keep_decisions, run_with};
 use crate::informer::Informer;
 use crate::objects;
 use crate::shared::in_namespace;
@@ -149,17 +149,26 @@ impl Fixture {
     }
 
     /// Starts the controller with this time between two evaluations.
-    pub fn start_with(&self, sync: Duration) {
-        self.start_into(self.sink.clone(), sync);
+    pub fn start_with(&self, period: Duration) {
+        self.start_into(self.sink.clone(), period);
     }
 
     /// Starts the controller with this sink.
-    pub fn start_into(&self, sink: Arc<dyn DecisionSink>, sync: Duration) {
+    pub fn start_into(&self, sink: Arc<dyn DecisionSink>, period: Duration) {
+        let pace = Pace {
+            period,
+            ..Pace::default()
+        };
+        self.start_at(sink, pace);
+    }
+
+    /// Starts the controller with this sink, at this pace.
+    pub fn start_at(&self, sink: Arc<dyn DecisionSink>, pace: Pace) {
         let client = self.controllers_client();
         let shutdown = self.shutdown.clone();
         tokio::spawn(async move {
             let pods = pods(&client, &shutdown);
-            run_with(client, pods, sync, sink, shutdown).await;
+            run_with(client, pods, pace, sink, shutdown).await;
         });
     }
 

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
+use super::Terminal;
 use super::poll::{deadline, patience};
 
 /// No command of a test takes longer, unless it says so: one that does hangs.
@@ -21,6 +22,7 @@ pub struct Run {
     limit_seconds: u32,
     shown: String,
     stdin: Vec<u8>,
+    directory: Option<PathBuf>,
 }
 
 /// What a command said and how it ended.
@@ -69,7 +71,20 @@ impl Run {
             limit_seconds: LIMIT_SECONDS,
             shown: format!("{name} {arguments}"),
             stdin: Vec::new(),
+            directory: None,
         }
+    }
+
+    /// One more argument, as it is.
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Where it runs.
+    pub fn within(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
+        self
     }
 
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
@@ -103,6 +118,9 @@ impl Run {
             .arg(&self.program)
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
         command
     }
 
@@ -151,6 +169,19 @@ impl Run {
         let ran = self.ran();
         assert!(ran.code == code, "expected exit code {code} from {ran}");
         ran.both()
+    }
+
+    /// Starts it at a terminal of its own, in a window of this size.
+    #[track_caller]
+    pub fn at_terminal(self, rows: u16, columns: u16) -> Terminal {
+        let mut command = Command::new("setsid");
+        let limit = (self.limit_seconds * patience()).to_string();
+        command
+            .args(["--ctty", "--wait", "timeout", "--foreground", &limit])
+            .arg(&self.program)
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        Terminal::start(command, &self.shown, rows, columns)
     }
 
     /// Starts it; it ends with what is returned, at the latest.

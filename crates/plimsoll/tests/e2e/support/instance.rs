@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::root::Root;
 use super::traces::Traces;
-use super::{Run, eventually, repository};
+use super::{Beside, Run, eventually, repository};
 
 /// An instance with a data directory of its own.
 pub struct Instance {
@@ -18,6 +18,7 @@ pub struct Instance {
     pub api_port: u64,
     /// The bridge's own address.
     pub gateway: String,
+    beside: Beside,
     purged: bool,
 }
 
@@ -26,11 +27,9 @@ impl Instance {
     #[track_caller]
     pub fn up() -> Self {
         let data_dir = Root::data_dir();
-        let up = Run::new(
-            Root::plimsoll(),
-            &format!("up --data-dir {}", data_dir.display()),
-        )
-        .ran();
+        let mut beside = Beside::wanted();
+        let up = format!("up --data-dir {}", data_dir.display());
+        let up = beside.environment(Run::new(Root::plimsoll(), &up)).ran();
         if up.code != 0 {
             let down = Run::new(
                 Root::plimsoll(),
@@ -39,12 +38,20 @@ impl Instance {
             .ran();
             panic!("the instance did not start: {up}\nand was removed: {down}");
         }
-        Self::of(&data_dir)
+        let run_dir = Path::new("/run").join(Self::name_of(&data_dir));
+        beside.start(&data_dir, &run_dir);
+        Self::with(&data_dir, beside)
     }
 
     /// One that somebody else has started; it ends with what is returned.
     #[track_caller]
     pub fn of(data_dir: &Path) -> Self {
+        Self::with(data_dir, Beside::nothing())
+    }
+
+    /// The same, with what runs beside it.
+    #[track_caller]
+    pub fn with(data_dir: &Path, beside: Beside) -> Self {
         let file = std::fs::read_to_string(data_dir.join("instance.json")).expect("instance.json");
         let file: Value = serde_json::from_str(&file).expect("JSON");
         let range = file["pod_cidr"].as_str().expect("pod_cidr");
@@ -55,6 +62,7 @@ impl Instance {
             name: file["name"].as_str().expect("name").to_owned(),
             api_port: file["api_port"].as_u64().expect("api_port"),
             gateway: range.hosts().next().expect("an address").to_string(),
+            beside,
             purged: false,
         }
     }
@@ -67,7 +75,8 @@ impl Instance {
 
     /// `plimsoll ...` with this instance in its environment.
     pub fn plimsoll(&self, arguments: &str) -> Run {
-        Run::new(Root::plimsoll(), arguments).env("PLIMSOLL_DATA_DIR", &self.data_dir)
+        let run = Run::new(Root::plimsoll(), arguments).env("PLIMSOLL_DATA_DIR", &self.data_dir);
+        self.beside.environment(run)
     }
 
     /// The real kubectl.
@@ -119,6 +128,14 @@ impl Instance {
         u32::try_from(pid).expect("a pid")
     }
 
+    /// Kills the daemon, as a crash would.
+    #[track_caller]
+    pub fn kill_daemon(&self) {
+        let pid = i32::try_from(self.daemon_pid()).ok();
+        let pid = pid.and_then(rustix::process::Pid::from_raw).expect("a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it runs");
+    }
+
     /// What there is of this instance on the machine.
     pub fn traces(&self) -> Traces {
         Traces::of(&self.name, &self.data_dir)
@@ -133,7 +150,9 @@ impl Instance {
 
     fn remove(&mut self) -> Option<String> {
         self.purged = true;
+        self.beside.stop();
         let down = self.plimsoll("down --purge").ran();
+        self.beside.wait();
         if down.code != 0 {
             return Some(format!("the instance was not removed: {down}"));
         }

@@ -1,23 +1,30 @@
 //! What every test uses: instances, commands with their whole story, polling with a deadline, a search for traces.
 
+mod beside;
 mod busy;
 mod command;
 mod images;
 mod instance;
 mod manifests;
 mod poll;
+mod process;
 mod root;
 mod space;
+mod terminal;
 mod traces;
+pub mod written;
 
+pub use beside::{Beside, NO_SIGNER, skipped_apart, skipped_beside};
 pub use busy::Busy;
-pub use command::Run;
-pub use images::{remove_shared, shared, with_images};
+pub use command::{Ran, Run};
+pub use images::{client_image, remove_shared, shared, stand_in_image, with_images};
 pub use instance::Instance;
 pub use manifests::pod;
-pub use poll::eventually;
+pub use poll::{deadline, eventually};
+pub use process::{Etcd, Process, role, role_with};
 pub use root::Root;
-pub use space::Space;
+pub use space::{Space, context};
+pub use terminal::Terminal;
 pub use traces::Traces;
 
 use std::net::TcpListener;

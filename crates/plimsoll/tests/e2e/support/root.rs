@@ -18,6 +18,9 @@ static PATHS: OnceLock<PathBuf> = OnceLock::new();
 const BINARY_VARIABLE: &str = "PLIMSOLL_E2E_BINARY";
 
 const JANITOR: &str = r#"cat >/dev/null
+for process in "$1"/processes/*; do
+    [ -f "$process" ] && kill -9 "${process##*/}"
+done
 for instance in "$1"/instance-*; do
     [ -d "$instance" ] && "$1/plimsoll" down --purge --data-dir "$instance"
 done
@@ -42,6 +45,10 @@ impl Root {
                 "run scripts/clients, which fetches it",
             ),
             (
+                repository("target/clients/1.33/kubectl"),
+                "run scripts/clients, which fetches it",
+            ),
+            (
                 PathBuf::from("/bin/busybox"),
                 "run scripts/setup, which installs busybox-static",
             ),
@@ -50,6 +57,30 @@ impl Root {
                 "run scripts/clients, which installs docker.io",
             ),
             (in_path("curl"), "run scripts/clients, which installs it"),
+            (
+                in_path("etcd"),
+                "run scripts/clients, which installs etcd-server",
+            ),
+            (
+                repository("target/clients/python/kubernetes/__init__.py"),
+                "run scripts/clients, which fetches it",
+            ),
+            (
+                in_path("promtool"),
+                "run scripts/clients, which installs prometheus",
+            ),
+            (
+                in_path("victoria-metrics"),
+                "run scripts/clients, which installs it",
+            ),
+            (
+                repository("target/clients/prometheus/root.tar"),
+                "run scripts/clients, which gathers it",
+            ),
+            (
+                repository("target/clients/postgres/root.tar"),
+                "run scripts/clients, which gathers it",
+            ),
         ] {
             assert!(
                 program.is_file(),
@@ -69,6 +100,7 @@ impl Root {
             .unwrap_or_else(|error| panic!("cannot copy {}: {error}", binary.display()));
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("permissions");
         fs::create_dir(path.join("home")).expect("a home directory");
+        fs::create_dir(path.join("processes")).expect("a directory");
         PATHS.set(path.to_owned()).expect("one run a process");
         let janitor = Command::new("sh")
             .args(["-c", JANITOR, "janitor"])
@@ -99,6 +131,13 @@ impl Root {
             "instance-{:02}",
             NUMBER.fetch_add(1, Ordering::Relaxed)
         ))
+    }
+
+    /// Notes a process for the janitor, until the file that is returned is removed.
+    pub fn note_process(pid: u32) -> PathBuf {
+        let note = path().join("processes").join(pid.to_string());
+        fs::write(&note, "").expect("written");
+        note
     }
 
     /// An empty directory for anything else.

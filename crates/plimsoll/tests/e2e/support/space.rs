@@ -1,11 +1,12 @@
 //! A namespace of one test.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::poll::{deadline, patience};
-use super::{Instance, Run, eventually, shared};
+use super::{Instance, Root, Run, eventually, shared};
 
 /// Removed, with everything in it, when it is dropped.
 pub struct Space {
@@ -105,6 +106,19 @@ impl Space {
         serde_json::from_str(&self.kubectl(&format!("get {object} -o json")).ok())
             .expect("kubectl prints JSON")
     }
+}
+
+/// A kubeconfig whose namespace is that of a test's: with `-n`, kubectl refuses documents that name another.
+pub fn context(instance: &Instance, namespace: &str) -> PathBuf {
+    let file = Root::home().join(format!("{namespace}.kubeconfig"));
+    if !file.exists() {
+        let text =
+            std::fs::read_to_string(instance.data_dir.join("kubeconfig")).expect("kubeconfig");
+        let mut config: Value = serde_saphyr::from_str(&text).expect("YAML");
+        config["contexts"][0]["context"]["namespace"] = namespace.into();
+        std::fs::write(&file, config.to_string()).expect("written");
+    }
+    file
 }
 
 impl Drop for Space {

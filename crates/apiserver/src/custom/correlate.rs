@@ -1,0 +1,140 @@
+//! Which item of a list was which before a change, for rules that compare: items of a map are told by their keys.
+//!
+//! The evaluator goes by position. So lists of maps with comparing rules below are taken out of what it is given, and
+//! their items are put to it one by one, each beside its namesake.
+
+use kube_cel::CompiledSchema;
+use serde_json::Value;
+
+use super::schema::{Additional, Schema};
+use crate::schema::table::ListType;
+
+/// Items of a list that are compared one by one.
+pub(super) struct Detached<'s> {
+    /// Where the list is.
+    pub path: Vec<Step>,
+    /// Names of the properties that tell items apart.
+    pub keys: String,
+    pub items: CompiledSchema,
+    pub schema: &'s Schema,
+}
+
+/// On the way to a list.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Member(String),
+    /// Every entry of a map.
+    Entries,
+    /// Every item of a list.
+    Items,
+}
+
+/// Takes the lists out of a schema. Those within their items stay for another call.
+pub(super) fn detach<'s>(schema: &'s Schema, compiled: &mut CompiledSchema) -> Vec<Detached<'s>> {
+    let mut out = Vec::new();
+    walk(schema, compiled, &mut Vec::new(), &mut out);
+    out
+}
+
+fn walk<'s>(
+    schema: &'s Schema,
+    compiled: &mut CompiledSchema,
+    path: &mut Vec<Step>,
+    out: &mut Vec<Detached<'s>>,
+) {
+    for (name, property) in &schema.properties {
+        if let Some(below) = compiled.properties.get_mut(name) {
+            path.push(Step::Member(name.clone()));
+            walk(property, below, path, out);
+            path.pop();
+        }
+    }
+    if let (Additional::Schema(entry), Some(below)) = (
+        &schema.additional,
+        compiled.additional_properties.as_deref_mut(),
+    ) {
+        path.push(Step::Entries);
+        walk(entry, below, path, out);
+        path.pop();
+    }
+    let Some(items) = schema.items.as_deref() else {
+        return;
+    };
+    if schema.list == ListType::Map && compiled.items.as_deref().is_some_and(compares) {
+        if let Some(taken) = compiled.items.take() {
+            out.push(Detached {
+                path: path.clone(),
+                keys: schema.list_keys.clone(),
+                items: *taken,
+                schema: items,
+            });
+        }
+    } else if let Some(below) = compiled.items.as_deref_mut() {
+        path.push(Step::Items);
+        walk(items, below, path, out);
+        path.pop();
+    }
+}
+
+/// Whether a rule here or below looks at what was before.
+fn compares(compiled: &CompiledSchema) -> bool {
+    let here = compiled.validations.iter().flatten();
+    here.into_iter().any(|rule| rule.is_transition_rule)
+        || compiled.properties.values().any(compares)
+        || compiled
+            .additional_properties
+            .as_deref()
+            .is_some_and(compares)
+        || compiled.items.as_deref().is_some_and(compares)
+}
+
+/// An item: where it is, as it is, and as it was.
+pub(super) type Pair<'v> = (String, &'v Value, Option<&'v Value>);
+
+/// The items of a list, wherever the path leads, beside their namesakes.
+pub(super) fn pairs<'v>(
+    path: &[Step],
+    keys: &str,
+    new: &'v Value,
+    old: Option<&'v Value>,
+    here: &str,
+    out: &mut Vec<Pair<'v>>,
+) {
+    let Some((step, rest)) = path.split_first() else {
+        let before = old.and_then(Value::as_array);
+        for (n, item) in new.as_array().into_iter().flatten().enumerate() {
+            let same = |other: &&Value| keys.split(',').all(|key| other.get(key) == item.get(key));
+            let was = before.and_then(|before| before.iter().find(same));
+            out.push((format!("{here}[{n}]"), item, was));
+        }
+        return;
+    };
+    match step {
+        Step::Member(name) => {
+            if let Some(member) = new.get(name) {
+                let was = old.and_then(|old| old.get(name));
+                pairs(rest, keys, member, was, &join(here, name), out);
+            }
+        }
+        Step::Entries => {
+            for (key, entry) in new.as_object().into_iter().flatten() {
+                let was = old.and_then(|old| old.get(key));
+                pairs(rest, keys, entry, was, &join(here, key), out);
+            }
+        }
+        Step::Items => {
+            for (n, item) in new.as_array().into_iter().flatten().enumerate() {
+                pairs(rest, keys, item, None, &format!("{here}[{n}]"), out);
+            }
+        }
+    }
+}
+
+pub(super) fn join(path: &str, key: &str) -> String {
+    match (path.is_empty(), key.is_empty()) {
+        (true, _) => key.to_owned(),
+        (_, true) => path.to_owned(),
+        _ if key.starts_with('[') => format!("{path}{key}"),
+        _ => format!("{path}.{key}"),
+    }
+}

@@ -1,0 +1,164 @@
+//! Rules, and what is said of objects that break them.
+
+use super::super::tests::schema;
+use super::*;
+use serde_json::json;
+
+fn messages(of: Value, new: Value, old: Option<Value>) -> Vec<String> {
+    let written = json!({"type": "object", "properties": {"spec": of}});
+    let rules = Rules::read(&schema(written.clone()), &written).expect("rules");
+    let mut problems = Problems::default();
+    let wrap = |spec: Value| json!({"spec": spec});
+    rules.validate(&wrap(new), old.map(wrap).as_ref(), &mut problems);
+    problems
+        .0
+        .iter()
+        .map(|cause| format!("{}: {}", cause.field, cause.message))
+        .collect()
+}
+
+fn numbers(rule: Value) -> Value {
+    json!({"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}, "x-kubernetes-validations": [rule]})
+}
+
+#[test]
+fn upstreams_words() {
+    let cases = [
+        (
+            numbers(json!({"rule": "self.a <= self.b", "message": "a may not exceed b"})),
+            json!({"a": 1, "b": 1}),
+            json!({"a": 2, "b": 1}),
+            "spec: Invalid value: a may not exceed b",
+        ),
+        (
+            numbers(json!({"rule": "self.a <= self.b"})),
+            json!({"a": 1, "b": 1}),
+            json!({"a": 2, "b": 1}),
+            "spec: Invalid value: failed rule: self.a <= self.b",
+        ),
+        (
+            numbers(json!({"rule": "self.a < 5", "messageExpression": "'a is ' + string(self.a)"})),
+            json!({"a": 4}),
+            json!({"a": 5}),
+            "spec: Invalid value: a is 5",
+        ),
+        (
+            numbers(
+                json!({"rule": "has(self.a)", "message": "say a", "reason": "FieldValueRequired", "fieldPath": ".a"}),
+            ),
+            json!({"a": 4}),
+            json!({"b": 5}),
+            "spec.a: Required value: say a",
+        ),
+        (
+            numbers(
+                json!({"rule": "!has(self.b)", "message": "no b", "reason": "FieldValueForbidden"}),
+            ),
+            json!({"a": 4}),
+            json!({"b": 5}),
+            "spec: Forbidden: no b",
+        ),
+        (
+            json!({"type": "string", "x-kubernetes-validations": [{"rule": "self.startsWith('x')", "message": "begin with x"}]}),
+            json!("xy"),
+            json!("y"),
+            "spec: Invalid value: \"y\": begin with x",
+        ),
+        (
+            json!({"type": "array", "items": {"type": "string"}, "x-kubernetes-validations": [{"rule": "self.all(a, self.exists_one(b, a == b))", "message": "unique"}]}),
+            json!(["a", "b"]),
+            json!(["a", "a"]),
+            "spec: Invalid value: unique",
+        ),
+    ];
+    for (of, good, bad, expected) in cases {
+        assert_eq!(
+            messages(of.clone(), good, None),
+            Vec::<String>::new(),
+            "{of}"
+        );
+        assert_eq!(messages(of.clone(), bad, None), [expected], "{of}");
+    }
+}
+
+#[test]
+fn transitions_are_compared_with_what_was() {
+    let fixed = json!({"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "immutable"}]});
+    assert_eq!(
+        messages(fixed.clone(), json!("b"), None),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        messages(fixed.clone(), json!("a"), Some(json!("a"))),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        messages(fixed.clone(), json!("b"), Some(json!("a"))),
+        ["spec: Invalid value: \"b\": immutable"]
+    );
+    // items of a map are found by their keys, wherever they stand
+    let list = json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["n"],
+        "items": {"type": "object", "required": ["n"], "properties": {"n": {"type": "string"}, "v": fixed}}});
+    let (a, b) = (json!({"n": "a", "v": "1"}), json!({"n": "b", "v": "2"}));
+    assert_eq!(
+        messages(list.clone(), json!([b, a]), Some(json!([a, b]))),
+        Vec::<String>::new()
+    );
+    // one that is new, in front, and one that goes
+    let new = json!({"n": "c", "v": "9"});
+    assert_eq!(
+        messages(list.clone(), json!([new, b]), Some(json!([a, b]))),
+        Vec::<String>::new()
+    );
+    let changed = json!({"n": "a", "v": "3"});
+    assert_eq!(
+        messages(list, json!([b, changed]), Some(json!([a, b]))),
+        ["spec[1].v: Invalid value: \"3\": immutable"]
+    );
+}
+
+#[test]
+fn rules_that_would_take_too_long_are_not_run() {
+    let rule = "self.all(a, self.all(b, self.all(c, a + b + c >= 0)))";
+    let of = json!({"type": "array", "items": {"type": "integer"}, "x-kubernetes-validations": [{"rule": rule}]});
+    assert_eq!(
+        messages(of.clone(), json!([1, 2, 3]), None),
+        Vec::<String>::new()
+    );
+    let many = vec![json!(1); 2000];
+    let begun = std::time::Instant::now();
+    assert_eq!(
+        messages(of, many.into(), None),
+        [format!("<nil>: Invalid value: {OUT_OF_BUDGET}")]
+    );
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5));
+}
+
+#[test]
+fn rules_that_cannot_be_read_are_refused() {
+    let check = |of: Value| {
+        let written = json!({"type": "object", "properties": {"spec": of}});
+        let mut problems = Problems::default();
+        super::check(&schema(written.clone()), &written, "s", &mut problems);
+        problems
+            .0
+            .iter()
+            .map(|cause| format!("{}: {}", cause.field, cause.message))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        check(numbers(json!({"rule": "self.a > 1"}))),
+        Vec::<String>::new()
+    );
+    let found = check(numbers(json!({"rule": "self.a >"})));
+    assert!(found.len() == 1 && found[0].starts_with("s.properties[spec].x-kubernetes-validations[0].rule: Invalid value: {\"rule\":\"self.a >\"}: compilation failed: "), "{found:?}");
+    let found = check(
+        json!({"type": "array", "items": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}}),
+    );
+    assert_eq!(
+        found,
+        [
+            "s.properties[spec].items.x-kubernetes-validations[0].rule: Invalid value: \"self == oldSelf\": oldSelf cannot be used on the uncorrelatable portion of the schema within s.properties[spec]"
+        ]
+    );
+}

@@ -1,0 +1,58 @@
+//! What requests for custom resources, and for their definitions, have of their own.
+
+use super::Context;
+use crate::custom::definition;
+use crate::registry::Kind;
+use crate::status::ApiError;
+
+/// Refuses what the kind cannot do at the moment.
+pub(super) fn admit(context: &Context) -> Result<(), ApiError> {
+    let Some(custom) = &context.kind.custom else {
+        return Ok(());
+    };
+    if custom.webhook {
+        let why = format!(
+            "conversion webhook for {}, Kind={} failed: this server does not call conversion webhooks; ask for the stored version {}",
+            context.kind.api_version(),
+            context.kind.kind,
+            context.kind.storage_version
+        );
+        return Err(ApiError::internal(why));
+    }
+    Ok(())
+}
+
+/// Refuses new objects of a kind that goes.
+pub(super) fn admit_create(context: &Context, name: &str) -> Result<(), ApiError> {
+    let kind = &context.kind;
+    if kind
+        .custom
+        .as_ref()
+        .is_none_or(|custom| !custom.terminating)
+    {
+        return Ok(());
+    }
+    let why = "create not allowed while custom resource definition is terminating";
+    Err(ApiError::forbidden(kind.group, kind.plural, name, why))
+}
+
+/// Whether the kind is that of definitions.
+pub(super) fn is_definition(kind: &Kind) -> bool {
+    kind.group == definition::GROUP && kind.plural == definition::PLURAL
+}
+
+/// Whether a replacement must say which version it replaces (upstream's `AllowUnconditionalUpdate`).
+pub(super) fn needs_version(kind: &Kind) -> bool {
+    kind.custom.is_some() || is_definition(kind)
+}
+
+/// After a definition was written, the next request finds what it describes. What fails here is tried again by who
+/// follows the definitions.
+pub(super) async fn after_write(context: &Context) {
+    if !is_definition(&context.kind) {
+        return;
+    }
+    if let Err(error) = context.state.custom.settle(&context.state).await {
+        tracing::warn!(%error, "could not settle the CustomResourceDefinitions");
+    }
+}

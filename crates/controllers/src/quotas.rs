@@ -1,0 +1,231 @@
+//! ResourceQuotas: what is used is counted again when something goes, and now and then (upstream's resourcequota controller).
+//! The API server charges what is created; `quota` is the arithmetic of both.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota, Service};
+use kube::api::{ListParams, PostParams};
+use kube::core::{DynamicObject, PartialObjectMeta};
+use kube::discovery::ApiResource;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::{Controller, watcher};
+use kube::{Api, Client, Resource};
+use parking_lot::Mutex;
+use quota::count::{Found, Needed, lowers, needed, same, status};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::drive::drive;
+use crate::error::{Error, is_not_found, status_code};
+use crate::informer::Informer;
+use crate::objects;
+use crate::own_writes::OwnWrites;
+use crate::shared::{Shared, in_namespace};
+
+/// The longest wait for a write of our own to come back by the watch.
+const LOST_EVENT: Duration = Duration::from_secs(60);
+/// So often a quota is counted whose kinds all tell when something of them goes.
+const RESYNC: Duration = Duration::from_secs(60);
+/// So often one that counts kinds which nobody here watches; their number costs one small request each.
+const POLL: Duration = Duration::from_secs(2);
+/// What the API server charged may not be stored yet: a quota that was charged within this time is not lowered.
+const SETTLED: Duration = Duration::from_millis(500);
+/// Kinds of groups that were looked up; all are forgotten at this number.
+const KINDS_MAX: usize = 1000;
+
+/// Runs the controller until `shutdown`.
+pub async fn run(shared: Shared, shutdown: CancellationToken) {
+    let quotas: Informer<ResourceQuota> = Informer::start(
+        Api::all(shared.client.clone()),
+        watcher::Config::default().any_semantic(),
+        |quota| vec![in_namespace(objects::namespace(quota))],
+        |_| {},
+        shutdown.clone(),
+    );
+    if !quotas.ready().await {
+        return;
+    }
+    let context = Arc::new(Context {
+        client: shared.client.clone(),
+        own_writes: OwnWrites::default(),
+        charged: Mutex::default(),
+        kinds: Mutex::default(),
+    });
+    let (of_pod, of_service) = (quotas.clone(), quotas.clone());
+    let controller = Controller::for_shared_stream(quotas.stream(), quotas.store())
+        .watches_shared_stream(shared.pods.stream(), move |pod: Arc<Pod>| {
+            beside(&of_pod, &*pod)
+        })
+        .watches_shared_stream(shared.services.stream(), move |service: Arc<Service>| {
+            beside(&of_service, &*service)
+        });
+    drive("resource-quota", controller, shutdown, move |quota| {
+        let context = context.clone();
+        async move { context.reconcile(&quota).await }
+    })
+    .await;
+}
+
+/// The quotas of an object's namespace.
+fn beside<K: Resource>(
+    quotas: &Informer<ResourceQuota>,
+    object: &K,
+) -> Vec<ObjectRef<ResourceQuota>> {
+    let here = quotas.by_index(&in_namespace(objects::namespace(object)));
+    here.iter().map(|one| ObjectRef::from_obj(&**one)).collect()
+}
+
+struct Context {
+    client: Client,
+    own_writes: OwnWrites,
+    /// By uid of a quota the version that was seen last, and since when.
+    charged: Mutex<HashMap<String, (String, Instant)>>,
+    /// By group and plural.
+    kinds: Mutex<HashMap<(String, String), ApiResource>>,
+}
+
+impl Context {
+    async fn reconcile(&self, quota: &ResourceQuota) -> Result<Option<Duration>, Error> {
+        if objects::is_terminating(quota) {
+            return Ok(None);
+        }
+        if self.own_writes.is_behind(quota) {
+            return Ok(Some(LOST_EVENT));
+        }
+        let since = self.unchanged_since(quota);
+        let object = serde_json::to_value(quota).unwrap_or_default();
+        let needed = needed(&object);
+        let again = match needed.iter().all(watched) {
+            true => RESYNC,
+            false => POLL,
+        };
+        let mut found = Vec::new();
+        for kind in needed {
+            if let Some(of_kind) = self.find(objects::namespace(quota), &kind).await? {
+                found.push((kind, of_kind));
+            }
+        }
+        let new = status(&object, &found, Timestamp::now());
+        let old = &object["status"];
+        if same(old, &new) {
+            return Ok(Some(again));
+        }
+        if let Some(left) = SETTLED.checked_sub(since.elapsed())
+            && lowers(old, &new)
+        {
+            return Ok(Some(left));
+        }
+        self.write(quota, new).await?;
+        Ok(Some(again))
+    }
+
+    /// Since when the quota is as it is, as far as is known here.
+    fn unchanged_since(&self, quota: &ResourceQuota) -> Instant {
+        let version = quota.metadata.resource_version.clone().unwrap_or_default();
+        let mut charged = self.charged.lock();
+        if charged.len() >= KINDS_MAX {
+            charged.clear();
+        }
+        let seen = charged
+            .entry(objects::uid(quota).to_owned())
+            .or_insert_with(|| (version.clone(), Instant::now()));
+        if seen.0 != version {
+            *seen = (version, Instant::now());
+        }
+        seen.1
+    }
+
+    /// The objects of a kind or their number; nothing when there is no such kind.
+    async fn find(&self, namespace: &str, kind: &Needed) -> Result<Option<Found>, Error> {
+        let Some(resource) = self.resource(kind).await? else {
+            return Ok(None);
+        };
+        let what = format!("all {} in {namespace}", kind.plural);
+        if kind.objects {
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), namespace, &resource);
+            let list = api
+                .list(&ListParams::default())
+                .await
+                .map_err(Error::api("list", what))?;
+            let objects = list.items.iter();
+            let objects = objects.map(|one| serde_json::to_value(one).unwrap_or_default());
+            return Ok(Some(Found::Objects(objects.collect())));
+        }
+        let api: Api<PartialObjectMeta<DynamicObject>> =
+            Api::namespaced_with(self.client.clone(), namespace, &resource);
+        match api.list_metadata(&ListParams::default().limit(1)).await {
+            Ok(list) => {
+                let more = list.metadata.remaining_item_count.unwrap_or(0);
+                let first = i64::try_from(list.items.len()).unwrap_or(0);
+                Ok(Some(Found::Number(first + more)))
+            }
+            Err(error) if matches!(status_code(&error), Some(404 | 405)) => Ok(None),
+            Err(error) => Err(Error::api("count", what)(error)),
+        }
+    }
+
+    async fn resource(&self, kind: &Needed) -> Result<Option<ApiResource>, Error> {
+        if kind.group.is_empty() {
+            return Ok(Some(ApiResource {
+                group: String::new(),
+                version: "v1".into(),
+                api_version: "v1".into(),
+                kind: String::new(),
+                plural: kind.plural.clone(),
+            }));
+        }
+        let key = (kind.group.clone(), kind.plural.clone());
+        if let Some(known) = self.kinds.lock().get(&key) {
+            return Ok(Some(known.clone()));
+        }
+        let group = match kube::discovery::group(&self.client, &kind.group).await {
+            Ok(group) => group,
+            Err(error) if is_not_found(&error) => return Ok(None),
+            Err(kube::Error::Discovery(_)) => return Ok(None),
+            Err(error) => return Err(Error::api("discover", kind.group.clone())(error)),
+        };
+        let found = group
+            .recommended_resources()
+            .into_iter()
+            .map(|(resource, _)| resource)
+            .find(|resource| resource.plural == kind.plural);
+        if let Some(found) = &found {
+            let mut kinds = self.kinds.lock();
+            if kinds.len() >= KINDS_MAX {
+                kinds.clear();
+            }
+            kinds.insert(key, found.clone());
+        }
+        Ok(found)
+    }
+
+    async fn write(&self, quota: &ResourceQuota, status: Value) -> Result<(), Error> {
+        let api: Api<ResourceQuota> =
+            Api::namespaced(self.client.clone(), objects::namespace(quota));
+        let mut changed = quota.clone();
+        changed.status = serde_json::from_value(status).ok();
+        let written = api
+            .replace_status(objects::name(quota), &PostParams::default(), &changed)
+            .await;
+        match written {
+            Ok(written) => {
+                self.own_writes.wrote(&written);
+                Ok(())
+            }
+            Err(error) if is_not_found(&error) => Ok(()),
+            Err(error) => {
+                let what = "update the status of ResourceQuota";
+                Err(Error::api(what, objects::key(quota))(error))
+            }
+        }
+    }
+}
+
+/// Whether a change of such objects leads here.
+fn watched(kind: &Needed) -> bool {
+    kind.group.is_empty() && matches!(kind.plural.as_str(), "pods" | "services")
+}

@@ -1,0 +1,194 @@
+//! HTTP probes, and hooks that ask a URL.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ::http::Request;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::{BODY_BYTES_MAX, tls};
+
+/// One GET; 200–399 succeed, as the kubelet has it. Redirects are not followed. With `tls` whatever certificate there is is taken.
+pub async fn http_get<'a>(
+    tls: bool,
+    host: &str,
+    port: u16,
+    path: &str,
+    headers: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<(), String> {
+    let path = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/{path}")
+    };
+    let scheme = if tls { "https" } else { "http" };
+    let url = format!("{scheme}://{host}:{port}{path}");
+    let failed = |e: &dyn std::fmt::Display| format!("Get \"{url}\": {e}");
+    let stream = connect(tls, host, port).await.map_err(|e| failed(&e))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| failed(&e))?;
+    let driver = tokio::spawn(connection);
+    let result = async {
+        let mut request = Request::get(&path)
+            .header("user-agent", "kube-probe/1.37")
+            .header("connection", "close");
+        let mut host_header = format!("{host}:{port}");
+        for (name, value) in headers {
+            if name.eq_ignore_ascii_case("host") {
+                host_header = value.to_owned();
+            } else {
+                request = request.header(name, value);
+            }
+        }
+        let request = request
+            .header("host", host_header)
+            .body(Empty::<Bytes>::new())
+            .map_err(|e| failed(&e))?;
+        let response = sender.send_request(request).await.map_err(|e| failed(&e))?;
+        let status = response.status().as_u16();
+        // an endless body must not hold the probe; what does not fit is not read
+        let _ = Limited::new(response.into_body(), BODY_BYTES_MAX)
+            .collect()
+            .await;
+        if (200..400).contains(&status) {
+            Ok(())
+        } else {
+            Err(format!("HTTP probe failed with statuscode: {status}"))
+        }
+    }
+    .await;
+    driver.abort();
+    result
+}
+
+/// A connection, encrypted or not.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+async fn connect(tls: bool, host: &str, port: u16) -> Result<Box<dyn Stream>, String> {
+    let stream = match host.parse::<IpAddr>() {
+        Ok(ip) => TcpStream::connect(SocketAddr::new(ip, port)).await,
+        Err(_) => TcpStream::connect((host, port)).await,
+    }
+    .map_err(|e| dial(host, port, &e))?;
+    if !tls {
+        return Ok(Box::new(stream));
+    }
+    let name = ServerName::try_from(host.to_owned()).map_err(|e| e.to_string())?;
+    let stream = TlsConnector::from(tls::config())
+        .connect(name, stream)
+        .await
+        .map_err(|e| e.to_string())?;
+    Ok(Box::new(stream))
+}
+
+/// In the words of Go's net package, which people search for.
+pub(super) fn dial(host: &str, port: u16, error: &std::io::Error) -> String {
+    let why = match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        std::io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+        std::io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("dial tcp {host}:{port}: {why}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn http_statuses_refusals_and_garbage() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        async fn answer(text: &'static str) -> u16 {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+                .await
+                .expect("bind");
+            let port = listener.local_addr().expect("address").port();
+            tokio::spawn(async move {
+                if let Ok((mut stream, _)) = listener.accept().await {
+                    let mut buffer = [0; 1024];
+                    let _ = stream.read(&mut buffer).await;
+                    let _ = stream.write_all(text.as_bytes()).await;
+                }
+            });
+            port
+        }
+        let none = || std::iter::empty();
+        for (text, want) in [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Ok(())),
+            ("HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n", Ok(())),
+            (
+                "HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n",
+                Err("HTTP probe failed with statuscode: 500".to_owned()),
+            ),
+        ] {
+            assert_eq!(
+                http_get(false, "127.0.0.1", answer(text).await, "healthz", none()).await,
+                want
+            );
+        }
+        let garbage = http_get(
+            false,
+            "127.0.0.1",
+            answer("nonsense\r\n\r\n").await,
+            "/",
+            none(),
+        )
+        .await
+        .expect_err("garbage");
+        assert!(garbage.starts_with("Get \"http://127.0.0.1:"), "{garbage}");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let closed = listener.local_addr().expect("address").port();
+        drop(listener);
+        assert!(
+            http_get(false, "127.0.0.1", closed, "/", none())
+                .await
+                .expect_err("closed")
+                .contains("refused")
+        );
+    }
+
+    #[tokio::test]
+    async fn by_tls_whoever_vouches_for_it() {
+        let made =
+            rcgen::generate_simple_self_signed(vec!["pod".to_owned()]).expect("a certificate");
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.into())
+            .expect("a configuration");
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("bind");
+        let port = listener.local_addr().expect("address").port();
+        tokio::spawn(async move {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    continue;
+                };
+                let mut buffer = [0; 1024];
+                let _ = stream.read(&mut buffer).await;
+                let _ = stream
+                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                    .await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        let none = || std::iter::empty();
+        assert_eq!(http_get(true, "127.0.0.1", port, "/", none()).await, Ok(()));
+        let plain = http_get(false, "127.0.0.1", port, "/", none()).await;
+        assert!(plain.is_err(), "the server speaks nothing but TLS");
+    }
+}

@@ -1,0 +1,288 @@
+//! What reads and watches are answered from: the current entries and the retained changes.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::Limits;
+use super::record::{Entry, Record};
+use crate::{Error, Revision};
+
+/// A key with its entry, cheap to take out of a lock.
+pub(crate) type Item = (Arc<str>, Entry);
+
+/// One page of a list, before it is copied for the caller.
+pub(crate) struct Listing {
+    pub items: Vec<Item>,
+    pub revision: Revision,
+    pub remaining: u64,
+}
+
+/// The durable state. The records after `compacted` are in the order of their revisions; one
+/// revision can have several (a transaction of somebody else) or none (a change of keys that are
+/// not kept).
+pub(crate) struct State {
+    current: BTreeMap<Arc<str>, Entry>,
+    history: VecDeque<Record>,
+    history_bytes: usize,
+    current_bytes: usize,
+    compacted: Revision,
+    revision: Revision,
+}
+
+impl State {
+    /// `history` must hold all changes after `compacted`, the oldest first.
+    pub fn new(
+        current: BTreeMap<Arc<str>, Entry>,
+        history: VecDeque<Record>,
+        compacted: Revision,
+    ) -> Self {
+        let revision = history.back().map_or(compacted, |last| last.revision);
+        let history_bytes = history.iter().map(Record::retained_bytes).sum();
+        let current_bytes = current.iter().map(|(key, entry)| size(key, entry)).sum();
+        Self {
+            current,
+            history,
+            history_bytes,
+            current_bytes,
+            compacted,
+            revision,
+        }
+    }
+
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The oldest revision that can be listed or watched from.
+    pub fn compacted(&self) -> Revision {
+        self.compacted
+    }
+
+    /// About how many bytes the file has to hold.
+    pub fn bytes(&self) -> u64 {
+        (self.current_bytes + self.history_bytes) as u64
+    }
+
+    /// Every current entry, in key order.
+    pub fn items(&self) -> Vec<Item> {
+        let pair = |(key, entry): (&Arc<str>, &Entry)| (key.clone(), entry.clone());
+        self.current.iter().map(pair).collect()
+    }
+
+    pub fn entry(&self, key: &str) -> Option<&Entry> {
+        self.current.get(key)
+    }
+
+    /// The key, as the current entries hold it.
+    pub fn shared_key(&self, key: &str) -> Option<Arc<str>> {
+        self.current.get_key_value(key).map(|(key, _)| key.clone())
+    }
+
+    /// The changes after `revision`, the oldest first; an error outside the window.
+    pub fn changes_after(
+        &self,
+        revision: Revision,
+    ) -> Result<impl Iterator<Item = &Record>, Error> {
+        if revision < self.compacted {
+            return Err(Error::Compacted {
+                oldest: self.compacted,
+            });
+        }
+        if revision > self.revision() {
+            return Err(Error::Future {
+                requested: revision,
+                current: self.revision(),
+            });
+        }
+        let index = self
+            .history
+            .partition_point(|record| record.revision <= revision);
+        Ok(self.history.range(index..))
+    }
+
+    /// See [`Store::range`](crate::Store::range).
+    pub fn range(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        revision: Option<Revision>,
+    ) -> Result<Listing, Error> {
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        // Bounds at both ends: what follows a page is counted without a look at its keys.
+        let end = behind(prefix);
+        let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        // `after` may lie behind all of them
+        let live = match (start, end) {
+            (Bound::Excluded(start), Bound::Excluded(end)) if start >= end => None,
+            _ => Some(self.current.range::<str, _>((start, end))),
+        };
+        let live = live.into_iter().flatten();
+        let revision = revision.unwrap_or_else(|| self.revision());
+        if revision == self.revision() {
+            let (items, remaining) = page(live, limit);
+            return Ok(Listing {
+                items,
+                revision,
+                remaining,
+            });
+        }
+
+        // The first change of a key after `revision` knows what the key was at `revision`.
+        let mut undo: BTreeMap<&Arc<str>, Option<&Entry>> = BTreeMap::new();
+        for record in self.changes_after(revision)? {
+            let beyond_start = match start {
+                Bound::Excluded(after) => &*record.key > after,
+                _ => true,
+            };
+            if beyond_start && record.key.starts_with(prefix) {
+                undo.entry(&record.key).or_insert(record.previous.as_ref());
+            }
+        }
+        let (items, remaining) = page(undone(live, undo.into_iter()), limit);
+        Ok(Listing {
+            items,
+            revision,
+            remaining,
+        })
+    }
+
+    /// What `compacted` must become for the history with `new` appended to stay within its limits.
+    pub fn compacted_after(&self, new: &[Record], limits: &Limits) -> Revision {
+        let new_bytes: usize = new.iter().map(Record::retained_bytes).sum();
+        let mut changes = self.history.len() + new.len();
+        let mut bytes = self.history_bytes + new_bytes;
+        let mut compacted = self.compacted;
+        for record in self.history.iter().chain(new) {
+            if changes <= limits.history_changes_max && bytes <= limits.history_bytes_max {
+                break;
+            }
+            changes -= 1;
+            bytes -= record.retained_bytes();
+            compacted = record.revision;
+        }
+        compacted
+    }
+
+    /// Takes over what has been committed up to `revision`. Returns what left the window, to be
+    /// dropped outside the lock.
+    #[must_use]
+    pub fn apply(
+        &mut self,
+        new: Vec<Record>,
+        revision: Revision,
+        compacted: Revision,
+    ) -> Vec<Record> {
+        debug_assert!(revision >= self.revision && compacted <= revision);
+        for record in new {
+            debug_assert!(record.revision > self.revision && record.revision <= revision);
+            let replaced = match &record.current {
+                Some(entry) => {
+                    self.current_bytes += size(&record.key, entry);
+                    self.current.insert(record.key.clone(), entry.clone())
+                }
+                None => self.current.remove(&record.key),
+            };
+            self.current_bytes -= replaced.map_or(0, |entry| size(&record.key, &entry));
+            self.history_bytes += record.retained_bytes();
+            self.history.push_back(record);
+        }
+        self.revision = revision;
+        let leaving = self
+            .history
+            .partition_point(|record| record.revision <= compacted);
+        let left: Vec<Record> = self.history.drain(..leaving).collect();
+        self.history_bytes -= left.iter().map(Record::retained_bytes).sum::<usize>();
+        self.compacted = self.compacted.max(compacted);
+        left
+    }
+}
+
+/// The least string behind all that begin with `prefix`; none if there is no such string. Strings are in the order of their
+/// code points.
+fn behind(prefix: &str) -> Option<String> {
+    let mut text = prefix.to_owned();
+    while let Some(last) = text.pop() {
+        // between the two there are no characters
+        let next = if last == '\u{d7ff}' {
+            Some('\u{e000}')
+        } else {
+            char::from_u32(u32::from(last) + 1)
+        };
+        if let Some(next) = next {
+            text.push(next);
+            return Some(text);
+        }
+    }
+    None
+}
+
+fn size(key: &str, entry: &Entry) -> usize {
+    key.len() + entry.value.len()
+}
+
+/// The first `limit` (0 = all) of the entries, and how many follow.
+fn page<'a>(
+    mut entries: impl Iterator<Item = (&'a Arc<str>, &'a Entry)>,
+    limit: usize,
+) -> (Vec<Item>, u64) {
+    let limit = if limit == 0 { usize::MAX } else { limit };
+    let items = entries
+        .by_ref()
+        .take(limit)
+        .map(|(key, entry)| (key.clone(), entry.clone()))
+        .collect();
+    (items, entries.count() as u64)
+}
+
+/// Merges the live entries with what some of them were before; both in key order.
+fn undone<'a>(
+    live: impl Iterator<Item = (&'a Arc<str>, &'a Entry)>,
+    undo: impl Iterator<Item = (&'a Arc<str>, Option<&'a Entry>)>,
+) -> impl Iterator<Item = (&'a Arc<str>, &'a Entry)> {
+    let mut live = live.peekable();
+    let mut undo = undo.peekable();
+    std::iter::from_fn(move || {
+        loop {
+            let order = match (live.peek(), undo.peek()) {
+                (None, None) => return None,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((live, _)), Some((undo, _))) => live.cmp(undo),
+            };
+            if order == Ordering::Less {
+                return live.next();
+            }
+            if order == Ordering::Equal {
+                live.next();
+            }
+            if let Some((key, Some(entry))) = undo.next() {
+                return Some((key, entry));
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_behind_a_prefix() {
+        for (prefix, expected) in [
+            ("/pods/", Some("/pods0")),
+            ("a\u{7f}", Some("a\u{80}")),
+            ("\u{d7ff}", Some("\u{e000}")),
+            ("a\u{10ffff}\u{10ffff}", Some("b")),
+            ("\u{10ffff}", None),
+            ("", None),
+        ] {
+            assert_eq!(behind(prefix).as_deref(), expected, "{prefix:?}");
+        }
+    }
+}
