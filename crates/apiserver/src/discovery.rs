@@ -81,9 +81,9 @@ pub(crate) fn answer(state: &State, parts: &Parts, path: &str) -> Result<Respons
             public(respond::typed(200, "application/jwk-set+json", keys))
         }
         ["openapi", "v3"] => crate::openapi::index(state),
-        ["openapi", "v3", "api", "v1"] => crate::openapi::document(state, "", "v1")?,
+        ["openapi", "v3", "api", "v1"] => crate::openapi::version_3(state, parts, "", "v1")?,
         ["openapi", "v3", "apis", group, version] => {
-            crate::openapi::document(state, group, version)?
+            crate::openapi::version_3(state, parts, group, version)?
         }
         _ => return Err(ApiError::no_such_path()),
     })

@@ -1,8 +1,10 @@
 //! OpenAPI: v3's index and documents and v2's one document, from the registry's rows.
 
 mod v2;
+mod v3;
 
 pub(crate) use v2::answer as version_2;
+pub(crate) use v3::answer as version_3;
 
 use crate::custom::openapi::describe;
 use crate::discovery::{kinds, subresources};
@@ -40,7 +42,7 @@ fn group_versions(state: &State) -> Vec<(String, String, u64)> {
 }
 
 /// The document of one group version.
-pub(crate) fn document(state: &State, group: &str, version: &str) -> Result<Response, ApiError> {
+fn document(state: &State, group: &str, version: &str) -> Result<Response, ApiError> {
     let kinds = kinds(state, group, version);
     if kinds.is_empty() {
         return Err(ApiError::no_such_path());
@@ -53,6 +55,14 @@ pub(crate) fn document(state: &State, group: &str, version: &str) -> Result<Resp
         .collect();
     let document = Schemas::load().openapi_v3_document_with(group, version, &paths, &own);
     Ok(respond::json(200, document))
+}
+
+/// Whether `If-None-Match` names the document.
+fn knows(header: &str, etag: &str) -> bool {
+    header
+        .split(',')
+        .map(str::trim)
+        .any(|known| known == "*" || known.trim_start_matches("W/") == etag)
 }
 
 /// Every group and version of the program's own kinds, with its paths.

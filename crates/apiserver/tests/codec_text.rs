@@ -99,6 +99,9 @@ fn nesting_is_limited_in_json_and_yaml() {
 #[test]
 fn yaml_becomes_the_json_that_upstream_makes() {
     assert_eq!(yaml("---\na: 1\n"), json!({ "a": 1 }));
+    // files are cut at such marks
+    assert_eq!(yaml("a: 1\n---\n"), json!({ "a": 1 }));
+    assert_eq!(yaml("a: |\n  b\n...\n\n"), json!({ "a": "b\n" }));
     assert_eq!(
         yaml("replicas: 3.0\nratio: 0.5\n"),
         json!({ "replicas": 3, "ratio": 0.5 })

@@ -12,6 +12,8 @@
 //! * `hpa/ending.rs`, `decision`: `to >= from` for `to > from`. A rescale has two sizes.
 //! * `hpa/replicas.rs`, `conclude`: comparisons of a ratio with one that include one. A ratio of exactly one lies within every
 //!   tolerance, and that is asked before.
+//! * `hpa/run.rs`, `by_metrics`: `proposed >= 0` for `proposed > 0`. The metric's name is told only of growth, and to zero nothing grows.
+//! * `hpa/run.rs`, `normalized`: `desired <= current` for `desired < current`. A size that is to stay is held by no window.
 #![forbid(unsafe_code)]
 
 pub mod cron;

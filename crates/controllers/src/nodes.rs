@@ -63,6 +63,15 @@ async fn look(
     let list = nodes.list(&ListParams::default()).await?;
     seen.retain(|name| list.items.iter().any(|node| objects::name(node) == name));
     for node in list.items {
+        if !seen.knows(objects::name(&node)) {
+            let name = objects::name(&node);
+            recorder.record(
+                &node,
+                Severity::Normal,
+                "RegisteredNode",
+                format!("Node {name} event: Registered Node {name} in Controller"),
+            );
+        }
         let sign = sign_of_life(&node, leases.get(objects::name(&node)));
         if !seen.is_stale(objects::name(&node), &sign, Instant::now(), grace) {
             continue;
@@ -95,6 +104,10 @@ async fn look(
 struct Renewals(HashMap<String, (String, Instant)>);
 
 impl Renewals {
+    fn knows(&self, node: &str) -> bool {
+        self.0.contains_key(node)
+    }
+
     fn is_stale(&mut self, node: &str, sign: &str, now: Instant, grace: Duration) -> bool {
         match self.0.get(node) {
             Some((known, at)) if known == sign => now.duration_since(*at) > grace,
@@ -224,7 +237,9 @@ mod tests {
         let start = Instant::now();
         let grace = Duration::from_secs(50);
         let after = |seconds| start + Duration::from_secs(seconds);
+        assert!(!renewals.knows("one"));
         assert!(!renewals.is_stale("one", "a", start, grace));
+        assert!(renewals.knows("one"));
         assert!(!renewals.is_stale("one", "a", after(50), grace));
         assert!(renewals.is_stale("one", "a", after(51), grace));
         assert!(!renewals.is_stale("one", "b", after(52), grace));

@@ -132,6 +132,10 @@ pub async fn run(
     let claims_dir = config.claims_dir.clone();
     let traffic = Arc::new(traffic::Traffic::default());
     let recorder = events::Recorder::start(client.clone(), config.name.clone());
+    let name = config.name.as_str();
+    recorder.node(name, "Normal", "Starting", "Starting kubelet.");
+    let ready = format!("Node {name} status is now: NodeReady");
+    recorder.node(name, "Normal", "NodeReady", ready);
     let (told, conditions) = tokio::sync::watch::channel(BTreeSet::new());
     let (evictions, orders) = tokio::sync::mpsc::channel(1);
     let pods = pods::Pods::default();

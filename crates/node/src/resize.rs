@@ -106,6 +106,28 @@ pub fn as_given<'a>(
     spec
 }
 
+/// The specification with what its containers were last said to have been given instead of what they ask for: a resize that waits, or
+/// that will never be, takes nothing of the node.
+pub fn as_allocated(pod: &Pod) -> PodSpec {
+    let mut spec = pod.spec.clone().unwrap_or_default();
+    let status = pod.status.as_ref();
+    let main = status.and_then(|status| status.container_statuses.as_ref());
+    let init = status.and_then(|status| status.init_container_statuses.as_ref());
+    let allocated = |name: &str| {
+        let mut all = main.into_iter().chain(init).flatten();
+        all.find(|one| one.name == name)?
+            .allocated_resources
+            .clone()
+    };
+    let containers = spec.init_containers.iter_mut().flatten();
+    for container in containers.chain(&mut spec.containers) {
+        if let Some(allocated) = allocated(&container.name) {
+            container.resources.get_or_insert_default().requests = Some(allocated);
+        }
+    }
+    spec
+}
+
 /// Whether the pod may have more than it was `given`, beside `others`.
 ///
 /// # Errors
@@ -116,10 +138,10 @@ pub fn room(
     others: &[&Pod],
     allocatable: &Allocatable,
 ) -> Result<(), (&'static str, String)> {
-    let request =
-        |spec: Option<&PodSpec>, name| spec.map_or(0, |spec| resources::pod_request(spec, name));
+    let others: Vec<PodSpec> = others.iter().map(|other| as_allocated(other)).collect();
     for name in RESIZABLE {
-        let wanted = request(pod.spec.as_ref(), name);
+        let asked = pod.spec.as_ref();
+        let wanted = asked.map_or(0, |spec| resources::pod_request(spec, name));
         if wanted <= resources::pod_request(given, name) {
             continue;
         }
@@ -130,9 +152,8 @@ pub fn room(
             );
             return Err(("Infeasible", message));
         }
-        let others = others.iter();
-        let used = others.fold(0i64, |sum, other| {
-            sum.saturating_add(request(other.spec.as_ref(), name))
+        let used = others.iter().fold(0i64, |sum, other| {
+            sum.saturating_add(resources::pod_request(other, name))
         });
         if wanted > most.saturating_sub(used) {
             let message = format!(
@@ -246,6 +267,11 @@ mod tests {
         let used =
             "Node didn't have enough resource: cpu, requested: 600, used: 1900, capacity: 2000";
         assert_eq!(ask("600m", &busy), Err(("Deferred", used.to_owned())));
+        let mut waiting = pod("9k");
+        let status = json!({"containerStatuses": [{"name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+            "allocatedResources": {"cpu": "100m"}}]});
+        waiting.status = Some(serde_json::from_value(status).expect("a status"));
+        assert_eq!(ask("1900m", &waiting), Ok(()), "it has no more than it had");
     }
 
     #[test]

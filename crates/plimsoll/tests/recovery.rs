@@ -208,14 +208,19 @@ fn a_rolling_update_ends_after_the_daemon_was_killed() {
                 && pod["status"]["containerStatuses"][0]["ready"] == true
                 && pod["status"]["containerStatuses"][0]["restartCount"] == 0
         };
-        let (all, good) = (
-            items(&pods).len(),
-            items(&pods).iter().filter(|pod| right(pod)).count(),
-        );
-        if (all, good) == (10, 10) {
+        let wrong: Vec<&Value> = items(&pods).iter().filter(|pod| !right(pod)).collect();
+        let all = items(&pods).len();
+        if all == 10 && wrong.is_empty() {
             Ok(())
         } else {
-            Err(format!("{good} of {all}; killed with {updated} updated"))
+            let states: Vec<_> = wrong
+                .iter()
+                .map(|pod| format!("{} {}", pod["metadata"]["name"], pod["status"]))
+                .collect();
+            let states = states.join("\n");
+            Err(format!(
+                "{all} pods, killed with {updated} updated; wrong:\n{states}"
+            ))
         }
     });
     let sets = instance.get(&["replicasets"]);

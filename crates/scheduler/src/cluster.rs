@@ -189,6 +189,17 @@ impl Cluster {
         true
     }
 
+    /// Whether the pod is on the node already and takes more of something than it would from now on: it was resized.
+    pub fn shrinks(&self, node: &str, resident: &Resident) -> bool {
+        let after = &resident.footprint.requests;
+        let known = self.pods.get(&resident.uid);
+        known.is_some_and(|(on, before)| {
+            let mut before = before.footprint.requests.iter();
+            on == node
+                && before.any(|(name, amount)| after.get(name).copied().unwrap_or(0) < *amount)
+        })
+    }
+
     /// The pod takes no room any more; true if it did.
     pub fn remove(&mut self, uid: &str) -> bool {
         let Some((node, resident)) = self.pods.remove(uid) else {
@@ -343,6 +354,20 @@ mod tests {
         assert!(!one.conflicts(&port("127.0.0.2", "TCP", 80)));
         assert!(!one.conflicts(&port("127.0.0.1", "UDP", 80)));
         assert!(!one.conflicts(&port("127.0.0.1", "TCP", 81)));
+    }
+
+    #[test]
+    fn a_resize_gives_back() {
+        let mut cluster = Cluster::default();
+        cluster.place("a", resident("one", 400, 0));
+        assert!(cluster.shrinks("a", &resident("one", 399, 0)));
+        assert!(!cluster.shrinks("a", &resident("one", 400, 0)));
+        assert!(!cluster.shrinks("a", &resident("one", 500, 0)));
+        assert!(
+            !cluster.shrinks("b", &resident("one", 399, 0)),
+            "it is not there"
+        );
+        assert!(!cluster.shrinks("a", &resident("two", 399, 0)));
     }
 
     proptest! {

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStatus, Pod, PodStatus, ResourceRequirements,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// Amounts by resource name: thousandths for `cpu`, whole units (bytes, pieces) for everything else.
@@ -31,24 +33,27 @@ pub fn amounts<'a>(quantities: impl IntoIterator<Item = (&'a String, &'a Quantit
 
 /// What the pod asks for: the sum of its containers and restartable init containers, or the most that one other init
 /// container needs beside those started before it, whichever is more; plus overhead. Requests of the pod as a whole
-/// replace the sum of its containers.
+/// replace the sum of its containers. While a container is resized it counts with the most of what it asks for and what it has; what
+/// its node can never give it does not count.
 pub fn of_pod(pod: &Pod) -> Amounts {
-    let spec = pod.spec.as_ref();
-    spec.map(|spec| of_spec(spec, &[])).unwrap_or_default()
+    total(pod, &[])
 }
 
 /// Processor and memory of the pod, where a container without a request counts as upstream's scores count it: 100m and
 /// 200 Mi. Otherwise such pods would not spread.
 pub fn nonzero(pod: &Pod) -> [i64; 2] {
     const MISSING: [(&str, i64); 2] = [("cpu", 100), ("memory", 200 * 1024 * 1024)];
-    let spec = pod.spec.as_ref();
-    let total = spec.map(|spec| of_spec(spec, &MISSING)).unwrap_or_default();
+    let total = total(pod, &MISSING);
     MISSING.map(|(name, _)| total.get(name).copied().unwrap_or(0))
 }
 
-fn of_spec(spec: &PodSpec, missing: &[(&str, i64)]) -> Amounts {
+fn total(pod: &Pod, missing: &[(&str, i64)]) -> Amounts {
+    let Some(spec) = pod.spec.as_ref() else {
+        return Amounts::new();
+    };
+    let status = pod.status.as_ref();
     let of_container = |container: &Container| {
-        let mut own = of_container(container);
+        let mut own = of_container(container, status);
         for (name, value) in missing {
             own.entry((*name).to_owned()).or_insert(*value);
         }
@@ -85,14 +90,46 @@ fn of_spec(spec: &PodSpec, missing: &[(&str, i64)]) -> Amounts {
     total
 }
 
-fn of_container(container: &Container) -> Amounts {
-    let resources = container.resources.as_ref();
-    amounts(
-        resources
-            .and_then(|resources| resources.requests.as_ref())
-            .into_iter()
-            .flatten(),
-    )
+fn of_container(container: &Container, status: Option<&PodStatus>) -> Amounts {
+    let asked = requested(container.resources.as_ref());
+    let Some(held) = status.and_then(|status| status_of(container, status)) else {
+        return asked;
+    };
+    let mut most = if status.is_some_and(is_infeasible) {
+        Amounts::new()
+    } else {
+        asked
+    };
+    raise(&mut most, &requested(held.resources.as_ref()));
+    raise(
+        &mut most,
+        &amounts(held.allocated_resources.iter().flatten()),
+    );
+    most
+}
+
+fn requested(resources: Option<&ResourceRequirements>) -> Amounts {
+    let requests = resources.and_then(|resources| resources.requests.as_ref());
+    amounts(requests.into_iter().flatten())
+}
+
+/// What the node says of a container that can be resized, if it says what the container has.
+fn status_of<'a>(container: &Container, status: &'a PodStatus) -> Option<&'a ContainerStatus> {
+    let main = status.container_statuses.iter().flatten();
+    let sidecars = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .filter(|_| container.restart_policy.as_deref() == Some("Always"));
+    let mut all = main.chain(sidecars);
+    all.find(|one| one.name == container.name && one.resources.is_some())
+}
+
+fn is_infeasible(status: &PodStatus) -> bool {
+    let mut conditions = status.conditions.iter().flatten();
+    conditions.any(|condition| {
+        condition.type_ == "PodResizePending" && condition.reason.as_deref() == Some("Infeasible")
+    })
 }
 
 /// Adds `more` to `total`, saturating.
@@ -291,6 +328,32 @@ mod tests {
             cpu(3000)
         );
         assert_eq!(requests(json!({"containers": [{"name": "c"}]})), vec![]);
+    }
+
+    #[test]
+    fn a_resize_counts_with_the_most_of_what_is_asked_and_had() {
+        let cpu = |asked: &str, had: &str, given: &str, reason: &str| {
+            let pod = json!({
+                "spec": {"containers": [container(asked)]},
+                "status": {
+                    "containerStatuses": [{
+                        "name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                        "resources": {"requests": {"cpu": had}}, "allocatedResources": {"cpu": given},
+                    }],
+                    "conditions": [{"type": "PodResizePending", "status": "True", "reason": reason}],
+                },
+            });
+            of_pod(&serde_json::from_value(pod).unwrap())["cpu"]
+        };
+        assert_eq!(cpu("1", "500m", "500m", "Deferred"), 1000);
+        assert_eq!(
+            cpu("100m", "500m", "100m", ""),
+            500,
+            "not taken from it yet"
+        );
+        assert_eq!(cpu("100m", "200m", "300m", ""), 300);
+        assert_eq!(cpu("9k", "500m", "500m", "Infeasible"), 500);
+        assert_eq!(cpu("9k", "500m", "600m", "Infeasible"), 600);
     }
 
     #[test]

@@ -46,6 +46,7 @@ pub fn encode(value: &Value) -> Option<String> {
 
 fn read(text: &str) -> Result<(Value, Vec<Duplicate>), DecodeError> {
     let mut duplicates = Vec::new();
+    let text = first_document(text);
     let value =
         serde_saphyr::with_deserializer_from_str_with_options(text, options(), |deserializer| {
             Tree::read(deserializer, &mut duplicates)
@@ -57,6 +58,13 @@ fn read(text: &str) -> Result<(Value, Vec<Duplicate>), DecodeError> {
         }
         Err(error) => Err(failure(&error.to_string())),
     }
+}
+
+/// The text without the mark of a second document that has nothing in it: files are cut, and put together, at such marks.
+fn first_document(text: &str) -> &str {
+    let end = text.trim_end();
+    let cut = end.strip_suffix("\n---").or(end.strip_suffix("\n..."));
+    cut.unwrap_or(text)
 }
 
 fn options() -> serde_saphyr::Options {

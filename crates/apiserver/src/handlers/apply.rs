@@ -13,7 +13,7 @@ use crate::codec;
 use crate::object;
 use crate::query::Query;
 use crate::registry::{self, Kind};
-use crate::schema;
+use crate::schema::{self, Gvk};
 use crate::status::{ApiError, Cause};
 
 /// How often an object that comes or goes meanwhile is looked at anew.
@@ -29,6 +29,7 @@ pub(crate) fn is_apply(content_type: &str) -> bool {
 /// Who owns what a request changes: `fieldManager`, or the program that asks, as its `User-Agent` names it.
 pub(super) fn manager(
     query: &Query,
+    options: &str,
     user_agent: Option<&str>,
     identity: &Identity,
 ) -> Result<String, ApiError> {
@@ -47,7 +48,7 @@ pub(super) fn manager(
             None
         };
         return match problem {
-            Some((reason, message)) => Err(refused_option(reason, message)),
+            Some((reason, message)) => Err(refused_option(options, reason, message)),
             None => Ok(named.to_owned()),
         };
     }
@@ -66,46 +67,30 @@ pub(super) fn manager(
         .collect())
 }
 
-fn refused_option(reason: &'static str, message: String) -> ApiError {
+fn refused_option(options: &str, reason: &'static str, message: String) -> ApiError {
     let field = "fieldManager".into();
     let cause = Cause {
         reason,
         message,
         field,
     };
-    ApiError::invalid("meta.k8s.io", "PatchOptions", "", vec![cause])
+    ApiError::invalid("meta.k8s.io", options, "", vec![cause])
 }
 
 /// Applies a configuration: makes the object (201), or merges into it (200).
 pub(super) async fn apply(context: &Context, config: &[u8]) -> Result<Response, ApiError> {
     let dry_run = context.dry_run()?;
-    if context.query.get("fieldManager").is_none() {
-        let message = "Required value: is required for apply patch".to_owned();
-        return Err(refused_option("FieldValueRequired", message));
-    }
     let kind = &context.kind;
-    let node = Node::of_kind(kind).ok_or_else(|| {
-        ApiError::unsupported_media_type(format!("{} has no schema to apply by", kind.kind))
-    })?;
-    let (config, warnings) = read(context, config)?;
-    let force = context.query.flag("force");
-    let applied = || Applied {
-        node,
-        manager: applier(context),
-        config: &config,
-        force,
-    };
+    let (config, warnings) = read_as(context, config, &kind.gvk())?;
     let key = kind.key(&context.info.namespace, &context.info.name);
     for _ in 0..ATTEMPTS {
         let found = context.state.store.get(&key).await;
         let (found, _) = found.map_err(|e| list::store_error(context, e))?;
         let result = if found.is_some() {
-            let change = |served: &Value| {
-                apply::update(applied(), served).map_err(|error| refusal(context, error))
-            };
-            write::modify(context, dry_run, change).await
+            write::modify(context, dry_run, |served| applied(context, &config, served)).await
         } else if context.info.subresource.is_empty() {
-            let object = apply::create(applied()).map_err(|error| refusal(context, error))?;
+            let object = apply::create(configuration(context, &config)?)
+                .map_err(|error| refusal(context, error))?;
             create::create_value(context, object, dry_run).await
         } else {
             return Err(context.not_found(&context.info.name));
@@ -128,18 +113,48 @@ pub(super) async fn apply(context: &Context, config: &[u8]) -> Result<Response, 
     ))
 }
 
-/// The configuration, and the warnings to answer with.
-fn read(context: &Context, body: &[u8]) -> Result<(Value, Vec<String>), ApiError> {
+/// The object with the configuration applied to it.
+pub(super) fn applied(
+    context: &Context,
+    config: &Value,
+    served: &Value,
+) -> Result<Value, ApiError> {
+    apply::update(configuration(context, config)?, served).map_err(|error| refusal(context, error))
+}
+
+fn configuration<'a>(context: &'a Context, config: &'a Value) -> Result<Applied<'a>, ApiError> {
+    let kind = &context.kind;
+    let node = Node::of_kind(kind).ok_or_else(|| {
+        ApiError::unsupported_media_type(format!("{} has no schema to apply by", kind.kind))
+    })?;
+    Ok(Applied {
+        node,
+        manager: applier(context),
+        config,
+        force: context.query.flag("force"),
+    })
+}
+
+/// The configuration, of this kind, and the warnings to answer with.
+pub(super) fn read_as(
+    context: &Context,
+    body: &[u8],
+    gvk: &Gvk,
+) -> Result<(Value, Vec<String>), ApiError> {
+    if context.query.get("fieldManager").is_none() {
+        let message = "Required value: is required for apply patch".to_owned();
+        let reason = "FieldValueRequired";
+        return Err(refused_option(context.options, reason, message));
+    }
     let validation = FieldValidation::of(context)?;
-    let gvk = context.kind.gvk();
     let (mut config, duplicates) =
-        codec::decode("application/yaml", body, Some(&gvk)).map_err(body::decode_error)?;
+        codec::decode("application/yaml", body, Some(gvk)).map_err(body::decode_error)?;
     if !config.is_object() {
         return Err(ApiError::bad_request(
             "error decoding YAML: the body is not an object",
         ));
     }
-    body::check_type(&mut config, &gvk)?;
+    body::check_type(&mut config, gvk)?;
     let refuse = |why: &str| {
         let (namespace, name) = (&context.info.namespace, &context.info.name);
         ApiError::bad_request(format!(
@@ -148,7 +163,7 @@ fn read(context: &Context, body: &[u8]) -> Result<(Value, Vec<String>), ApiError
             gvk.kind
         ))
     };
-    let report = body::check(context, &gvk, &mut config);
+    let report = body::check(context, gvk, &mut config);
     if let Some(problem) = report.type_error {
         return Err(refuse(&problem));
     }
@@ -165,7 +180,7 @@ fn read(context: &Context, body: &[u8]) -> Result<(Value, Vec<String>), ApiError
     {
         return Err(refuse(&problem));
     }
-    body::settle(context, &gvk, &mut config);
+    body::settle(context, gvk, &mut config);
     metadata::place(context, &mut config)?;
     if object::text(&config, &["metadata", "name"]).is_empty() {
         config["metadata"]["name"] = context.info.name.as_str().into();
@@ -176,6 +191,7 @@ fn read(context: &Context, body: &[u8]) -> Result<(Value, Vec<String>), ApiError
     }
     if let Some(object) = config.as_object_mut() {
         match context.info.subresource.as_str() {
+            "scale" => {}
             "status" => object.retain(|key, _| {
                 matches!(key.as_str(), "apiVersion" | "kind" | "metadata" | "status")
             }),

@@ -19,26 +19,13 @@ pub(super) async fn bind_named(context: &Context, body: &[u8]) -> Result<Respons
         problems.required("metadata.name", "name or generateName is required");
         return Err(ApiError::invalid("", "Binding", name, problems.0));
     };
-    let of_pod = Context {
-        state: context.state.clone(),
-        identity: context.identity.clone(),
-        kind: registry::KindRef::BuiltIn(pods),
-        info: crate::path::ResourceInfo {
-            resource: pods.plural.into(),
-            name: name.into(),
-            subresource: "binding".into(),
-            ..context.info.clone()
-        },
-        query: context.query.clone(),
-        accept: context.accept.clone(),
-        content_type: context.content_type.clone(),
-        applying: false,
-        manager: context.manager.clone(),
-        role: context.role,
-        lasting: None,
-        ending: context.ending.clone(),
-        warnings: Default::default(),
+    let info = crate::path::ResourceInfo {
+        resource: pods.plural.into(),
+        name: name.into(),
+        subresource: "binding".into(),
+        ..context.info.clone()
     };
+    let of_pod = context.of(registry::KindRef::BuiltIn(pods), info);
     bind(&of_pod, body).await
 }
 

@@ -75,7 +75,7 @@ impl FieldValidation {
             Some("Strict") => Ok(Self::Strict),
             Some(other) => Err(ApiError::invalid(
                 "meta.k8s.io",
-                "CreateOptions",
+                context.options,
                 "",
                 vec![Cause {
                     reason: "FieldValueNotSupported",

@@ -80,6 +80,7 @@ pub(crate) async fn create_value(
             custom.validate(&value, &mut problems);
         }
         refuse(context, &value, problems)?;
+        context.warnings.of(context, &value, None);
         custom::admit_create(context, text(&value, &["metadata", "name"]))?;
         if kind.namespaced {
             admit_namespace(context, text(&value, &["metadata", "name"])).await?;

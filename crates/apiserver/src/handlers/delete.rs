@@ -60,18 +60,11 @@ fn options(context: &Context, body: &[u8]) -> Result<Options, ApiError> {
                 .transpose()
         };
         options.grace_seconds = number("gracePeriodSeconds")?;
-        options.propagation = context
+        let orphan = context
             .query
-            .get("propagationPolicy")
-            .map(propagation)
-            .transpose()?;
-        if context.query.get("orphanDependents").is_some() {
-            options.propagation = Some(if context.query.flag("orphanDependents") {
-                Propagation::Orphan
-            } else {
-                Propagation::Background
-            });
-        }
+            .get("orphanDependents")
+            .map(|_| context.query.flag("orphanDependents"));
+        options.propagation = what_of_dependents(context.query.get("propagationPolicy"), orphan)?;
     } else {
         let gvk = Gvk::gvk("", "v1", "DeleteOptions");
         let content_type = if context.content_type.is_empty() {
@@ -84,18 +77,16 @@ fn options(context: &Context, body: &[u8]) -> Result<Options, ApiError> {
         if !value.is_object() {
             return Err(ApiError::bad_request("DeleteOptions must be an object"));
         }
-        options.grace_seconds = value["gracePeriodSeconds"].as_i64();
-        options.propagation = value["propagationPolicy"]
-            .as_str()
-            .map(propagation)
-            .transpose()?;
-        if let Some(orphan) = value["orphanDependents"].as_bool() {
-            options.propagation = Some(if orphan {
-                Propagation::Orphan
-            } else {
-                Propagation::Background
-            });
+        if !matches!(text(&value, &["kind"]), "" | "DeleteOptions") {
+            return Err(ApiError::bad_request(
+                "decoded object cannot be converted to DeleteOptions",
+            ));
         }
+        options.grace_seconds = value["gracePeriodSeconds"].as_i64();
+        options.propagation = what_of_dependents(
+            value["propagationPolicy"].as_str(),
+            value["orphanDependents"].as_bool(),
+        )?;
         let nonempty = |v: &Value| v.as_str().filter(|s| !s.is_empty()).map(str::to_owned);
         options.uid = nonempty(&value["preconditions"]["uid"]);
         options.resource_version = nonempty(&value["preconditions"]["resourceVersion"]);
@@ -109,28 +100,47 @@ fn options(context: &Context, body: &[u8]) -> Result<Options, ApiError> {
     Ok(options)
 }
 
+/// By the policy, or by the field that was there before it; they are not taken together.
+fn what_of_dependents(
+    policy: Option<&str>,
+    orphan: Option<bool>,
+) -> Result<Option<Propagation>, ApiError> {
+    match (policy, orphan) {
+        (Some(policy), Some(_)) => Err(refused_policy(
+            "FieldValueInvalid",
+            format!(
+                "Invalid value: {policy:?}: orphanDependents and deletionPropagation cannot be both set"
+            ),
+        )),
+        (Some(policy), None) => propagation(policy).map(Some),
+        (None, Some(true)) => Ok(Some(Propagation::Orphan)),
+        (None, Some(false)) => Ok(Some(Propagation::Background)),
+        (None, None) => Ok(None),
+    }
+}
+
 pub(super) fn propagation(text: &str) -> Result<Propagation, ApiError> {
     match text {
         "Orphan" => Ok(Propagation::Orphan),
         "Background" => Ok(Propagation::Background),
         "Foreground" => Ok(Propagation::Foreground),
-        other => {
-            let message = format!(
+        other => Err(refused_policy(
+            "FieldValueNotSupported",
+            format!(
                 "Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\", \"nil\""
-            );
-            let cause = Cause {
-                reason: "FieldValueNotSupported",
-                message,
-                field: "propagationPolicy".into(),
-            };
-            Err(ApiError::invalid(
-                "meta.k8s.io",
-                "DeleteOptions",
-                "",
-                vec![cause],
-            ))
-        }
+            ),
+        )),
     }
+}
+
+fn refused_policy(reason: &'static str, message: String) -> ApiError {
+    let field = "propagationPolicy".into();
+    let cause = Cause {
+        reason,
+        message,
+        field,
+    };
+    ApiError::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause])
 }
 
 /// DELETE of one object.
@@ -167,25 +177,12 @@ pub(super) async fn delete_collection(
     let found = list::find(context, &list_options, &selection).await?;
     let mut items = Vec::new();
     for object in &found.objects {
-        let named = Context {
-            state: context.state.clone(),
-            identity: context.identity.clone(),
-            kind: context.kind.clone(),
-            info: crate::path::ResourceInfo {
-                namespace: object.namespace.clone(),
-                name: object.name.clone(),
-                ..context.info.clone()
-            },
-            query: context.query.clone(),
-            accept: None,
-            role: context.role,
-            lasting: None,
-            content_type: String::new(),
-            applying: false,
-            manager: context.manager.clone(),
-            ending: context.ending.clone(),
-            warnings: Default::default(),
+        let info = crate::path::ResourceInfo {
+            namespace: object.namespace.clone(),
+            name: object.name.clone(),
+            ..context.info.clone()
         };
+        let named = context.of(context.kind.clone(), info);
         match delete_named(&named, &object.name, &options).await {
             Ok((value, _)) => items.push(value),
             // Somebody else was faster.

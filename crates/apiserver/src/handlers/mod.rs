@@ -15,6 +15,7 @@ pub(crate) mod delete;
 mod escalate;
 mod evict;
 mod finish;
+mod health;
 mod limits;
 mod list;
 mod metadata;
@@ -54,7 +55,7 @@ use crate::auth::Identity;
 use crate::meter::{Labels, Lasting};
 use crate::path::{RequestInfo, ResourceInfo};
 use crate::query::{ListOptions, Query};
-use crate::registry::KindRef;
+use crate::registry::{KindRef, warn};
 use crate::server::{RequestBody, State};
 use crate::status::ApiError;
 use respond::Response;
@@ -67,6 +68,8 @@ pub(crate) struct Context {
     pub kind: KindRef,
     pub info: ResourceInfo,
     pub query: Query,
+    /// What upstream calls the options of such a request: `CreateOptions`.
+    pub options: &'static str,
     pub accept: Option<String>,
     /// The request comes from a role inside this process.
     pub role: bool,
@@ -84,6 +87,26 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// The same request, of another object. What that is warned of is nobody's to hear.
+    pub fn of(&self, kind: KindRef, info: ResourceInfo) -> Self {
+        Self {
+            state: self.state.clone(),
+            identity: self.identity.clone(),
+            kind,
+            info,
+            query: self.query.clone(),
+            options: self.options,
+            accept: self.accept.clone(),
+            role: self.role,
+            content_type: self.content_type.clone(),
+            applying: self.applying,
+            manager: self.manager.clone(),
+            lasting: None,
+            ending: self.ending.clone(),
+            warnings: Warnings::default(),
+        }
+    }
+
     pub fn not_found(&self, name: &str) -> ApiError {
         ApiError::not_found(self.kind.group, self.kind.plural, name)
     }
@@ -95,7 +118,7 @@ impl Context {
             Some("All") => Ok(true),
             Some(other) => Err(ApiError::invalid(
                 "meta.k8s.io",
-                "CreateOptions",
+                self.options,
                 "",
                 vec![crate::status::Cause {
                     reason: "FieldValueNotSupported",
@@ -162,11 +185,8 @@ async fn route(
     subprotocol::take_token(request.headers_mut())?;
     let path = request.uri().path();
     asked.lock().labels = Labels::of_path(request.method(), path);
-    if matches!(
-        path,
-        "/healthz" | "/livez" | "/readyz" | "/healthz/ping" | "/livez/ping" | "/readyz/ping"
-    ) {
-        return Ok(respond::text("ok"));
+    if let Some(health) = health::answer(&state, path, request.uri().query()).await? {
+        return Ok(health);
     }
     if path.len() > state.config.limits.path_bytes_max {
         return Err(ApiError::new(
@@ -271,9 +291,12 @@ async fn answered(
                 .cloned()
                 .unwrap_or_default();
             let content_type = header(http::header::CONTENT_TYPE).unwrap_or_default();
+            let options = options_of(&parts.method);
+            let agent = header(http::header::USER_AGENT);
             let context = Context {
                 applying: parts.method == Method::PATCH && apply::is_apply(content_type),
-                manager: apply::manager(&query, header(http::header::USER_AGENT), &identity)?,
+                manager: apply::manager(&query, options, agent, &identity)?,
+                options,
                 state,
                 identity,
                 kind,
@@ -286,12 +309,12 @@ async fn answered(
                 ending,
                 warnings: Default::default(),
             };
-            let custom = context.kind.custom.clone();
+            let deprecated = match &context.kind.custom {
+                Some(custom) => custom.deprecated.clone(),
+                None => warn::of_kind(context.kind.group, context.kind.kind).map(str::to_owned),
+            };
             let mut response = dispatch(context, parts, body).await?;
-            if let Some(warning) = custom
-                .as_ref()
-                .and_then(|custom| custom.deprecated.as_ref())
-            {
+            if let Some(warning) = &deprecated {
                 respond::warn(&mut response, std::slice::from_ref(warning));
             }
             Ok(response)
@@ -400,6 +423,16 @@ async fn resource(context: Context, parts: &Parts, body: Bytes) -> Result<Respon
             delete::delete_collection(&context, &body).await
         }
         _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+fn options_of(method: &Method) -> &'static str {
+    match *method {
+        Method::POST => "CreateOptions",
+        Method::PUT => "UpdateOptions",
+        Method::PATCH => "PatchOptions",
+        Method::DELETE => "DeleteOptions",
+        _ => "GetOptions",
     }
 }
 

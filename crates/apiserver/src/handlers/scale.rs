@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::respond::{self, Response};
-use super::{Context, body, list, patch, table, write};
+use super::{Context, apply, body, list, metadata, patch, table, write};
 use crate::negotiate::Form;
 use crate::object::{self, text};
 use crate::registry;
@@ -125,11 +125,16 @@ pub(super) async fn get(context: &Context) -> Result<Response, ApiError> {
 }
 
 pub(super) async fn update(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
-    let decoded = body::decode(context, body, &gvk())?;
+    let mut decoded = body::decode(context, body, &gvk())?;
+    metadata::place(context, &mut decoded.value)?;
+    patch::check_identity(context, &decoded.value)?;
     set(context, &decoded.warnings, |_| Ok(decoded.value.clone())).await
 }
 
 pub(super) async fn patch(context: &Context, patch_body: &[u8]) -> Result<Response, ApiError> {
+    if context.applying {
+        return apply(context, patch_body).await;
+    }
     let kind = patch::kind_of(&context.content_type)?;
     set(context, &[], |scale| {
         let mut patched =
@@ -143,63 +148,85 @@ pub(super) async fn patch(context: &Context, patch_body: &[u8]) -> Result<Respon
     .await
 }
 
+/// Server-side apply: the wanted size is the one field of a scale that can be applied. It is a field of the object's, so whoever
+/// applies it owns it there, through this subresource.
+async fn apply(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
+    let dry_run = context.dry_run()?;
+    let (scale, warnings) = apply::read_as(context, body, &gvk())?;
+    let (name, namespace) = (&context.info.name, &context.info.namespace);
+    let mut config = json!({
+        "apiVersion": context.kind.api_version(),
+        "kind": context.kind.kind,
+        "metadata": {"name": name, "namespace": namespace},
+    });
+    if let Some(replicas) = scale["spec"]["replicas"].as_i64() {
+        check(context, replicas)?;
+        wish(context, &mut config, replicas);
+    }
+    let written = write::modify(&main(context), dry_run, |served| {
+        let mut new = apply::applied(context, &config, served)?;
+        let version = text(&scale, &["metadata", "resourceVersion"]);
+        object::metadata(&mut new).insert("resourceVersion".into(), version.into());
+        Ok(new)
+    })
+    .await?;
+    answer(context, &written, &warnings)
+}
+
+/// The same request of the object itself: its rules are the change's, too.
+fn main(context: &Context) -> Context {
+    let info = crate::path::ResourceInfo {
+        subresource: String::new(),
+        ..context.info.clone()
+    };
+    context.of(context.kind.clone(), info)
+}
+
+/// Refuses a size that is none.
+fn check(context: &Context, replicas: i64) -> Result<(), ApiError> {
+    if replicas >= 0 {
+        return Ok(());
+    }
+    let cause = Cause {
+        reason: "FieldValueInvalid",
+        message: format!("Invalid value: {replicas}: must be greater than or equal to 0"),
+        field: "spec.replicas".into(),
+    };
+    let name = &context.info.name;
+    Err(ApiError::invalid("autoscaling", "Scale", name, vec![cause]))
+}
+
+/// Writes the size where the object keeps it.
+fn wish(context: &Context, object: &mut Value, replicas: i64) {
+    let custom = context.kind.custom.as_ref();
+    match custom.and_then(|custom| custom.scale.as_ref()) {
+        Some(paths) => paths.set(object, replicas),
+        None => object["spec"]["replicas"] = replicas.into(),
+    }
+}
+
 async fn set(
     context: &Context,
     warnings: &[String],
     mut change: impl FnMut(&Value) -> Result<Value, ApiError>,
 ) -> Result<Response, ApiError> {
     let dry_run = context.dry_run()?;
-    // The main resource's rules apply to the change, so the subresource is left out below.
-    let main = Context {
-        state: context.state.clone(),
-        identity: context.identity.clone(),
-        kind: context.kind.clone(),
-        info: crate::path::ResourceInfo {
-            subresource: String::new(),
-            ..context.info.clone()
-        },
-        query: context.query.clone(),
-        accept: None,
-        role: context.role,
-        lasting: None,
-        content_type: String::new(),
-        applying: false,
-        manager: context.manager.clone(),
-        ending: context.ending.clone(),
-        warnings: Default::default(),
-    };
-    let written = write::modify(&main, dry_run, |served| {
+    let written = write::modify(&main(context), dry_run, |served| {
         let scale = change(&scale_in(context, served)?)?;
         let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
-        if replicas < 0 {
-            let cause = Cause {
-                reason: "FieldValueInvalid",
-                message: format!("Invalid value: {replicas}: must be greater than or equal to 0"),
-                field: "spec.replicas".into(),
-            };
-            return Err(ApiError::invalid(
-                "autoscaling",
-                "Scale",
-                &context.info.name,
-                vec![cause],
-            ));
-        }
+        check(context, replicas)?;
         let mut new = served.clone();
-        let paths = context
-            .kind
-            .custom
-            .as_ref()
-            .and_then(|custom| custom.scale.as_ref());
-        match paths {
-            Some(paths) => paths.set(&mut new, replicas),
-            None => new["spec"]["replicas"] = replicas.into(),
-        }
+        wish(context, &mut new, replicas);
         let version = text(&scale, &["metadata", "resourceVersion"]);
         object::metadata(&mut new).insert("resourceVersion".into(), version.into());
         Ok(new)
     })
     .await?;
-    let mut response = respond::value(200, &scale_in(context, &written)?);
+    answer(context, &written, warnings)
+}
+
+fn answer(context: &Context, written: &Value, warnings: &[String]) -> Result<Response, ApiError> {
+    let mut response = respond::value(200, &scale_in(context, written)?);
     respond::warn(&mut response, warnings);
     Ok(response)
 }

@@ -2,6 +2,10 @@
 
 use http::header::HeaderValue;
 use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::Context;
+use crate::registry::warn;
 
 /// Together they are at most this long, else each is cut (upstream's limits, in characters).
 const TOTAL_CHARS_MAX: usize = 4 * 1024;
@@ -16,6 +20,16 @@ impl Warnings {
         let mut all = self.0.lock();
         if !all.contains(&warning) {
             all.push(warning);
+        }
+    }
+
+    /// What the object itself is warned of, when it is made or changed from what it was `before`.
+    pub fn of(&self, context: &Context, object: &Value, before: Option<&Value>) {
+        let kind = &context.kind;
+        if kind.custom.is_none() {
+            for warning in warn::of_object(kind.group, kind.kind, object, before) {
+                self.add(warning);
+            }
         }
     }
 

@@ -116,6 +116,9 @@ pub(crate) async fn modify(
         prepare(context, &mut new, &old)?;
         admit::update(context, &mut new, &old, &growing)?;
         metadata::tidy(&mut new);
+        if context.info.subresource.is_empty() {
+            context.warnings.of(context, &new, Some(&old));
+        }
         // The claim is let go when the write does not happen.
         let claim = match is_service(context) && context.info.subresource.is_empty() {
             true => {

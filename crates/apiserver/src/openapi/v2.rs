@@ -8,6 +8,7 @@ use http::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY,
 };
 
+use super::knows;
 use crate::handlers::respond::{self, Response};
 use crate::schema::Swagger;
 use crate::status::ApiError;
@@ -82,14 +83,6 @@ fn chosen(accept: &str) -> Option<&'static str> {
             PROTOBUF | PROTOBUF_DEPRECATED => Some(PROTOBUF),
             _ => None,
         })
-}
-
-/// Whether `If-None-Match` names the document.
-fn knows(header: &str, etag: &str) -> bool {
-    header
-        .split(',')
-        .map(str::trim)
-        .any(|known| known == "*" || known.trim_start_matches("W/") == etag)
 }
 
 fn unpacked(packed: &[u8]) -> std::io::Result<Bytes> {

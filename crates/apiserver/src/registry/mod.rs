@@ -10,6 +10,7 @@ pub mod names;
 pub mod strategy;
 mod table;
 pub mod validate;
+pub(crate) mod warn;
 
 use std::sync::Arc;
 

@@ -25,7 +25,10 @@ pub fn dns1123_label(text: &str) -> Vec<String> {
         problems.push(too_long(63));
     }
     if !is_label(text) {
-        problems.push(LABEL.into());
+        problems.push(match text.split('.').all(is_label) {
+            true => "must not contain dots".into(),
+            false => LABEL.into(),
+        });
     }
     problems
 }

@@ -11,7 +11,7 @@ mod traffic;
 
 pub use kept::{
     api_service_create, api_service_update, attachment_create, ingress_create, keep_spec,
-    webhooks_update,
+    slice_update, webhooks_update,
 };
 pub use placement::disruption_budget_create;
 

@@ -398,6 +398,7 @@ static KINDS: [Kind; 65] = [
         columns: columns::ENDPOINT_SLICE,
         cells: columns::endpoint_slice,
         defaults: defaults::endpoint_slice,
+        prepare_update: strategy::slice_update,
         validate: validate::endpoint_slice,
         validate_update: validate::endpoint_slice_update,
         ..BASE
@@ -412,6 +413,8 @@ static KINDS: [Kind; 65] = [
         fields: NEW_EVENT,
         columns: columns::EVENT,
         cells: columns::new_event,
+        validate: validate::event,
+        validate_create: validate::new_event,
         conversion: Some(Conversion {
             to_stored: convert::event_to_core,
             from_stored: convert::event_from_core,

@@ -88,6 +88,11 @@ impl Schemas {
         openapi::index(group_versions)
     }
 
+    /// What the index names a document by: its own stamp and the program's.
+    pub fn openapi_v3_hash(&self, own: u64) -> String {
+        openapi::hash(own)
+    }
+
     /// The OpenAPI v3 document of one group and version: `paths` from the rows, `components.schemas` from upstream.
     pub fn openapi_v3_document(&self, group: &str, version: &str, paths: &[PathSpec]) -> Bytes {
         openapi::document(group, version, paths, &[])

@@ -4,6 +4,7 @@ use super::{Gvk, PathSpec, blob, paths};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 /// The level of the API that the documents describe.
 pub(super) const VERSION: &str = "v1.37.1";
@@ -22,7 +23,6 @@ pub struct Described {
 
 /// The body of `GET /openapi/v3`.
 pub(super) fn index(group_versions: &[(String, String, u64)]) -> Bytes {
-    let stamp = stamp();
     let paths: serde_json::Map<String, Value> = group_versions
         .iter()
         .map(|(group, version, own)| {
@@ -31,7 +31,7 @@ pub(super) fn index(group_versions: &[(String, String, u64)]) -> Bytes {
             } else {
                 format!("apis/{group}/{version}")
             };
-            let address = format!("/openapi/v3/{path}?hash={:016X}", stamp.wrapping_add(*own));
+            let address = format!("/openapi/v3/{path}?hash={}", hash(*own));
             (path, json!({ "serverRelativeURL": address }))
         })
         .collect();
@@ -175,12 +175,15 @@ impl<'a> Catalogue<'a> {
     }
 }
 
-/// Changes when the documents may: with the embedded schemas and with the program's version (FNV-1a).
-fn stamp() -> u64 {
-    let version = env!("CARGO_PKG_VERSION").bytes();
-    let parts = blob::openapi_packed().into_iter().flatten().copied();
-    let bytes = parts.chain(version);
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+/// Names a document: by what changes with it alone, and with the embedded schemas and the program's version (FNV-1a).
+pub(super) fn hash(own: u64) -> String {
+    static STAMP: LazyLock<u64> = LazyLock::new(|| {
+        let version = env!("CARGO_PKG_VERSION").bytes();
+        let parts = blob::openapi_packed().into_iter().flatten().copied();
+        let bytes = parts.chain(version);
+        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    });
+    format!("{:016X}", STAMP.wrapping_add(own))
 }

@@ -441,3 +441,101 @@ async fn creators_own_what_they_create_and_keep_what_others_add() {
         .expect("other");
     assert_eq!(theirs["fieldsV1"], json!({"f:data": {"f:theirs": {}}}));
 }
+
+#[tokio::test]
+async fn a_size_is_applied_through_its_subresource() {
+    let server = Server::new().await;
+    server
+        .post(DEPLOYMENTS, &deployment("web"))
+        .await
+        .expect(201);
+    let (object, path) = (
+        format!("{DEPLOYMENTS}/web"),
+        format!("{DEPLOYMENTS}/web/scale"),
+    );
+    let scale = |replicas: i64| json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "web"}, "spec": {"replicas": replicas}});
+    // whoever made it owns its size
+    let refused = apply(&server, &path, "fieldManager=scaler", &scale(7)).await;
+    let message = refused.expect(409)["message"].clone();
+    let words = message.as_str().unwrap_or_default();
+    assert!(
+        words.starts_with("Apply failed with 1 conflict: conflict with"),
+        "{words}"
+    );
+    assert!(words.ends_with(".spec.replicas"), "{words}");
+    let forced = apply(&server, &path, "fieldManager=scaler&force=true", &scale(7))
+        .await
+        .expect(200);
+    assert_eq!(
+        (&forced["kind"], &forced["spec"]["replicas"]),
+        (&json!("Scale"), &json!(7))
+    );
+    let now = server.get(&object).await.expect(200);
+    assert_eq!(now["spec"]["replicas"], 7);
+    let entries = now["metadata"]["managedFields"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let own = entries
+        .iter()
+        .find(|entry| entry["manager"] == "scaler")
+        .expect("an owner");
+    assert_eq!(
+        (
+            &own["operation"],
+            &own["subresource"],
+            &own["apiVersion"],
+            &own["fieldsV1"]
+        ),
+        (
+            &json!("Apply"),
+            &json!("scale"),
+            &json!("apps/v1"),
+            &json!({"f:spec": {"f:replicas": {}}})
+        )
+    );
+    for (config, code, said) in [
+        (scale(-1), 422, "must be greater than or equal to 0"),
+        (
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}}),
+            400,
+            "autoscaling/v1",
+        ),
+        (
+            json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "other"}}),
+            400,
+            "does not match",
+        ),
+        (
+            json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "spec": {"size": 1}}),
+            400,
+            "size",
+        ),
+    ] {
+        let refused = apply(&server, &path, "fieldManager=scaler&force=true", &config).await;
+        let status = refused.expect(code);
+        assert!(
+            status["message"]
+                .as_str()
+                .unwrap_or_default()
+                .contains(said),
+            "{status}"
+        );
+    }
+    let refused = apply(&server, &path, "force=true", &scale(1))
+        .await
+        .expect(422);
+    assert!(
+        refused["message"]
+            .as_str()
+            .unwrap_or_default()
+            .contains("fieldManager"),
+        "{refused}"
+    );
+    let missing = format!("{DEPLOYMENTS}/none/scale");
+    let mut other = scale(1);
+    other["metadata"]["name"] = json!("none");
+    apply(&server, &missing, "fieldManager=scaler", &other)
+        .await
+        .expect(404);
+}

@@ -121,6 +121,26 @@ async fn version_health_and_schema() {
         let answer = server.get(path).await;
         assert_eq!((answer.code, &answer.raw[..]), (200, &b"ok"[..]));
     }
+    for (path, expected) in [
+        ("/livez/ping", "ok"),
+        ("/readyz/etcd", "ok"),
+        (
+            "/readyz?verbose",
+            "[+]ping ok\n[+]etcd ok\nreadyz check passed\n",
+        ),
+        (
+            "/livez?verbose&exclude=etcd",
+            "[+]ping ok\nlivez check passed\n",
+        ),
+    ] {
+        let answer = server.get(path).await;
+        assert_eq!(
+            (answer.code, &answer.raw[..]),
+            (200, expected.as_bytes()),
+            "{path}"
+        );
+    }
+    server.get("/readyz/nothing").await.refusal(404);
     let index = server.get("/openapi/v3").await.expect(200);
     assert!(
         index["paths"]["apis/apps/v1"]["serverRelativeURL"].is_string(),
@@ -134,6 +154,43 @@ async fn version_health_and_schema() {
         "{patch}"
     );
     server.get("/openapi/v3/apis/nope/v1").await.refusal(404);
+}
+
+#[tokio::test]
+async fn a_schema_is_kept_for_as_long_as_its_address_is_the_same() {
+    let server = Server::new().await;
+    let index = server.get("/openapi/v3").await.expect(200);
+    let address = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str();
+    let address = address.expect("an address");
+    let header = |answer: &crate::server::Answer, name: &str| {
+        let value = answer
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
+    let named = server.get(address).await;
+    assert_eq!(
+        (named.code, &*header(&named, "cache-control")),
+        (200, "public, immutable")
+    );
+    assert!(
+        header(&named, "expires").ends_with(" GMT"),
+        "{:?}",
+        named.headers
+    );
+    let etag = header(&named, "etag");
+    let again = server
+        .ask("GET", address, &[("if-none-match", &etag)], "")
+        .await;
+    assert_eq!((again.code, again.raw.len()), (304, 0));
+    let plain = server.get("/openapi/v3/apis/apps/v1").await;
+    assert_eq!((plain.code, header(&plain, "etag")), (200, etag));
+    let kept = header(&plain, "cache-control");
+    assert_eq!(kept, "no-cache, private", "it may be another one next time");
+    assert_eq!(plain.raw, named.raw);
+    let old = server.get("/openapi/v3/apis/apps/v1?hash=0123").await;
+    assert_eq!((old.code, &*header(&old, "location")), (301, address));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::server::{PODS, Server, pod};
+use crate::server::{Answer, DEPLOYMENTS, PODS, Server, deployment, pod};
 
 #[tokio::test]
 async fn of_all_namespaces_there_is_only_reading() {
@@ -59,4 +59,92 @@ async fn what_a_pod_asks_for_as_a_whole_is_defaulted_and_classed() {
     let requests = &made["spec"]["resources"]["requests"];
     assert_eq!(requests, &json!({"cpu": "1", "memory": "1Gi"}));
     assert_eq!(made["status"]["qosClass"], "Guaranteed");
+}
+
+#[tokio::test]
+async fn a_deletion_says_one_thing_about_what_is_owned() {
+    let server = Server::new().await;
+    let path = format!("{PODS}/p");
+    server.post(PODS, &pod("p")).await.expect(201);
+    let both = json!({"propagationPolicy": "Foreground", "orphanDependents": false});
+    let expected = "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Invalid value: \"Foreground\": orphanDependents and deletionPropagation cannot be both set";
+    assert_eq!(server.delete(&path, &both).await.refusal(422), expected);
+    let query = format!("{path}?propagationPolicy=Foreground&orphanDependents=true");
+    let by_address = server.ask("DELETE", &query, &[], "").await;
+    assert_eq!(by_address.refusal(422), expected);
+    let other = server.delete(&path, &pod("p")).await.refusal(400);
+    assert!(
+        other.contains("cannot be converted to DeleteOptions"),
+        "{other}"
+    );
+    server.get(&path).await.expect(200);
+}
+
+#[tokio::test]
+async fn the_size_that_is_put_names_its_object() {
+    let server = Server::new().await;
+    server
+        .post(DEPLOYMENTS, &deployment("web"))
+        .await
+        .expect(201);
+    let path = format!("{DEPLOYMENTS}/web/scale");
+    let mut scale = server.get(&path).await.expect(200);
+    scale["metadata"]["name"] = json!("other");
+    let refused = server.put(&path, &scale).await.refusal(400);
+    let expected = "the name of the object (other) does not match the name on the URL (web)";
+    assert_eq!(refused, expected);
+}
+
+#[tokio::test]
+async fn what_is_old_or_will_not_do_what_it_seems_to_is_warned_of() {
+    let server = Server::new().await;
+    let warned = |answer: &Answer| -> Vec<String> {
+        let all = answer.headers.get_all("warning").iter();
+        all.map(|value| value.to_str().unwrap_or_default().to_owned())
+            .collect()
+    };
+    let mut twice = deployment("web");
+    let container = &mut twice["spec"]["template"]["spec"]["containers"][0];
+    container["env"] = json!([{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]);
+    let expected = "299 - \"spec.template.spec.containers[0].env[1]: hides previous definition of \\\"A\\\", which may be dropped when using apply\"";
+    let made = server.post(DEPLOYMENTS, &twice).await;
+    assert_eq!((made.code, warned(&made)), (201, vec![expected.to_owned()]));
+    let path = format!("{DEPLOYMENTS}/web");
+    let change = |value: serde_json::Value| {
+        let path = path.clone();
+        let server = &server;
+        async move { server.patch(&path, "merge", &value).await }
+    };
+    let labelled = change(json!({"metadata": {"labels": {"a": "b"}}})).await;
+    assert_eq!((labelled.code, warned(&labelled)), (200, vec![]));
+    let paused = change(json!({"spec": {"paused": true}})).await;
+    assert_eq!(
+        (paused.code, warned(&paused)),
+        (200, vec![expected.to_owned()])
+    );
+    let endpoints = server.get("/api/v1/namespaces/default/endpoints").await;
+    let old =
+        "299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\"";
+    assert_eq!(
+        (endpoints.code, warned(&endpoints)),
+        (200, vec![old.to_owned()])
+    );
+}
+
+#[tokio::test]
+async fn options_are_called_by_what_is_asked_for() {
+    let server = Server::new().await;
+    server
+        .post(DEPLOYMENTS, &deployment("web"))
+        .await
+        .expect(201);
+    let path = format!("{DEPLOYMENTS}/web?fieldValidation=Odd");
+    let patched = server.patch(&path, "merge", &json!({})).await.refusal(422);
+    let expected = "PatchOptions.meta.k8s.io \"\" is invalid: fieldValidation: ";
+    assert!(patched.starts_with(expected), "{patched}");
+    let put = server.put(&path, &deployment("web")).await.refusal(422);
+    assert!(put.starts_with("UpdateOptions.meta.k8s.io"), "{put}");
+    let path = format!("{DEPLOYMENTS}?dryRun=Odd");
+    let made = server.post(&path, &deployment("b")).await.refusal(422);
+    assert!(made.starts_with("CreateOptions.meta.k8s.io"), "{made}");
 }

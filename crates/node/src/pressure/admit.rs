@@ -5,10 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Pod, Toleration};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
 
 use super::reserve::Allocatable;
 use super::signal::Pressure;
+use crate::resize::as_allocated;
 use crate::resources;
 
 /// As `scheduling.SystemCriticalPriority`.
@@ -97,15 +98,13 @@ fn room(pod: &Pod, others: &[&Pod], allocatable: &Allocatable) -> Result<(), Ref
     if count >= most {
         return Err(short("pods", 1, count, most));
     }
-    let requested = |pod: &Pod, name: &str| {
-        let spec = pod.spec.as_ref();
-        spec.map_or(0, |spec| resources::pod_request(spec, name))
-    };
+    let own = as_allocated(pod);
+    let others: Vec<PodSpec> = others.iter().map(|pod| as_allocated(pod)).collect();
     for name in RESOURCES {
-        let wanted = requested(pod, name);
-        let used = others
-            .iter()
-            .fold(0i64, |sum, pod| sum.saturating_add(requested(pod, name)));
+        let wanted = resources::pod_request(&own, name);
+        let used = others.iter().fold(0i64, |sum, spec| {
+            sum.saturating_add(resources::pod_request(spec, name))
+        });
         let most = allocatable.amount(name);
         if wanted > 0 && wanted > most.saturating_sub(used) {
             return Err(short(name, wanted, used, most));

@@ -144,6 +144,9 @@ impl Worker {
                         "BackOff",
                         format!("Back-off pulling image \"{reference}\""),
                     );
+                    let message = "Error: ImagePullBackOff";
+                    let recorder = &self.shared.recorder;
+                    recorder.warning(&self.pod, Some(&name), "Failed", message);
                 }
                 None
             }

@@ -156,7 +156,10 @@ pub fn two_api_servers_share_an_etcd() {
     one.plimsoll(&format!("up {store}")).ok();
     assert_eq!(value(&one), "two");
 
+    holds(&two.kubectl("get --raw /readyz?verbose").ok(), "[+]etcd ok");
     etcd.kill();
+    let said = two.kubectl("get --raw /readyz?verbose").fails(1);
+    holds(&said, "[-]etcd failed");
     let said = two.kubectl("create configmap lost").fails(1);
     assert!(!said.contains("created"), "{said}");
     etcd.run();

@@ -48,6 +48,7 @@ pub fn an_image_that_does_not_exist_is_told() {
     );
     space.until_says("get pod lost --no-headers", "ImagePullBackOff");
     space.until_says("get pod never --no-headers", "ErrImageNeverPull");
+    space.until_says("describe pod lost", "Error: ImagePullBackOff");
     let described = space.kubectl("describe pod lost").ok();
     holds(&described, "Error: ErrImagePull");
     holds(&described, "Failed to pull image \"127.0.0.1:1/none:1\"");

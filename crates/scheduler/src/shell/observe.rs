@@ -191,8 +191,12 @@ impl Scheduler {
             self.assumed.remove(&uid);
             self.queue.remove(&uid);
             self.cluster.withdraw(&uid);
-            if self.cluster.place(node, Arc::new(Resident::of(&pod))) {
-                self.queue.retry_sociable();
+            let resident = Arc::new(Resident::of(&pod));
+            let shrinks = self.cluster.shrinks(node, &resident);
+            match self.cluster.place(node, resident) {
+                true if shrinks => self.queue.retry_all(),
+                true => self.queue.retry_sociable(),
+                false => {}
             }
             return;
         }

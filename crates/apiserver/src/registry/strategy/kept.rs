@@ -23,6 +23,19 @@ pub fn webhooks_update(new: &mut Value, old: &Value) {
     }
 }
 
+/// A slice has no spec either: changes of all but its metadata are counted, and of its labels.
+pub fn slice_update(new: &mut Value, old: &Value) {
+    let content = |slice: &Value| {
+        let mut slice = slice.clone();
+        slice["metadata"] = json!({"labels": slice["metadata"]["labels"]});
+        slice
+    };
+    if content(new) != content(old) {
+        let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+        new["metadata"]["generation"] = generation.into();
+    }
+}
+
 pub fn attachment_create(object: &mut Value) {
     object["status"] = json!({"attached": false});
 }
@@ -76,6 +89,30 @@ mod tests {
         let condition = &remote["status"]["conditions"][0];
         assert_eq!(condition["status"], "False");
         assert!(text(condition, &["message"]).contains("n/s is not asked"));
+    }
+
+    #[test]
+    fn changed_slices_are_counted() {
+        let old = json!({"metadata": {"generation": 3, "labels": {"a": "b"}, "resourceVersion": "1"}, "endpoints": [1]});
+        let changed = |change: fn(&mut Value)| {
+            let mut new = old.clone();
+            change(&mut new);
+            slice_update(&mut new, &old);
+            new["metadata"]["generation"].as_i64()
+        };
+        assert_eq!(
+            changed(|slice| slice["metadata"]["resourceVersion"] = "2".into()),
+            Some(3)
+        );
+        assert_eq!(
+            changed(|slice| slice["metadata"]["annotations"] = json!({"c": "d"})),
+            Some(3)
+        );
+        assert_eq!(
+            changed(|slice| slice["metadata"]["labels"]["a"] = "c".into()),
+            Some(4)
+        );
+        assert_eq!(changed(|slice| slice["endpoints"] = json!([2])), Some(4));
     }
 
     #[test]

@@ -165,6 +165,42 @@ pub fn event(object: &Value, problems: &mut Problems) {
     }
 }
 
+/// An event of events.k8s.io when it is made, as it is stored: says more, and more strictly, than one of core.
+pub fn new_event(object: &Value, problems: &mut Problems) {
+    if object["eventTime"].is_null() {
+        problems.required("eventTime", "");
+    }
+    let controller = text(object, &["reportingComponent"]);
+    if controller.is_empty() {
+        problems.required("reportingController", "");
+    }
+    let whys = match controller {
+        "" => Vec::new(),
+        name => names::label_key(name),
+    };
+    for why in whys {
+        problems.invalid("reportingController", &controller.into(), &why);
+    }
+    for (field, chars_max) in [("reportingInstance", 128), ("action", 128), ("reason", 128)] {
+        let value = text(object, &[field]);
+        if value.is_empty() {
+            problems.required(field, "");
+        }
+        if value.len() > chars_max {
+            let why = format!("can have at most {chars_max} characters");
+            problems.invalid(field, &"".into(), &why);
+        }
+    }
+    if text(object, &["message"]).len() > 1024 {
+        problems.invalid("note", &"".into(), "can have at most 1024 characters");
+    }
+    let kind = text(object, &["type"]);
+    if !matches!(kind, "Normal" | "Warning") {
+        let why = format!("has invalid value: {kind}");
+        problems.invalid("type", &"".into(), &why);
+    }
+}
+
 pub fn lease(object: &Value, problems: &mut Problems) {
     let spec = &object["spec"];
     at_least(spec, "leaseDurationSeconds", 1, "spec", problems);
@@ -176,6 +212,47 @@ pub fn lease(object: &Value, problems: &mut Problems) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn new_events_say_who_what_and_when() {
+        let said = |change: Value| {
+            let mut event = json!({"eventTime": "2024-01-01T00:00:00.000000Z", "reportingComponent": "example.com/a",
+                "reportingInstance": "a-1", "action": "Doing", "reason": "Done", "type": "Normal"});
+            for (key, value) in change.as_object().expect("fields") {
+                event[key] = value.clone();
+            }
+            crate::registry::validate::said(|problems| new_event(&event, problems))
+        };
+        assert_eq!(said(json!({})), Vec::<String>::new());
+        for (change, expected) in [
+            (json!({"eventTime": null}), "eventTime: Required value"),
+            (
+                json!({"reportingComponent": ""}),
+                "reportingController: Required value",
+            ),
+            (
+                json!({"reportingInstance": ""}),
+                "reportingInstance: Required value",
+            ),
+            (json!({"action": ""}), "action: Required value"),
+            (json!({"reason": null}), "reason: Required value"),
+            (
+                json!({"action": "x".repeat(129)}),
+                "action: Invalid value: \"\": can have at most 128 characters",
+            ),
+            (
+                json!({"message": "x".repeat(1025)}),
+                "note: Invalid value: \"\": can have at most 1024 characters",
+            ),
+            (
+                json!({"type": "Odd"}),
+                "type: Invalid value: \"\": has invalid value: Odd",
+            ),
+        ] {
+            assert_eq!(said(change.clone()), [expected], "{change}");
+        }
+        assert_eq!(said(json!({"reportingComponent": "a b"})).len(), 1);
+    }
 
     #[test]
     fn credentials_of_registries_are_json() {

@@ -57,7 +57,7 @@ pub use apps::{
 };
 pub use autoscaler::{hpa, hpa_from, hpa_update, scale};
 pub use batch::{cron_job, job, job_update};
-pub use config::{config_map, config_map_update, event, lease, secret, secret_update};
+pub use config::{config_map, config_map_update, event, lease, new_event, secret, secret_update};
 pub use csi::{
     attributes_class, attributes_class_update, csi_capacity, csi_capacity_update, csi_driver,
     csi_driver_update, csi_node, csi_node_update, runtime_class, runtime_class_update,

@@ -29,6 +29,7 @@ pub use traces::Traces;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A file of the repository.
@@ -46,10 +47,17 @@ pub fn alone() -> MutexGuard<'static, ()> {
     LOAD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A port that was free a moment ago, on every address.
+/// A port that was free a moment ago, on every address: one of those that the kernel gives to no connection, and this program to
+/// nobody else.
 pub fn free_port() -> u16 {
-    let socket = TcpListener::bind("0.0.0.0:0").expect("a free port");
-    socket.local_addr().expect("an address").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    let ports = || first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
+    std::iter::repeat_with(ports)
+        .take(10_000)
+        .map(|n| 20_000 + u16::try_from(n).expect("below 10 000"))
+        .find(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok())
+        .expect("a free port")
 }
 
 /// Asserts that `text` holds `part`, and shows both if not.

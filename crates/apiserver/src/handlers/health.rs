@@ -1,0 +1,76 @@
+//! `/healthz`, `/livez`, `/readyz`: whether the server answers, and whether its store does. `?verbose` names each check, `?exclude=NAME`
+//! leaves one out, and each has an address of its own below.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::respond::{self, Response};
+use crate::query::Query;
+use crate::server::State;
+use crate::status::ApiError;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+/// The store is given this long for one read.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+/// No object is kept here: it is only asked whether one is.
+const PROBE: &str = "/registry/health";
+/// As upstream names them: answering at all, and the store.
+const CHECKS: [&str; 2] = ["ping", "etcd"];
+
+/// Answers for the addresses of health, and none other.
+pub(super) async fn answer(
+    state: &State,
+    path: &str,
+    query: Option<&str>,
+) -> Result<Option<Response>, ApiError> {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let (whole, check) = match path.split_once('/') {
+        Some((whole, check)) => (whole, Some(check)),
+        None => (path, None),
+    };
+    if !matches!(whole, "healthz" | "livez" | "readyz") {
+        return Ok(None);
+    }
+    if check.is_some_and(|check| !CHECKS.contains(&check)) {
+        return Ok(None);
+    }
+    let query = Query::parse(query)?;
+    let excluded = query.get("exclude").unwrap_or_default();
+    let asked = CHECKS
+        .into_iter()
+        .filter(|name| check.is_none_or(|check| check == *name) && *name != excluded);
+    let mut told = String::new();
+    let mut passed = true;
+    for name in asked {
+        let fine = name == "ping" || store_answers(state).await;
+        passed &= fine;
+        let _ = match fine {
+            true => writeln!(told, "[+]{name} ok"),
+            false => writeln!(told, "[-]{name} failed: reason withheld"),
+        };
+    }
+    if passed && query.get("verbose").is_none() {
+        return Ok(Some(respond::text("ok")));
+    }
+    let _ = match passed {
+        true => writeln!(told, "{whole} check passed"),
+        false => writeln!(told, "{whole} check failed"),
+    };
+    let code = if passed { 200 } else { 500 };
+    Ok(Some(respond::typed(code, TEXT, told)))
+}
+
+async fn store_answers(state: &State) -> bool {
+    let read = tokio::time::timeout(STORE_TIMEOUT, state.store.get(PROBE)).await;
+    match read {
+        Ok(Ok(_)) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the store does not answer");
+            false
+        }
+        Err(_) => {
+            tracing::warn!("the store did not answer within {STORE_TIMEOUT:?}");
+            false
+        }
+    }
+}
