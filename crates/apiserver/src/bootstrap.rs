@@ -180,6 +180,7 @@ pub(crate) fn context(
             ..ResourceInfo::default()
         },
         kind,
+        options: "CreateOptions",
         query: Query::default(),
         accept: None,
         role: true,

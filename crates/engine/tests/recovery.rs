@@ -6,6 +6,7 @@ use common::{World, eventually};
 use engine::*;
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 fn alive(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|text| !text.contains(") Z "))
@@ -84,6 +85,57 @@ fn a_new_engine_finds_what_runs_and_what_ended_meanwhile() {
             8
         );
     });
+}
+
+/// The daemon dies while a container is being started for it: its successor finds the container running, and does not take it for
+/// one that was never begun.
+#[test]
+fn a_start_that_was_under_way_is_taken_up() {
+    World::run(async |world| {
+        let sandbox = world.sandbox("plim-b").await;
+        let supervisor = sandbox.supervisor_pid.expect("it runs");
+        let spec = world.spec("plim-b", "plim-begun", &["sleep", "1000"]);
+        world.engine.create_container(spec).await.expect("created");
+        let common::Session { engine, config, .. } = world;
+        // the process that makes the container is held before it has done so
+        let starting = tokio::spawn({
+            let engine = engine.clone();
+            async move { engine.start_container("plim-begun").await }
+        });
+        let mut held = None;
+        eventually("a process that makes the container", async || {
+            held = making(supervisor);
+            held.is_some()
+        })
+        .await;
+        let held = rustix::process::Pid::from_raw(held.expect("found")).expect("a pid");
+        rustix::process::kill_process(held, rustix::process::Signal::STOP).expect("held");
+        starting.abort();
+        let _ = starting.await;
+        drop(engine);
+        let opening = tokio::spawn(Engine::open(config.clone()));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        rustix::process::kill_process(held, rustix::process::Signal::CONT).expect("let go on");
+        let engine = opening.await.expect("no panic").expect("open again");
+        let found = engine.container("plim-begun").await.expect("known");
+        assert_eq!(found.state, State::Running);
+        engine
+            .stop_container("plim-begun", None, Duration::ZERO)
+            .await
+            .expect("stopped");
+        engine.remove_sandbox("plim-b").await.expect("removed");
+    });
+}
+
+/// The child of this supervising process that makes a container at present.
+fn making(supervisor: u32) -> Option<i32> {
+    let children = format!("/proc/{supervisor}/task/{supervisor}/children");
+    let children = fs::read_to_string(children).ok()?;
+    children.split_whitespace().find_map(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let makes = line.split(|byte| *byte == 0).any(|word| word == b"create");
+        makes.then(|| pid.parse().ok()).flatten()
+    })
 }
 
 #[test]

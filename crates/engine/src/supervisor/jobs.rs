@@ -111,10 +111,12 @@ impl Supervisor {
         };
         match (job.purpose, report) {
             (Purpose::Create { container }, Report::Started { pid }) => {
-                self.created(&job, container, pid, terminal)
+                self.created(&job, container, pid, terminal);
+                self.greet();
             }
             (Purpose::Create { container }, Report::Failed(failure)) => {
-                self.not_created(&job, container, failure)
+                self.not_created(&job, container, failure);
+                self.greet();
             }
             (Purpose::Exec { tty }, Report::Started { pid }) => {
                 self.entered(&job, pid, terminal.filter(|_| tty))

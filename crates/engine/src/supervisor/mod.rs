@@ -68,6 +68,9 @@ struct Supervisor {
     clients: BTreeMap<u64, Client>,
     containers: BTreeMap<u64, Container>,
     jobs: BTreeMap<u64, Job>,
+    /// Daemons that introduced themselves while a container was being started, by the number of their request: they are told what
+    /// runs once that is known.
+    greetings: Vec<(u64, u64)>,
     /// Processes started by exec, and the client that waits for each.
     execs: BTreeMap<u32, u64>,
     ended: VecDeque<(u32, WaitStatus)>,

@@ -73,20 +73,9 @@ impl Supervisor {
         let seq = asked.seq;
         match asked.request {
             Request::Hello => {
-                if let Some(client) = self.clients.get_mut(&key) {
-                    client.role = Role::Control;
-                }
-                let running = self
-                    .containers
-                    .values()
-                    .filter_map(|container| Some((container.id.clone(), container.state.clone()?)));
-                let running = running.collect();
-                Ok(Some(Reply::Hello {
-                    pid: std::process::id(),
-                    running,
-                    published: self.ports.published(),
-                    protocol: wire::PROTOCOL,
-                }))
+                self.greetings.push((key, seq));
+                self.greet();
+                Ok(None)
             }
             Request::Start { container } => self.start(&container, (key, seq)).map(|()| None),
             Request::Signal { container, signal } => {
@@ -143,6 +132,31 @@ impl Supervisor {
                 self.stop(Some((key, seq)));
                 Ok(None)
             }
+        }
+    }
+
+    /// Tells daemons what runs. Not while a container is being started for one that is gone: its successor would not hear of that
+    /// one's start, and take it for one that was never begun.
+    pub(super) fn greet(&mut self) {
+        if self.containers.values().any(|container| container.starting) {
+            return;
+        }
+        for (key, seq) in std::mem::take(&mut self.greetings) {
+            let Some(client) = self.clients.get_mut(&key) else {
+                continue;
+            };
+            client.role = Role::Control;
+            let running = self
+                .containers
+                .values()
+                .filter_map(|container| Some((container.id.clone(), container.state.clone()?)));
+            let hello = Reply::Hello {
+                pid: std::process::id(),
+                running: running.collect(),
+                published: self.ports.published(),
+                protocol: wire::PROTOCOL,
+            };
+            client.tell(seq, hello);
         }
     }
 

@@ -102,6 +102,7 @@ pub fn set_up(args: &[OsString]) -> Result<Supervisor, Failure> {
         clients: BTreeMap::new(),
         containers: BTreeMap::new(),
         jobs: BTreeMap::new(),
+        greetings: Vec::new(),
         execs: BTreeMap::new(),
         ended: VecDeque::new(),
         ports,

@@ -28,7 +28,7 @@ fn descriptors(pid: u32) -> usize {
 }
 
 /// The watches of ConfigMaps that the server counts as open. Other tests open and close as many connections as they like.
-fn watches(space: &Space) -> usize {
+fn open_watches(space: &Space) -> usize {
     let page = space.kubectl("get --raw /metrics").ok();
     let series = page.lines().filter(|line| {
         line.starts_with("apiserver_longrunning_requests{")
@@ -55,7 +55,7 @@ pub fn a_storm_of_watches_ends_with_its_clients() {
             .map(|watch| Box::pin(watch.expect("a watch")))
             .collect()
             .await;
-        let open = watches(within);
+        let open = open_watches(within);
         assert!(open >= WATCHES, "{open} of {WATCHES} are open");
         let map = ConfigMap {
             metadata: ObjectMeta {
@@ -79,7 +79,7 @@ pub fn a_storm_of_watches_ends_with_its_clients() {
         soon("every watch is told", futures::future::join_all(told)).await;
     });
     eventually("the daemon has let them go", || {
-        let (now, open) = (descriptors(pid), watches(&space));
+        let (now, open) = (descriptors(pid), open_watches(&space));
         if now < before + OTHERS && open < OTHERS {
             Ok(())
         } else {
