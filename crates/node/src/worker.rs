@@ -146,6 +146,8 @@ pub(crate) struct Worker {
     /// Resources that running containers do not have yet.
     resizing: Option<Resizing>,
     written: Option<PodStatus>,
+    /// What the API had then.
+    told: Option<report::Told>,
     again_at: Option<Instant>,
 }
 
@@ -184,6 +186,7 @@ pub fn spawn(
         shared,
         uid: uid.clone(),
         written: None,
+        told: None,
         pod,
         wanted,
         nudge,

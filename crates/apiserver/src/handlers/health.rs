@@ -49,7 +49,7 @@ pub(super) async fn answer(
             false => writeln!(told, "[-]{name} failed: reason withheld"),
         };
     }
-    if passed && query.get("verbose").is_none() {
+    if passed && !query.flag("verbose") {
         return Ok(Some(respond::text("ok")));
     }
     let _ = match passed {

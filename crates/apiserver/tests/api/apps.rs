@@ -116,7 +116,7 @@ async fn refusals_are_in_upstreams_words() {
         (
             STATEFUL_SETS,
             with(stateful_set("x"), "/metadata/name", "a.b".into()),
-            "StatefulSet.apps \"a.b\" is invalid: metadata.name: Invalid value: \"a.b\": a lowercase RFC 1123 label must consist of",
+            "StatefulSet.apps \"a.b\" is invalid: metadata.name: Invalid value: \"a.b\": must not contain dots",
         ),
         (
             STATEFUL_SETS,

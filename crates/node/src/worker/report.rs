@@ -1,6 +1,7 @@
 //! The pod's status as the worker sees it, written when it differs from what the API has.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Worker, restart, restarts};
@@ -22,11 +23,12 @@ impl Worker {
     /// Computes the status and writes it if it differs from what was written last.
     pub(super) async fn report(&mut self) {
         let status = self.status(false).await;
-        if self.written.as_ref() == Some(&status) && self.stands(&status) {
+        if self.written.as_ref() == Some(&status) && self.stands() {
             return;
         }
         match self.patch_status(&status).await {
             Ok(pod) => {
+                self.told = Some(Told::of(&pod));
                 // the next comparison must see the conditions that others wrote
                 self.pod = Arc::new(pod);
                 self.written = Some(status);
@@ -40,12 +42,10 @@ impl Worker {
     }
 
     /// Whether the API still has what was written: what only this node knows is not for others to say.
-    fn stands(&self, written: &PodStatus) -> bool {
-        self.pod.status.as_ref().is_some_and(|there| {
-            there.phase == written.phase
-                && there.pod_ip == written.pod_ip
-                && there.host_ip == written.host_ip
-        })
+    fn stands(&mut self) -> bool {
+        self.told
+            .as_mut()
+            .is_none_or(|told| told.is_still(&self.pod))
     }
 
     /// The status of now. `ending`: nothing is ready, and nothing starts again.
@@ -189,6 +189,13 @@ impl Worker {
             self.shared.client.clone(),
             &self.pod.namespace().unwrap_or_default(),
         );
+        let mut status = json!(status);
+        let there = json!(self.pod.status);
+        for field in OWN.into_iter().filter(|field| !there[*field].is_null()) {
+            if status.get(field).is_none() {
+                status[field] = Value::Null;
+            }
+        }
         let patch = json!({ "metadata": { "uid": self.uid }, "status": status });
         pods.patch_status(
             &self.pod.name_any(),
@@ -196,5 +203,79 @@ impl Worker {
             &Patch::Merge(patch),
         )
         .await
+    }
+}
+
+/// Fields that go from a status when there is nothing to say in them.
+const OWN: [&str; 7] = [
+    "message",
+    "reason",
+    "podIP",
+    "podIPs",
+    "initContainerStatuses",
+    "containerStatuses",
+    "ephemeralContainerStatuses",
+];
+
+/// The status that the API had after it was last written here.
+pub(super) struct Told {
+    version: u64,
+    digest: u64,
+}
+
+impl Told {
+    fn of(pod: &Pod) -> Self {
+        Self {
+            version: version(pod),
+            digest: digest(pod),
+        }
+    }
+
+    /// Whether the pod, as it is now or was before that, still says the same. Conditions are not compared: others have some, too.
+    fn is_still(&mut self, pod: &Pod) -> bool {
+        let version = version(pod);
+        if version > self.version {
+            if digest(pod) != self.digest {
+                return false;
+            }
+            self.version = version;
+        }
+        true
+    }
+}
+
+fn version(pod: &Pod) -> u64 {
+    let text = pod.metadata.resource_version.as_deref();
+    text.and_then(|text| text.parse().ok()).unwrap_or(u64::MAX)
+}
+
+fn digest(pod: &Pod) -> u64 {
+    let mut status = pod.status.clone().unwrap_or_default();
+    status.conditions = None;
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_string(&status)
+        .unwrap_or_default()
+        .hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_say_is_noticed_once_it_is_newer() {
+        let pod = |version: &str, status: Value| -> Pod {
+            let pod = json!({"metadata": {"resourceVersion": version}, "status": status});
+            serde_json::from_value(pod).expect("a pod")
+        };
+        let ours = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
+        let mut told = Told::of(&pod("5", ours));
+        let other = |word: &str| json!({"phase": "Running", "message": word});
+        assert!(told.is_still(&pod("4", other("older"))));
+        assert!(told.is_still(&pod("6", json!({"phase": "Running", "conditions": []}))));
+        assert!(told.is_still(&pod("6", other("known already"))));
+        assert!(!told.is_still(&pod("7", other("newer"))));
+        assert!(!told.is_still(&pod("8", json!({"phase": "Failed"}))));
     }
 }
