@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
@@ -168,6 +168,14 @@ pub async fn keep(
                 if let Err(error) = renew(&client, &config, &node).await {
                     tracing::warn!(%error, "the node's lease could not be renewed");
                 }
+                // others may have written since: what they advertise is passed on
+                match Api::<Node>::all(client.clone()).get(&config.name).await {
+                    Ok(found) => {
+                        untold |= extended(&found, false) != extended(&found, true);
+                        node = found;
+                    }
+                    Err(error) => tracing::warn!(%error, "the node could not be read"),
+                }
                 since_report += RENEW;
             }
         }
@@ -203,6 +211,13 @@ async fn report(
 ) -> Result<Node, kube::Error> {
     let nodes: Api<Node> = Api::all(client.clone());
     let status = status(config, capacity, node, images, holding, Timestamp::now());
+    let mut status = json!(status);
+    // what nobody advertises any more is not to be had
+    for name in extended(node, true).into_keys() {
+        if status["allocatable"].get(&name).is_none() {
+            status["allocatable"][name] = Value::Null;
+        }
+    }
     let patch = Patch::Merge(json!({ "status": status }));
     nodes
         .patch_status(&config.name, &PatchParams::default(), &patch)
@@ -237,14 +252,6 @@ fn status(
                 .or_else(|| Some(now.clone())),
         }
     };
-    // what others say of the node (devices that only they know) may be asked for as it is
-    let advertised: BTreeMap<String, Quantity> = before
-        .capacity
-        .iter()
-        .flatten()
-        .filter(|(name, _)| is_extended(name))
-        .map(|(name, amount)| (name.clone(), amount.clone()))
-        .collect();
     let resources = |cpu_milli: i64, memory_bytes: i64, disk_bytes: i64| {
         let cpu = match cpu_milli % 1000 {
             0 => (cpu_milli / 1000).to_string(),
@@ -258,7 +265,6 @@ fn status(
         ]
         .into_iter()
         .map(|(name, amount)| (name.to_owned(), Quantity(amount)))
-        .chain(advertised.clone())
         .collect();
         amounts
     };
@@ -283,11 +289,12 @@ fn status(
                 .chain([address("Hostname", config.name.clone())])
                 .collect(),
         ),
-        allocatable: Some(resources(
-            room.cpu_milli,
-            room.memory_bytes,
-            room.disk_bytes,
-        )),
+        // what others say of the node (devices that only they know) may be asked for as it is
+        allocatable: Some({
+            let mut own = resources(room.cpu_milli, room.memory_bytes, room.disk_bytes);
+            own.extend(extended(node, false));
+            own
+        }),
         capacity: Some(resources(capacity.cpu_milli, memory, disk)),
         conditions: Some(
             conditions(holding)
@@ -322,6 +329,18 @@ fn status(
         }),
         ..NodeStatus::default()
     }
+}
+
+/// What the node's capacity, or what is allocatable of it, has of extended resources.
+fn extended(node: &Node, allocatable: bool) -> BTreeMap<String, Quantity> {
+    let status = node.status.as_ref();
+    let amounts = match allocatable {
+        true => status.and_then(|status| status.allocatable.as_ref()),
+        false => status.and_then(|status| status.capacity.as_ref()),
+    };
+    let mut amounts = amounts.cloned().unwrap_or_default();
+    amounts.retain(|name, _| is_extended(name));
+    amounts
 }
 
 /// Whether a resource is neither the kernel's nor Kubernetes' own: `example.com/dongle`.
