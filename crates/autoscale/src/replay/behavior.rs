@@ -187,7 +187,6 @@ pub fn convert(case: &Value, now: Timestamp) -> Differences {
     let settings = Settings {
         scale_up_limit_factor: case.legacy_scale_up_limit_factor,
         scale_up_limit_minimum: case.legacy_scale_up_limit_minimum,
-        scale_up_limit_period_seconds: None,
         ..Settings::default()
     };
     let bounds = Bounds {

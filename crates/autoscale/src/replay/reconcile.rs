@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::{
     HorizontalPodAutoscalerCondition, HorizontalPodAutoscalerStatus,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
 use super::common::{Differences, check, parse, time};
@@ -35,7 +34,6 @@ pub fn reconcile(case: &Value, now: Timestamp) -> Differences {
         initial_readiness_delay_seconds: controller.initial_readiness_delay_seconds,
         scale_up_limit_factor: controller.legacy_scale_up_limit_factor,
         scale_up_limit_minimum: controller.legacy_scale_up_limit_minimum,
-        scale_up_limit_period_seconds: None,
         scale_to_zero: gate("HPAScaleToZero"),
         configurable_tolerance: gate("HPAConfigurableTolerance"),
         ..Settings::default()
@@ -71,7 +69,7 @@ pub fn reconcile(case: &Value, now: Timestamp) -> Differences {
             name: case.hpa.name,
             generation: None,
             spec,
-            status: status(case.hpa.status)?,
+            status: status(case.hpa.status),
         },
         scale: match faulty_read {
             Some(error) => Err(Failure::new(error)),
@@ -102,12 +100,9 @@ pub fn reconcile(case: &Value, now: Timestamp) -> Differences {
             ..State::default()
         },
     };
-    let decision = hpa::decide(&inputs);
     let decision = match write_error {
-        Some(error) if decision.rescale.is_some() => {
-            hpa::decide_after_failed_write(&inputs, &error)
-        }
-        _ => decision,
+        Some(error) => hpa::decide_after_failed_write(&inputs, &error),
+        None => hpa::decide(&inputs),
     };
     Ok(compare(case.expected, &decision))
 }
@@ -124,7 +119,7 @@ fn other(other: CaseOther) -> OtherAutoscaler {
     }
 }
 
-fn status(status: CaseStatus) -> Result<HorizontalPodAutoscalerStatus, String> {
+fn status(status: CaseStatus) -> HorizontalPodAutoscalerStatus {
     let conditions =
         status
             .conditions
@@ -135,16 +130,12 @@ fn status(status: CaseStatus) -> Result<HorizontalPodAutoscalerStatus, String> {
                 reason: Some(condition.reason),
                 ..Default::default()
             });
-    Ok(HorizontalPodAutoscalerStatus {
+    HorizontalPodAutoscalerStatus {
         conditions: Some(conditions.collect()),
         current_replicas: Some(status.current_replicas),
         desired_replicas: status.desired_replicas,
-        last_scale_time: status
-            .last_scale_time
-            .map(|at| time(at).map(Time))
-            .transpose()?,
         ..Default::default()
-    })
+    }
 }
 
 /// What each metric of the specification reads: the case offers every source, the specification chooses.

@@ -59,7 +59,6 @@ pub struct CaseHpa {
 pub struct CaseStatus {
     pub current_replicas: i32,
     pub desired_replicas: i32,
-    pub last_scale_time: Option<i64>,
     pub conditions: Vec<CaseCondition>,
 }
 
