@@ -120,6 +120,14 @@ fn clauses(accept: &str) -> Vec<Clause<'_>> {
     clauses
 }
 
+/// Whether the first choice is JSON with a line for each value (`application/json;pretty=1`).
+pub fn asks_for_lines(accept: &str) -> bool {
+    accept.contains("pretty")
+        && clauses(accept)
+            .first()
+            .is_some_and(|clause| clause.parameter("pretty") == Some("1"))
+}
+
 /// The format and shape that a client prefers among those on offer; 406 when there is none.
 pub fn answer(accept: Option<&str>, offer: Offer) -> Result<Answer, ApiError> {
     let Some(accept) = accept.filter(|a| !a.trim().is_empty()) else {

@@ -21,6 +21,7 @@ use crate::events::Keep;
 use crate::flow::Flows;
 use crate::flow::places::Places;
 use crate::handlers::addresses::{Addresses, records};
+use crate::handlers::health::StoreHealth;
 use crate::kubelet::NodeDialer;
 use crate::meter::Meter;
 use crate::rbac::Live;
@@ -63,6 +64,8 @@ pub(crate) struct State {
     pub meter: Meter,
     /// Whose turn it is to charge quotas.
     pub charging: tokio::sync::Mutex<()>,
+    /// Whether the store answered when it was last asked.
+    pub store_health: StoreHealth,
     /// Places for open watches.
     pub watches: Arc<Places>,
     /// Places for what goes through to a kubelet.
@@ -144,6 +147,7 @@ impl ApiServer {
                 flows,
                 meter: Meter::default(),
                 charging: tokio::sync::Mutex::new(()),
+                store_health: StoreHealth::default(),
                 watches,
                 streams,
                 unsent,

@@ -340,6 +340,16 @@ mod tests {
         ] {
             assert_eq!(Quantity::parse(text), Ok(Quantity { nanos }), "{text}");
         }
+        // thirty digits are read, more are more than there can be
+        let nanos = |digits: usize| format!("1{}n", "0".repeat(digits - 1));
+        let (thirty, more) = (
+            Quantity {
+                nanos: 10i128.pow(29),
+            },
+            Quantity { nanos: cap },
+        );
+        assert_eq!(Quantity::parse(&nanos(30)), Ok(thirty));
+        assert_eq!(Quantity::parse(&nanos(31)), Ok(more));
         let long = |zeros: usize| format!("{}1", "0".repeat(zeros));
         assert_eq!(Quantity::parse(&long(63)), Ok(Quantity::from_units(1)));
         assert!(Quantity::parse(&long(64)).is_err());
@@ -364,6 +374,7 @@ mod tests {
             (0, "0", "0"),
             (500, "500m", "500m"),
             (15_000, "15", "15"),
+            (1_000_000, "1k", "1k"),
             (1_500_000, "1500", "1500"),
             (2_000_000, "2k", "2000"),
             (1_024_000, "1024", "1Ki"),

@@ -1,4 +1,4 @@
-//! The last steps of an answer: the format that the client asked for, compression of what is long, the audit id.
+//! The last steps of an answer: the format that the client asked for, lines for who reads it, compression of what is long.
 //!
 //! Handlers answer in JSON. Who asks for nothing else gets those bytes as they are; for the others a whole answer is
 //! turned over here (lists and watches are written in protobuf by their own handlers, which need not unfold a whole
@@ -7,7 +7,9 @@
 use std::io::Write as _;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT, VARY,
+};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
@@ -15,6 +17,7 @@ use serde_json::Value;
 use super::respond::{self, Response};
 use crate::codec::{protobuf, yaml};
 use crate::negotiate::{self, Media};
+use crate::query::Query;
 
 /// Answers that are longer are compressed for who understands it (upstream's threshold).
 const GZIP_BYTES_MIN: usize = 128 * 1024;
@@ -23,19 +26,25 @@ const GZIP_BYTES_MIN: usize = 128 * 1024;
 #[derive(Clone, Copy)]
 pub(super) struct Verbatim;
 
-/// What a request's headers say about the form of its answer.
+/// Programs by which people look at answers themselves; upstream writes lines for the same.
+const READ_BY_PEOPLE: [&str; 3] = ["curl", "Wget", "Mozilla/5.0"];
+
+/// What a request says about the form of its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wishes {
     media: Media,
     /// For a refusal.
     refusal: Media,
     gzip: bool,
+    /// JSON in lines, not in one.
+    pretty: bool,
 }
 
 impl Wishes {
-    pub fn of(headers: &http::HeaderMap) -> Self {
+    pub fn of<B>(request: &http::Request<B>) -> Self {
         let text = |name| {
-            headers
+            request
+                .headers()
                 .get(name)
                 .and_then(|value: &HeaderValue| value.to_str().ok())
         };
@@ -49,16 +58,23 @@ impl Wishes {
             None => (Media::Json, Media::Json),
         };
         let gzip = text(ACCEPT_ENCODING).is_some_and(accepts_gzip);
+        let asked = text(ACCEPT).is_some_and(negotiate::asks_for_lines);
+        let people = text(USER_AGENT)
+            .is_some_and(|agent| READ_BY_PEOPLE.iter().any(|one| agent.starts_with(one)));
+        // Schemas are for programs, whoever fetches them, and have a name (ETag) that goes by their bytes.
+        let schema = request.uri().path().starts_with("/openapi/");
+        let pretty = asked || by_query(request.uri().query()).unwrap_or(people);
         Wishes {
             media,
             refusal,
             gzip,
+            pretty: pretty && !schema,
         }
     }
 
     /// Gives the answer its last form.
     pub async fn grant(&self, response: Response) -> Response {
-        if self.media == Media::Json && !self.gzip {
+        if self.media == Media::Json && !self.gzip && !self.pretty {
             return response;
         }
         // A stream has no size that is known.
@@ -69,8 +85,9 @@ impl Wishes {
         let refused = response.status().as_u16() >= 400;
         let media = if refused { self.refusal } else { self.media };
         let turns = media != Media::Json && is_json(&response);
+        let pretty = self.pretty && media == Media::Json && is_json(&response);
         let shrinks = self.gzip && length > GZIP_BYTES_MIN as u64;
-        if !turns && !shrinks {
+        if !turns && !pretty && !shrinks {
             return response;
         }
         let (mut parts, body) = response.into_parts();
@@ -89,6 +106,9 @@ impl Wishes {
                 Ok(None) => {}
                 Err(error) => return respond::error(&respond::cannot_encode(&error)),
             }
+        }
+        if pretty {
+            body = in_lines(body).await;
         }
         if self.gzip && body.len() > GZIP_BYTES_MIN {
             let plain = body.clone();
@@ -114,6 +134,30 @@ fn is_json(response: &Response) -> bool {
 fn is_verbatim(response: &Response) -> bool {
     response.extensions().get::<Verbatim>().is_some()
         || response.headers().contains_key(CONTENT_ENCODING)
+}
+
+/// What `?pretty=` says, if it is there and says something.
+fn by_query(query: Option<&str>) -> Option<bool> {
+    let query = query.filter(|query| query.contains("pretty"))?;
+    let query = Query::parse(Some(query)).ok()?;
+    let said = query.get("pretty")?;
+    Some(matches!(said, "1" | "t" | "T" | "true" | "TRUE" | "True"))
+}
+
+/// JSON with a line for each value; what is no JSON stays as it is.
+async fn in_lines(body: Bytes) -> Bytes {
+    let lines = |body: &Bytes| {
+        let value: Value = serde_json::from_slice(body).ok()?;
+        serde_json::to_vec_pretty(&value).ok().map(Bytes::from)
+    };
+    let turned = if body.len() > GZIP_BYTES_MIN {
+        let body = body.clone();
+        let turned = tokio::task::spawn_blocking(move || lines(&body)).await;
+        turned.ok().flatten()
+    } else {
+        lines(&body)
+    };
+    turned.unwrap_or(body)
 }
 
 /// The body in another format, with its content type; none if it has no such form.
@@ -172,6 +216,57 @@ fn gzip(plain: &[u8]) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_gets_lines() {
+        for (agent, accept, uri, expected) in [
+            ("kubectl/v1.37.1", "application/json", "/api", false),
+            ("curl/8.5.0", "*/*", "/api", true),
+            ("Wget/1.21", "*/*", "/api", true),
+            ("Mozilla/5.0 (X11)", "text/html,*/*", "/api", true),
+            ("not-curl", "*/*", "/api", false),
+            ("curl/8.5.0", "*/*", "/api?pretty=false", false),
+            ("curl/8.5.0", "*/*", "/api?pretty=", true),
+            ("curl/8.5.0", "*/*", "/api?pretty=maybe", false),
+            ("curl/8.5.0", "*/*", "/openapi/v2?pretty=true", false),
+            (
+                "kubectl/v1.37.1",
+                "application/json",
+                "/api?pretty=true",
+                true,
+            ),
+            (
+                "kubectl/v1.37.1",
+                "application/json",
+                "/api?limit=1&pretty=1",
+                true,
+            ),
+            (
+                "kubectl/v1.37.1",
+                "application/json",
+                "/api?labelSelector=pretty",
+                false,
+            ),
+            ("kubectl/v1.37.1", "application/json;pretty=1", "/api", true),
+            (
+                "kubectl/v1.37.1",
+                "application/json;pretty=0",
+                "/api",
+                false,
+            ),
+        ] {
+            let request = http::Request::get(uri)
+                .header(USER_AGENT, agent)
+                .header(ACCEPT, accept)
+                .body(())
+                .expect("a request");
+            assert_eq!(
+                Wishes::of(&request).pretty,
+                expected,
+                "{agent} {accept} {uri}"
+            );
+        }
+    }
 
     #[test]
     fn what_clients_say_about_encodings() {

@@ -2,7 +2,11 @@
 //! leaves one out, and each has an address of its own below.
 
 use std::fmt::Write as _;
+use std::future::Future;
 use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::respond::{self, Response};
 use crate::query::Query;
@@ -12,10 +16,30 @@ use crate::status::ApiError;
 const TEXT: &str = "text/plain; charset=utf-8";
 /// The store is given this long for one read.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+/// For so long an answer of the store holds: who asks for health need not say who he is, and must not be able to keep the store busy.
+const ANSWER_AGE: Duration = Duration::from_millis(500);
 /// No object is kept here: it is only asked whether one is.
 const PROBE: &str = "/registry/health";
 /// As upstream names them: answering at all, and the store.
 const CHECKS: [&str; 2] = ["ping", "etcd"];
+
+/// Whether the store answered when it was last asked. It is asked by one at a time; the others have that answer.
+#[derive(Default)]
+pub(crate) struct StoreHealth(Mutex<Option<(Instant, bool)>>);
+
+impl StoreHealth {
+    async fn learn(&self, ask: impl Future<Output = bool>) -> bool {
+        let mut last = self.0.lock().await;
+        match *last {
+            Some((at, fine)) if at.elapsed() < ANSWER_AGE => fine,
+            _ => {
+                let fine = ask.await;
+                *last = Some((Instant::now(), fine));
+                fine
+            }
+        }
+    }
+}
 
 /// Answers for the addresses of health, and none other.
 pub(super) async fn answer(
@@ -42,7 +66,7 @@ pub(super) async fn answer(
     let mut told = String::new();
     let mut passed = true;
     for name in asked {
-        let fine = name == "ping" || store_answers(state).await;
+        let fine = name == "ping" || state.store_health.learn(store_answers(state)).await;
         passed &= fine;
         let _ = match fine {
             true => writeln!(told, "[+]{name} ok"),
@@ -72,5 +96,36 @@ async fn store_answers(state: &State) -> bool {
             tracing::warn!("the store did not answer within {STORE_TIMEOUT:?}");
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[tokio::test]
+    async fn the_store_is_asked_once_for_all_and_again_later() {
+        let (health, asked) = (StoreHealth::default(), AtomicUsize::new(0));
+        let question = |fine: bool| {
+            health.learn(async move {
+                // the others come while this one waits
+                tokio::task::yield_now().await;
+                fine
+            })
+        };
+        let counted = |fine| {
+            let asked = &asked;
+            health.learn(async move {
+                asked.fetch_add(1, Ordering::Relaxed);
+                fine
+            })
+        };
+        let together = tokio::join!(question(false), counted(true), counted(true));
+        assert_eq!(together, (false, false, false));
+        assert_eq!(asked.load(Ordering::Relaxed), 0);
+        tokio::time::sleep(ANSWER_AGE).await;
+        assert!(counted(true).await && counted(false).await);
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
     }
 }

@@ -95,6 +95,14 @@ impl Selection {
 /// One object.
 pub(super) async fn get(context: &Context) -> Result<Response, ApiError> {
     let answer = respond::answer(context, false)?;
+    if let Some(version) = context.query.get("resourceVersion") {
+        let version: u64 = version.parse().map_err(|_| {
+            ApiError::bad_request(format!(
+                "invalid resource version: resourceVersion: Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: invalid syntax"
+            ))
+        })?;
+        check_reached(&*context.state.store, version).await?;
+    }
     let key = context
         .kind
         .key(&context.info.namespace, &context.info.name);

@@ -15,7 +15,7 @@ pub(crate) mod delete;
 mod escalate;
 mod evict;
 mod finish;
-mod health;
+pub(crate) mod health;
 mod limits;
 mod list;
 mod metadata;
@@ -141,7 +141,7 @@ pub(crate) fn handle(
     request: http::Request<RequestBody>,
 ) -> futures::future::BoxFuture<'static, Response> {
     Box::pin(async move {
-        let wishes = finish::Wishes::of(request.headers());
+        let wishes = finish::Wishes::of(&request);
         let sending = state.clone();
         let began = Instant::now();
         let asked = Mutex::new(Asked {

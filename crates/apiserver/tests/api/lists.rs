@@ -197,6 +197,27 @@ async fn versions_of_lists() {
         .get(&format!("{CONFIG_MAPS}?resourceVersion=x"))
         .await
         .refusal(422);
+    // of one object: no older than
+    for version in ["0", "", "1", &now] {
+        let path = format!("{CONFIG_MAPS}/a?resourceVersion={version}");
+        server.get(&path).await.expect(200);
+    }
+    let answer = server
+        .get(&format!("{CONFIG_MAPS}/a?resourceVersion=1000000"))
+        .await;
+    assert!(
+        answer
+            .refusal(504)
+            .starts_with("Too large resource version: 1000000")
+    );
+    let answer = server
+        .get(&format!("{CONFIG_MAPS}/a?resourceVersion=x"))
+        .await;
+    assert!(
+        answer
+            .refusal(400)
+            .starts_with("invalid resource version: resourceVersion: Invalid value: \"x\"")
+    );
 }
 
 /// A page token that is older than what the store keeps is refused, with one by which the rest can be had.

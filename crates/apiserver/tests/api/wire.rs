@@ -290,6 +290,41 @@ async fn long_answers_are_compressed_for_who_understands_it() {
 }
 
 #[tokio::test]
+async fn answers_have_lines_for_who_reads_them() {
+    let server = Server::new().await;
+    let one = format!("{CONFIG_MAPS}/a");
+    server.post(CONFIG_MAPS, &config_map("a")).await.expect(201);
+    let curl = ("user-agent", "curl/8.5.0");
+    for path in [CONFIG_MAPS, &one, "/apis", "/version", "/api/v1/nothing"] {
+        let plain = server.get(path).await;
+        let lines = server.ask("GET", path, &[curl], "").await;
+        let expected = serde_json::to_string_pretty(&plain.body).expect("JSON");
+        assert_eq!(String::from_utf8_lossy(&lines.raw), expected, "{path}");
+        let asked = format!("{path}?pretty=true");
+        assert_eq!(server.get(&asked).await.raw, lines.raw, "{path}");
+        let not = format!("{path}?pretty=false");
+        assert_eq!(server.ask("GET", &not, &[curl], "").await.raw, plain.raw);
+    }
+    // and compressed all the same
+    let mut large = config_map("large");
+    large["data"]["a"] = "x".repeat(200_000).into();
+    server.post(CONFIG_MAPS, &large).await.expect(201);
+    let headers = [curl, ("accept-encoding", "gzip")];
+    let packed = server.ask("GET", CONFIG_MAPS, &headers, "").await;
+    assert_eq!(packed.headers["content-encoding"], "gzip");
+    let mut unpacked = String::new();
+    flate2::read::GzDecoder::new(&packed.raw[..])
+        .read_to_string(&mut unpacked)
+        .expect("gzip");
+    assert!(unpacked.starts_with("{\n  \"apiVersion\": \"v1\",\n"));
+    // what is for programs stays as it is
+    for path in ["/openapi/v2", "/openapi/v3"] {
+        let plain = server.get(path).await;
+        assert_eq!(server.ask("GET", path, &[curl], "").await.raw, plain.raw);
+    }
+}
+
+#[tokio::test]
 async fn discovery() {
     let server = Server::new().await;
     for (path, kind) in [
