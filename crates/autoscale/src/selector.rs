@@ -367,7 +367,14 @@ mod tests {
             ("a notin (1,2)", "a=3", true),
             ("a notin (1,2)", "", true),
             ("a>5", "a=6", true),
+            ("a>5", "a=5", false),
+            ("a>5", "a=x", false),
+            ("a>5", "b=6", false),
+            ("a<5", "a=4", true),
+            ("a<5", "a=5", false),
             ("a<5", "a=6", false),
+            ("a in (,x)", "a=", true),
+            ("a in (,x)", "b=", false),
             ("a=", "a=", true),
             ("example.com/name=x", "example.com/name=x", true),
         ] {
@@ -377,6 +384,40 @@ mod tests {
                 Ok(selected),
                 "{selector} on {object}"
             );
+        }
+    }
+
+    #[test]
+    fn a_label_that_all_have_is_one_that_is_named() {
+        for (text, label) in [
+            ("", None),
+            ("a=b", Some(("a", "b"))),
+            ("a=", Some(("a", ""))),
+            ("a in (x,y),c==d", Some(("c", "d"))),
+            ("a in (x,y),b!=z,c,!d,e>1", None),
+        ] {
+            let selector = Selector::parse(text).expect(text);
+            assert_eq!(selector.required_label(), label, "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_and_values_have_63_bytes_at_most() {
+        for (length, valid) in [(63, true), (64, false)] {
+            let word = "x".repeat(length);
+            for text in [
+                format!("{word}=1"),
+                format!("a={word}"),
+                format!("example.com/{word}"),
+            ] {
+                assert_eq!(Selector::parse(&text).is_ok(), valid, "{text}");
+            }
+        }
+        for text in ["a-b_c.d=e-f_g.h", "1=2", "a=b-c"] {
+            assert!(Selector::parse(text).is_ok(), "{text}");
+        }
+        for text in ["a-=1", "a=1-", "a=_1", "a=b/c", "example.com/=1", "/=1"] {
+            assert!(Selector::parse(text).is_err(), "{text}");
         }
     }
 
