@@ -13,6 +13,8 @@
 //! * `hpa/replicas.rs`, `conclude`: comparisons of a ratio with one that include one. A ratio of exactly one lies within every
 //!   tolerance, and that is asked before.
 //! * `hpa/run.rs`, `by_metrics`: `proposed >= 0` for `proposed > 0`. The metric's name is told only of growth, and to zero nothing grows.
+//! * `cron/field.rs`, `range`: `bits ^ ...` for `bits | ...`. Each number comes once.
+//! * `cron/schedule.rs`, `next`: `next.month() != 1` for `next.month() == 1`. What is looked at again says the same; days ask for the year, too.
 //! * `quantity.rs`, `scaled`: `exponent <= 0` for `exponent < 0` where the power is too large. The power of nothing is one.
 //! * `quantity.rs`, `saturate`: `value <= 0` for `value < 0`. Nothing fits.
 //! * `hpa/run.rs`, `normalized`: `desired <= current` for `desired < current`. A size that is to stay is held by no window.
