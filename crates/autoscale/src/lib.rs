@@ -15,6 +15,7 @@
 //! * `hpa/run.rs`, `by_metrics`: `proposed >= 0` for `proposed > 0`. The metric's name is told only of growth, and to zero nothing grows.
 //! * `cron/field.rs`, `range`: `bits ^ ...` for `bits | ...`. Each number comes once.
 //! * `cron/schedule.rs`, `next`: `next.month() != 1` for `next.month() == 1`. What is looked at again says the same; days ask for the year, too.
+//! * `replay/behavior.rs`, `store_events`: `direction != "up"` for `direction == "up"`. Growth and shrinking are remembered alike, each in a list of its own.
 //! * `quantity.rs`, `scaled`: `exponent <= 0` for `exponent < 0` where the power is too large. The power of nothing is one.
 //! * `quantity.rs`, `saturate`: `value <= 0` for `value < 0`. Nothing fits.
 //! * `hpa/run.rs`, `normalized`: `desired <= current` for `desired < current`. A size that is to stay is held by no window.

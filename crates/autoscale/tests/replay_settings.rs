@@ -56,21 +56,15 @@ fn decision(usage: i64) -> Value {
 fn those_of_the_controller() {
     // One pod turned unready half a minute after its start, 100 s ago.
     let unready = |case: &mut Value| case["pods"][3] = pod(3, false, NOW - 100, NOW - 70);
-    type Change = fn(&mut Value);
-    let table: [(&str, i64, &dyn Fn(&mut Value), Change, i32, i32); 6] = [
-        (
-            "tolerance",
-            700,
-            &|_| {},
-            |c| c["tolerance"] = json!(0.5),
-            6,
-            4,
-        ),
+    // the setting, the usage, what else there is, what it is set to; the size by the default and as it is set
+    type Row<'a> = (&'a str, i64, &'a dyn Fn(&mut Value), Value, i32, i32);
+    let table: [Row; 6] = [
+        ("tolerance", 700, &|_| {}, json!(0.5), 6, 4),
         (
             "downscaleStabilizationSeconds",
             500,
             &|case| case["priorRecommendations"] = json!([{"replicas": 8, "timestamp": NOW - 100}]),
-            |c| c["downscaleStabilizationSeconds"] = json!(60),
+            json!(60),
             8,
             4,
         ),
@@ -81,7 +75,7 @@ fn those_of_the_controller() {
                 unready(case);
                 case["controller"]["initialReadinessDelaySeconds"] = json!(10);
             },
-            |c| c["cpuInitializationPeriodSeconds"] = json!(60),
+            json!(60),
             6,
             8,
         ),
@@ -92,23 +86,16 @@ fn those_of_the_controller() {
                 unready(case);
                 case["controller"]["cpuInitializationPeriodSeconds"] = json!(60);
             },
-            |c| c["initialReadinessDelaySeconds"] = json!(31),
+            json!(31),
             8,
             6,
         ),
-        (
-            "legacyScaleUpLimitFactor",
-            2500,
-            &|_| {},
-            |c| c["legacyScaleUpLimitFactor"] = json!(3.0),
-            8,
-            12,
-        ),
+        ("legacyScaleUpLimitFactor", 2500, &|_| {}, json!(3.0), 8, 12),
         (
             "legacyScaleUpLimitMinimum",
             2500,
             &|_| {},
-            |c| c["legacyScaleUpLimitMinimum"] = json!(15.0),
+            json!(15.0),
             8,
             15,
         ),
@@ -118,7 +105,7 @@ fn those_of_the_controller() {
         prepare(&mut case);
         case["expected"] = json!({"desiredReplicas": by_default});
         passes(&case, what);
-        set(&mut case["controller"]);
+        case["controller"][what] = set;
         case["expected"] = json!({"desiredReplicas": as_set});
         passes(&case, what);
     }
