@@ -56,6 +56,13 @@ mod tests {
             (json!({"a": 1}), json!({"a": 1, "b": null}), vec![]),
             (json!({"a": null}), json!({}), vec![]),
             (json!(0.1), json!(0.100_000_000_000_000_02), vec![]),
+            // by a part of themselves, however large or small they are
+            (json!(1_000_000.5), json!(1_000_000.500_1), vec![]),
+            (
+                json!(0.000_001),
+                json!(0.000_001_1),
+                vec!["x: expected 1e-6, got 1.1e-6"],
+            ),
             (
                 json!(1.0),
                 json!(1.0001),

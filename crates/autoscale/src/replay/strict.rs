@@ -134,7 +134,9 @@ mod tests {
             );
         }
         let error = read::<Inputs>(&json!([1]), "inputs").expect_err("a list");
-        assert!(error.starts_with("inputs"), "{error}");
+        assert!(error.starts_with("inputs: "), "{error}");
+        let error = read::<Vec<i32>>(&json!([1, "x"]), "sizes").expect_err("a text");
+        assert!(error.starts_with("sizes[1]: "), "{error}");
         let many = (0..100).map(|n| (format!("key{n}"), json!(1)));
         let mut value = inputs();
         value.as_object_mut().expect("an object").extend(many);
