@@ -133,8 +133,10 @@ mod tests {
                 "{expected:?} is not the start of {error:?}"
             );
         }
-        let error = read::<Inputs>(&json!([1]), "inputs").expect_err("a list");
-        assert!(error.starts_with("inputs: "), "{error}");
+        for (value, expected) in [(json!([1]), "inputs[0]: "), (json!(1), "inputs: ")] {
+            let error = read::<Inputs>(&value, "inputs").expect_err(expected);
+            assert!(error.starts_with(expected), "{error}");
+        }
         let error = read::<Vec<i32>>(&json!([1, "x"]), "sizes").expect_err("a text");
         assert!(error.starts_with("sizes[1]: "), "{error}");
         let many = (0..100).map(|n| (format!("key{n}"), json!(1)));
