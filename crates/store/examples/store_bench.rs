@@ -1,4 +1,4 @@
-//! Measures durable writes per second of the embedded store, for 1 and for 64 clients.
+//! Measures durable writes per second of the embedded store, for 1, 2, 8 and 64 clients.
 //!
 //! `cargo run --release -p store --example store_bench [DIRECTORY] [SECONDS]`: the file is made in a
 //! new directory under DIRECTORY (by default the system's temporary one, which may be in memory and
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("load average {}", load.trim());
     println!("clients       n   writes/s   p50 ms   p99 ms   file KiB");
-    for clients in [1, 64] {
+    for clients in [1, 2, 8, 64] {
         let path = directory.path().join(format!("{clients}.redb"));
         let store = Arc::new(EmbeddedStore::open(&path, Options::default())?);
         let duration = Duration::from_secs_f64(seconds);
