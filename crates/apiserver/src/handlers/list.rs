@@ -158,28 +158,47 @@ pub(super) async fn list(context: &Context, options: &ListOptions) -> Result<Res
         Form::Object => {
             let bytes = found.objects.iter().map(|o| o.json_bytes()).sum();
             let head = json!({"kind": kind.list_kind(), "apiVersion": kind.api_version(), "metadata": metadata});
-            concatenate(head, &found.objects, bytes, |object, out| {
-                if kind.is_stored_form() {
-                    object.write_json(object.revision, out);
-                } else {
-                    out.extend_from_slice(served(kind, object).to_string().as_bytes());
-                }
-            })
+            if kind.is_stored_form() {
+                concatenate(
+                    head,
+                    &found.objects,
+                    (COPIED_AT_ONCE, bytes),
+                    |object, out| {
+                        object.write_json(object.revision, out);
+                    },
+                )
+                .await
+            } else {
+                concatenate(
+                    head,
+                    &found.objects,
+                    (ENCODED_AT_ONCE, bytes),
+                    |object, out| {
+                        out.extend_from_slice(served(kind, object).to_string().as_bytes());
+                    },
+                )
+                .await
+            }
         }
         Form::Metadata | Form::MetadataList => {
             let head = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
-            concatenate(head, &found.objects, 0, |object, out| {
+            concatenate(head, &found.objects, (ENCODED_AT_ONCE, 0), |object, out| {
                 let partial = respond::partial(&object.value());
                 out.extend_from_slice(partial.to_string().as_bytes());
             })
+            .await
         }
         Form::Table => {
             let include = respond::include_object(context);
-            let rows = found
-                .objects
-                .iter()
-                .map(|o| table::row(kind, &served(kind, o), include))
-                .collect();
+            let mut rows = Vec::with_capacity(found.objects.len());
+            for batch in found.objects.chunks(ENCODED_AT_ONCE) {
+                rows.extend(
+                    batch
+                        .iter()
+                        .map(|o| table::row(kind, &served(kind, o), include)),
+                );
+                tokio::task::yield_now().await;
+            }
             respond::value(200, &table::table(kind, metadata, rows, true))
         }
     })
@@ -187,6 +206,8 @@ pub(super) async fn list(context: &Context, options: &ListOptions) -> Result<Res
 
 /// So many objects are encoded before others of this thread have their turn.
 const ENCODED_AT_ONCE: usize = 64;
+/// The same of objects that are copied as they are stored.
+const COPIED_AT_ONCE: usize = 1024;
 
 /// A list as protobuf. Objects are kept as JSON, so each is parsed and encoded for the answer, one at a time; none of
 /// it is kept. Lists have protobuf as objects or as metadata, not as tables.
@@ -213,12 +234,12 @@ async fn as_protobuf(
     Ok(respond::typed(200, protobuf::CONTENT_TYPE, list.finish()))
 }
 
-/// A list of what `write` appends for each object, `bytes` of them at a guess.
-fn concatenate(
+/// A list of what `write` appends for each object; so many at once, and so many bytes of them at a guess.
+async fn concatenate(
     head: Value,
     objects: &[Arc<Object>],
-    bytes: usize,
-    write: impl Fn(&Object, &mut Vec<u8>),
+    (at_once, bytes): (usize, usize),
+    write: impl Fn(&Object, &mut Vec<u8>) + Send,
 ) -> Response {
     let head = head.to_string();
     let mut out = Vec::with_capacity(head.len() + bytes + objects.len() + 16);
@@ -227,6 +248,9 @@ fn concatenate(
     for (index, object) in objects.iter().enumerate() {
         if index > 0 {
             out.push(b',');
+            if index % at_once == 0 {
+                tokio::task::yield_now().await;
+            }
         }
         write(object, &mut out);
     }

@@ -1,5 +1,8 @@
 //! Lists: paging, selectors, resource versions.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::{Value, json};
 
 use crate::server::{CONFIG_MAPS, PODS, Server, config_map, pod};
@@ -318,4 +321,49 @@ async fn tokens_are_refused_in_upstreams_words() {
         "how many remain of a selection is not known: {}",
         selected["metadata"]
     );
+}
+
+/// How often another task of the same thread had its turn during a request.
+async fn turns_of_others(server: &Server, accept: &str) -> usize {
+    let turns = Arc::new(AtomicUsize::new(0));
+    let counted = turns.clone();
+    let other = tokio::spawn(async move {
+        loop {
+            counted.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+    });
+    let headers = [("accept", accept)];
+    server
+        .ask("GET", CONFIG_MAPS, &headers, "")
+        .await
+        .expect(200);
+    other.abort();
+    turns.load(Ordering::Relaxed)
+}
+
+#[tokio::test]
+async fn a_long_list_leaves_others_their_turn() {
+    const OBJECTS: usize = 200;
+    let server = Server::new().await;
+    server.post(CONFIG_MAPS, &config_map("a")).await.expect(201);
+    let forms = [
+        "application/json;as=Table;g=meta.k8s.io;v=v1",
+        "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+    ];
+    let mut before = Vec::new();
+    for form in forms {
+        before.push(turns_of_others(&server, form).await);
+    }
+    for number in 1..OBJECTS {
+        let object = config_map(&format!("b-{number}"));
+        server.post(CONFIG_MAPS, &object).await.expect(201);
+    }
+    for (form, before) in forms.into_iter().zip(before) {
+        let turns = turns_of_others(&server, form).await;
+        assert!(
+            turns >= before + 3,
+            "{turns}, {before} with one object: {form}"
+        );
+    }
 }
