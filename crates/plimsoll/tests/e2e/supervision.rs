@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Instance, Root, Run, Space, eventually, pod, with_images};
+use crate::support::{Instance, Root, Space, eventually, pod, with_images};
 
 /// Numbers at full speed, with a breath now and then so that the log keeps all of them, until it is told to stop.
 const COUNT: &str = "i=0; while [ ! -e /tmp/stop ]; do j=0; while [ $j -lt 500 ]; do echo $i; i=$((i+1)); j=$((j+1)); done; sleep 0.02; done; echo end $i";
@@ -135,8 +135,7 @@ pub fn nothing_is_lost_while_the_daemon_is_killed_upgraded_and_downgraded() {
                 if alive == 0 { Ok(()) } else { Err(alive) }
             });
         }
-        let data_dir = instance.data_dir.display();
-        Run::new(program, &format!("up --data-dir {data_dir}")).ok();
+        instance.by_build(program, "up").ok();
         assert_eq!(
             inspect(&instance, "counter", ".State.Pid"),
             before[0],

@@ -75,7 +75,12 @@ impl Instance {
 
     /// `plimsoll ...` with this instance in its environment.
     pub fn plimsoll(&self, arguments: &str) -> Run {
-        let run = Run::new(Root::plimsoll(), arguments).env("PLIMSOLL_DATA_DIR", &self.data_dir);
+        self.by_build(Root::plimsoll(), arguments)
+    }
+
+    /// The same by another build of the program.
+    pub fn by_build(&self, program: impl AsRef<Path>, arguments: &str) -> Run {
+        let run = Run::new(program, arguments).env("PLIMSOLL_DATA_DIR", &self.data_dir);
         self.beside.environment(run)
     }
 
