@@ -46,9 +46,11 @@ pub fn with_client<F: Future<Output = ()>>(
         .expect("a runtime");
     runtime.block_on(async {
         let options = KubeConfigOptions::default();
-        let config = Config::from_custom_kubeconfig(config, &options)
+        let mut config = Config::from_custom_kubeconfig(config, &options)
             .await
             .expect("it is understood");
+        // what is refused is to be seen, not asked for again for five minutes
+        config.default_retry = false;
         assert_eq!(&config.default_namespace, name);
         program(Client::try_from(config).expect("a client")).await;
     });
