@@ -353,7 +353,12 @@ async fn a_long_list_leaves_others_their_turn() {
     ];
     let mut before = Vec::new();
     for form in forms {
-        before.push(turns_of_others(&server, form).await);
+        // something else may have been waited for once
+        let mut fewest = usize::MAX;
+        for _ in 0..5 {
+            fewest = fewest.min(turns_of_others(&server, form).await);
+        }
+        before.push(fewest);
     }
     for number in 1..OBJECTS {
         let object = config_map(&format!("b-{number}"));
