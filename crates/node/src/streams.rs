@@ -9,6 +9,7 @@ use engine::{Error, ExitStatus, Output, Process};
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
+use tokio::time::{Duration, timeout};
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -16,6 +17,10 @@ const STDERR: u8 = 2;
 const ERROR: u8 = 3;
 const RESIZE: u8 = 4;
 const CLOSE: u8 = 255;
+
+/// For so long a client is waited for that has been told of the end: it closes the connection. Going first, with words of its
+/// own unread, would make the kernel reset the connection and cut off what the client has not read.
+pub const FAREWELL_MAX: Duration = Duration::from_secs(10);
 
 /// Both subprotocols, the newer one first.
 pub const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
@@ -71,16 +76,20 @@ pub async fn run(socket: WebSocket, mut process: Process, whose: Whose) {
         let _ = to_client
             .send(frame(ERROR, status.to_string().as_bytes()))
             .await;
-        let _ = to_client
-            .send(Message::Close(Some(CloseFrame {
-                code: 1000,
-                reason: "".into(),
-            })))
-            .await;
+        let _ = to_client.send(farewell()).await;
     };
-    let input = tokio::spawn(input);
+    let mut input = tokio::spawn(input);
     output.await;
-    input.abort();
+    if timeout(FAREWELL_MAX, &mut input).await.is_err() {
+        input.abort();
+    }
+}
+
+fn farewell() -> Message {
+    Message::Close(Some(CloseFrame {
+        code: 1000,
+        reason: "".into(),
+    }))
 }
 
 /// Tells the client why nothing runs, in the form in which it expects the end of a command.
@@ -94,12 +103,9 @@ pub async fn refuse(mut socket: WebSocket, error: &Error, tty: bool) {
     let _ = socket
         .send(frame(ERROR, failure(error).to_string().as_bytes()))
         .await;
-    let _ = socket
-        .send(Message::Close(Some(CloseFrame {
-            code: 1000,
-            reason: "".into(),
-        })))
-        .await;
+    let _ = socket.send(farewell()).await;
+    let unheard = async { while let Some(Ok(_)) = socket.next().await {} };
+    let _ = timeout(FAREWELL_MAX, unheard).await;
 }
 
 /// Why a command could not be started, as a line for its user.
@@ -175,7 +181,57 @@ fn status(outcome: &Result<ExitStatus, Error>) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use axum::extract::ws::WebSocketUpgrade;
+    use axum::routing::any;
+    use tokio::net::{TcpListener, TcpSocket};
+    use tokio_tungstenite::tungstenite;
+
     use super::*;
+
+    /// The client has said things that nobody reads, and takes its time.
+    #[tokio::test]
+    async fn a_slow_client_gets_the_last_words() {
+        const WORDS: usize = 500_000;
+        let refusing = |upgrade: WebSocketUpgrade| async {
+            upgrade.on_upgrade(|socket| async {
+                let error = Error::Exec {
+                    id: "web".to_owned(),
+                    reason: "x".repeat(WORDS),
+                    code: 126,
+                };
+                refuse(socket, &error, false).await;
+            })
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let node = axum::Router::new().route("/", any(refusing));
+        let node = tokio::spawn(axum::serve(listener, node).into_future());
+
+        let socket = TcpSocket::new_v4().expect("a socket");
+        // most of the words stay on the node's side
+        socket.set_recv_buffer_size(4096).expect("set");
+        let socket = socket.connect(address).await.expect("connected");
+        let url = format!("ws://{address}/");
+        let (mut socket, _) = tokio_tungstenite::client_async(url, socket)
+            .await
+            .expect("upgraded");
+        for _ in 0..4 {
+            let unheard = tungstenite::Message::binary(vec![STDIN; 1000]);
+            socket.send(unheard).await.expect("sent");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let mut heard = Vec::new();
+        while let Some(message) = socket.next().await {
+            match message.expect("nothing is cut off") {
+                tungstenite::Message::Binary(data) => heard.push((data[0], data.len() - 1)),
+                tungstenite::Message::Close(_) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(heard[0], (STDERR, WORDS + "\n".len()));
+        assert_eq!(heard[1].0, ERROR);
+        node.abort();
+    }
 
     #[test]
     fn sizes() {

@@ -9,8 +9,10 @@ use futures::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::{BUFFER, Target};
+use crate::streams::FAREWELL_MAX;
 
 /// The subprotocol.
 pub const PROTOCOL: &str = "v4.channel.k8s.io";
@@ -81,9 +83,10 @@ pub async fn serve(socket: WebSocket, ports: Vec<u16>, target: Target) {
         }
         let _ = to_client.close().await;
     };
+    tokio::pin!(reading);
     tokio::select! {
-        () = reading => {}
-        () = writing => {}
+        () = &mut reading => {}
+        () = writing => drop(timeout(FAREWELL_MAX, reading).await),
     }
 }
 

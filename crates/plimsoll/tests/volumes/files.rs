@@ -130,7 +130,7 @@ pub fn pods_have_an_identity_and_no_rights(space: &Space) {
     };
     let pods = format!("/api/v1/namespaces/{}/pods", space.name);
     let said = ask(&token, &pods);
-    holds(&said, "\"code\":403");
+    holds(&said, "\"code\": 403");
     holds(
         &said,
         &format!(
@@ -139,12 +139,12 @@ pub fn pods_have_an_identity_and_no_rights(space: &Space) {
         ),
     );
     holds(&ask(&token, "/version"), "gitVersion");
-    holds(&ask("nonsense", &pods), "\"code\":401");
+    holds(&ask("nonsense", &pods), "\"code\": 401");
     let (signed, signature) = token.rsplit_once('.').expect("a signature");
     let forged = format!("{signed}.{}", signature.chars().rev().collect::<String>());
-    holds(&ask(&forged, &pods), "\"code\":401");
+    holds(&ask(&forged, &pods), "\"code\": 401");
     let vault = space.sh("who", "cat /own/vault").ok();
-    holds(&ask(&vault, &pods), "\"code\":401");
+    holds(&ask(&vault, &pods), "\"code\": 401");
 
     // by the commands that people use
     space.kubectl("create serviceaccount robot").ok();
@@ -178,7 +178,7 @@ pub fn pods_have_an_identity_and_no_rights(space: &Space) {
     );
     // a token ends with what it was made for
     space.kubectl("delete serviceaccount robot").ok();
-    holds(&ask(created.trim(), "/version"), "\"code\":401");
+    holds(&ask(created.trim(), "/version"), "\"code\": 401");
     space.kubectl("delete pod who --wait=true").ok();
-    holds(&ask(&token, "/version"), "\"code\":401");
+    holds(&ask(&token, "/version"), "\"code\": 401");
 }
