@@ -41,8 +41,9 @@ pub struct Page {
     pub revision: Revision,
     /// Whether keys follow after this page.
     pub more: bool,
-    /// How many keys follow after this page.
-    pub remaining: u64,
+    /// How many keys follow after this page. Not counted again for a page that goes on (`after`) at a revision: it is what
+    /// followed the page before, less this page's keys.
+    pub remaining: Option<u64>,
 }
 
 /// One change of one key.

@@ -5,15 +5,31 @@ use serde_json::{Value, json};
 
 use crate::status::ApiError;
 
-/// `revision` is -1 for a list that goes on in whatever there is then.
-pub(super) fn write_token(revision: i64, key: &str, prefix: &str) -> String {
-    let start = key.strip_prefix(prefix).unwrap_or(key);
-    let token = json!({"v": "meta.k8s.io/v1", "rv": revision, "start": start});
+/// Where a list goes on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Continuation {
+    /// What the whole list shows; none for whatever there is then.
+    pub revision: Option<u64>,
+    /// The last key that was listed.
+    pub after: String,
+    /// How many objects follow, if the whole list's were counted. Upstream's tokens do not have it.
+    pub remaining: Option<u64>,
+}
+
+/// The token of a continuation in a list of what is beneath `prefix`.
+pub(super) fn write_token(continuation: &Continuation, prefix: &str) -> String {
+    let after = &*continuation.after;
+    let revision = continuation.revision.map_or(-1, |at| at as i64);
+    let start = after.strip_prefix(prefix).unwrap_or(after);
+    let mut token = json!({"v": "meta.k8s.io/v1", "rv": revision, "start": start});
+    if let Some(remaining) = continuation.remaining {
+        token["remaining"] = remaining.into();
+    }
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(token.to_string())
 }
 
-/// Revision (none for an inconsistent continuation) and key of a token. The key stays beneath `prefix`.
-pub(super) fn read_token(token: &str, prefix: &str) -> Result<(Option<u64>, String), ApiError> {
+/// What a token says. The key stays beneath `prefix`.
+pub(super) fn read_token(token: &str, prefix: &str) -> Result<Continuation, ApiError> {
     let fail = |why: String| {
         ApiError::bad_request(format!(
             "invalid continue token: continue key is not valid: {why}"
@@ -46,7 +62,11 @@ pub(super) fn read_token(token: &str, prefix: &str) -> Result<(Option<u64>, Stri
     if !start.split('/').all(clean) {
         return Err(fail(start.to_owned()));
     }
-    Ok((revision, format!("{prefix}{start}")))
+    Ok(Continuation {
+        revision,
+        after: format!("{prefix}{start}"),
+        remaining: token["remaining"].as_u64(),
+    })
 }
 
 /// 410 with a token that goes on after `key` in what there is now.
@@ -54,6 +74,34 @@ pub(super) fn expired_token(key: &str, prefix: &str) -> ApiError {
     let mut error = ApiError::expired(
         "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
     );
-    error.continue_token = Some(write_token(-1, key, prefix));
+    let now = Continuation {
+        revision: None,
+        after: key.to_owned(),
+        remaining: None,
+    };
+    error.continue_token = Some(write_token(&now, prefix));
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_come_back() {
+        for revision in [Some(7), None] {
+            for remaining in [Some(3), None] {
+                let continuation = Continuation {
+                    revision,
+                    after: "/registry/pods/a/b".to_owned(),
+                    remaining,
+                };
+                let token = write_token(&continuation, "/registry/pods/");
+                assert_eq!(
+                    read_token(&token, "/registry/pods/").expect("a token"),
+                    continuation
+                );
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::continuation::{expired_token, read_token, write_token};
+use super::continuation::{Continuation, expired_token, read_token, write_token};
 use super::respond::{self, Response};
 use super::{Context, table};
 use crate::codec::protobuf;
@@ -280,6 +280,7 @@ pub(super) async fn find(
         .ok_or_else(ApiError::no_such_path)?;
     let mut after = None;
     let mut revision = None;
+    let mut following: Option<u64> = None;
     if let Some(token) = &options.continue_token {
         if options
             .resource_version
@@ -290,9 +291,10 @@ pub(super) async fn find(
                 "specifying resource version is not allowed when using continue",
             ));
         }
-        let (at, key) = read_token(token, &kind.prefix(""))?;
-        after = Some(key);
-        revision = at;
+        let continuation = read_token(token, &kind.prefix(""))?;
+        after = Some(continuation.after);
+        revision = continuation.revision;
+        following = continuation.remaining;
     } else if let Some(version) = options
         .resource_version
         .as_deref()
@@ -338,6 +340,7 @@ pub(super) async fn find(
                 other => fail(other),
             })?;
         revision = Some(page.revision);
+        let listed = page.items.len() as u64;
         let batch = cache.objects(kind, &page.items);
         after = page.items.last().map(|kv| kv.key.clone());
         if selection.is_all() {
@@ -347,7 +350,8 @@ pub(super) async fn find(
         }
         let full = options.limit > 0 && objects.len() >= options.limit;
         if !page.more || full {
-            let mut remaining = selection.is_all().then_some(page.remaining);
+            let counted = following.map(|following| following.saturating_sub(listed));
+            let mut remaining = page.remaining.or(counted).filter(|_| selection.is_all());
             let mut more = page.more;
             if options.limit > 0 && objects.len() > options.limit {
                 objects.truncate(options.limit);
@@ -357,7 +361,12 @@ pub(super) async fn find(
             }
             let continue_token = after
                 .filter(|_| more)
-                .map(|key| write_token(page.revision as i64, &key, &kind.prefix("")));
+                .map(|after| Continuation {
+                    revision: Some(page.revision),
+                    after,
+                    remaining,
+                })
+                .map(|continuation| write_token(&continuation, &kind.prefix("")));
             return Ok(Found {
                 objects,
                 revision: page.revision,

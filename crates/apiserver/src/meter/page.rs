@@ -169,7 +169,7 @@ async fn count(state: &State, kind: &Kind, name: &str, out: &mut String) {
     let Ok(page) = state.store.range(&kind.prefix(""), None, 1, None).await else {
         return;
     };
-    let count = page.items.len() as u64 + page.remaining;
+    let count = page.items.len() as u64 + page.remaining.unwrap_or_default();
     let resource = crate::status::qualified(kind.plural, kind.group);
     let _ = writeln!(out, "{name}{{resource=\"{resource}\"}} {count}");
 }

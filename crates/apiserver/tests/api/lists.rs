@@ -49,6 +49,23 @@ async fn pages_are_one_consistent_list() {
         first["metadata"]["resourceVersion"]
     );
     assert!(second["metadata"].get("continue").is_none());
+    // the page in the middle counts what the list shows: "c" and "d"
+    let first = server
+        .get(&format!("{CONFIG_MAPS}?limit=1"))
+        .await
+        .expect(200);
+    assert_eq!(first["metadata"]["remainingItemCount"], 3);
+    let token = first["metadata"]["continue"].as_str().expect("a token");
+    server
+        .delete(&format!("{CONFIG_MAPS}/d"), &json!({}))
+        .await
+        .expect(200);
+    let middle = server
+        .get(&format!("{CONFIG_MAPS}?limit=1&continue={token}"))
+        .await
+        .expect(200);
+    assert_eq!(names(&middle), ["b"]);
+    assert_eq!(middle["metadata"]["remainingItemCount"], 2);
     let selected = server
         .get(&format!("{CONFIG_MAPS}?limit=1&labelSelector=tier=web"))
         .await

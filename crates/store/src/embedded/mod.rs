@@ -185,7 +185,7 @@ impl Store for EmbeddedStore {
                 .map(|(key, entry)| entry.key_value(key))
                 .collect(),
             revision: listing.revision,
-            more: listing.remaining > 0,
+            more: listing.more,
             remaining: listing.remaining,
         })
     }

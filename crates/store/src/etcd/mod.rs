@@ -170,7 +170,7 @@ impl Store for EtcdStore {
                 .map(|(key, entry)| entry.key_value(key))
                 .collect(),
             revision: listing.revision,
-            more: listing.remaining > 0,
+            more: listing.more,
             remaining: listing.remaining,
         })
     }

@@ -2,6 +2,7 @@
 //! in memory. Whoever owns it applies changes in the order of their revisions: the embedded store
 //! when they are on the disk, the one on etcd when etcd's watch delivers them.
 
+mod directories;
 mod limits;
 mod record;
 mod shared;

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::Limits;
+use super::directories::Directories;
 use super::record::{Entry, Record};
 use crate::{Error, Revision};
 
@@ -16,7 +17,8 @@ pub(crate) type Item = (Arc<str>, Entry);
 pub(crate) struct Listing {
     pub items: Vec<Item>,
     pub revision: Revision,
-    pub remaining: u64,
+    pub more: bool,
+    pub remaining: Option<u64>,
 }
 
 /// The durable state. The records after `compacted` are in the order of their revisions; one
@@ -24,6 +26,7 @@ pub(crate) struct Listing {
 /// not kept).
 pub(crate) struct State {
     current: BTreeMap<Arc<str>, Entry>,
+    directories: Directories,
     history: VecDeque<Record>,
     history_bytes: usize,
     current_bytes: usize,
@@ -42,6 +45,7 @@ impl State {
         let history_bytes = history.iter().map(Record::retained_bytes).sum();
         let current_bytes = current.iter().map(|(key, entry)| size(key, entry)).sum();
         Self {
+            directories: current.keys().map(|key| &**key).collect(),
             current,
             history,
             history_bytes,
@@ -122,14 +126,25 @@ impl State {
             (Bound::Excluded(start), Bound::Excluded(end)) if start >= end => None,
             _ => Some(self.current.range::<str, _>((start, end))),
         };
-        let live = live.into_iter().flatten();
+        let mut live = live.into_iter().flatten();
+        // What goes on at a revision was counted by its first page.
+        let counts = after.is_none() || revision.is_none();
         let revision = revision.unwrap_or_else(|| self.revision());
         if revision == self.revision() {
-            let (items, remaining) = page(live, limit);
+            let (items, more) = page(&mut live, limit);
+            let known = || {
+                let all = self.directories.keys(prefix)?;
+                after.is_none().then(|| all - items.len() as u64)
+            };
             return Ok(Listing {
+                remaining: match (more, counts) {
+                    (false, _) => Some(0),
+                    (true, true) => known().or_else(|| Some(1 + live.count() as u64)),
+                    (true, false) => None,
+                },
                 items,
                 revision,
-                remaining,
+                more,
             });
         }
 
@@ -144,11 +159,17 @@ impl State {
                 undo.entry(&record.key).or_insert(record.previous.as_ref());
             }
         }
-        let (items, remaining) = page(undone(live, undo.into_iter()), limit);
+        let mut then = undone(live, undo.into_iter());
+        let (items, more) = page(&mut then, limit);
         Ok(Listing {
             items,
             revision,
-            remaining,
+            more,
+            remaining: match (more, counts) {
+                (false, _) => Some(0),
+                (true, true) => Some(1 + then.count() as u64),
+                (true, false) => None,
+            },
         })
     }
 
@@ -184,9 +205,16 @@ impl State {
             let replaced = match &record.current {
                 Some(entry) => {
                     self.current_bytes += size(&record.key, entry);
-                    self.current.insert(record.key.clone(), entry.clone())
+                    let replaced = self.current.insert(record.key.clone(), entry.clone());
+                    if replaced.is_none() {
+                        self.directories.add(&record.key);
+                    }
+                    replaced
                 }
-                None => self.current.remove(&record.key),
+                None => self
+                    .current
+                    .remove(&record.key)
+                    .inspect(|_| self.directories.remove(&record.key)),
             };
             self.current_bytes -= replaced.map_or(0, |entry| size(&record.key, &entry));
             self.history_bytes += record.retained_bytes();
@@ -226,18 +254,18 @@ fn size(key: &str, entry: &Entry) -> usize {
     key.len() + entry.value.len()
 }
 
-/// The first `limit` (0 = all) of the entries, and how many follow.
+/// The first `limit` (0 = all) of the entries, and whether one follows, which is taken, too.
 fn page<'a>(
-    mut entries: impl Iterator<Item = (&'a Arc<str>, &'a Entry)>,
+    entries: &mut impl Iterator<Item = (&'a Arc<str>, &'a Entry)>,
     limit: usize,
-) -> (Vec<Item>, u64) {
+) -> (Vec<Item>, bool) {
     let limit = if limit == 0 { usize::MAX } else { limit };
     let items = entries
         .by_ref()
         .take(limit)
         .map(|(key, entry)| (key.clone(), entry.clone()))
         .collect();
-    (items, entries.count() as u64)
+    (items, entries.next().is_some())
 }
 
 /// Merges the live entries with what some of them were before; both in key order.

@@ -53,7 +53,8 @@ async fn look(
             .await?;
         revision = Some(page.revision);
         if after.is_none() {
-            found.total = page.items.len() + usize::try_from(page.remaining).unwrap_or(usize::MAX);
+            let remaining = page.remaining.unwrap_or_default();
+            found.total = page.items.len() + usize::try_from(remaining).unwrap_or(usize::MAX);
         }
         for kv in &page.items {
             if found.looked_at >= PODS_MAX || began.elapsed() >= TIME_MAX {

@@ -101,7 +101,7 @@ def watches_with_versions_and_bookmarks():
     # the end of a watch that asked for bookmarks says how far it came
     for _ in range(3):
         core.patch_namespaced_config_map("one", NAMESPACE, {"metadata": {"labels": {"beat": str(time.time_ns())}}})
-    newest = int(core.list_namespaced_config_map(NAMESPACE).metadata.resource_version)
+    newest = int(core.read_namespaced_config_map("one", NAMESPACE).metadata.resource_version)
     answer = core.list_namespaced_config_map(
         NAMESPACE,
         watch=True,
@@ -116,7 +116,7 @@ def watches_with_versions_and_bookmarks():
     assert '"type":"BOOKMARK"' in text.replace('": "', '":"'), f"no bookmark in {text!r}"
     same(set(line.split('"type":"')[1].split('"')[0] for line in text.splitlines()), {"BOOKMARK"}, "the events")
     bookmark = int(text.split('"resourceVersion":"')[1].split('"')[0])
-    assert bookmark >= newest, f"the bookmark is of {bookmark}, the list was of {newest}"
+    assert bookmark >= newest, f"the bookmark is of {bookmark}, the newest change of {newest}"
     # too old for anybody
     try:
         for event in watch.Watch().stream(

@@ -36,7 +36,7 @@ pub async fn a_prefix_is_a_prefix_of_bytes(store: &dyn Store) {
             .map(|item| &item.key[root.len() + 1..])
             .collect();
         assert_eq!(keys, expected, "{prefix} after {after:?}");
-        assert_eq!((page.more, page.remaining), (false, 0));
+        assert_eq!((page.more, page.remaining), (false, Some(0)));
     }
 }
 
@@ -49,7 +49,7 @@ pub async fn a_limit_says_what_remains(store: &dyn Store) {
         let page = store.range("/limit/", None, limit, None).await.unwrap();
         assert_eq!(
             (page.items.len(), page.remaining),
-            (items, remaining),
+            (items, Some(remaining)),
             "limit {limit}"
         );
         assert_eq!(page.more, remaining > 0, "limit {limit}");
@@ -63,7 +63,7 @@ pub async fn pages_show_one_revision(store: &dyn Store) {
     delete(store, "/pages/4").await;
     let whole = store.range("/pages/", None, 0, None).await.unwrap();
     let first = store.range("/pages/", None, 2, None).await.unwrap();
-    assert_eq!((first.revision, first.remaining), (whole.revision, 4));
+    assert_eq!((first.revision, first.remaining), (whole.revision, Some(4)));
 
     put(store, "/pages/1", "new").await;
     put(store, "/pages/3", "new").await;
@@ -84,10 +84,8 @@ pub async fn pages_show_one_revision(store: &dyn Store) {
             .await
             .unwrap();
         assert_eq!(page.revision, whole.revision);
-        assert_eq!(
-            page.remaining as usize,
-            whole.items.len() - items.len() - page.items.len()
-        );
+        // counted by the first page
+        assert_eq!(page.remaining, (!page.more).then_some(0));
         items.extend(page.items);
         more = page.more;
     }
