@@ -7,8 +7,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Instance, Root, Space, eventually, pod, with_images};
 
-/// Numbers at full speed, with a breath now and then so that the log keeps all of them, until it is told to stop.
-const COUNT: &str = "i=0; while [ ! -e /tmp/stop ]; do j=0; while [ $j -lt 500 ]; do echo $i; i=$((i+1)); j=$((j+1)); done; sleep 0.02; done; echo end $i";
+/// Numbers at full speed, with a breath now and then so that the log keeps all of them, until it is told to stop. Its end would
+/// kill whoever tells it so from inside, hence the wait.
+const COUNT: &str = "i=0; while [ ! -e /tmp/stop ]; do j=0; while [ $j -lt 500 ]; do echo $i; i=$((i+1)); j=$((j+1)); done; sleep 0.02; done; echo end $i; sleep 1";
 
 fn kill(pid: u32) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
