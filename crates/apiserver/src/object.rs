@@ -8,6 +8,9 @@ use store::{KeyValue, Revision};
 
 use crate::registry::Kind;
 
+/// Annotations of an object may take this much together, keys and values.
+pub(crate) const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
+
 /// One version of one object. Its JSON with the resourceVersion is put together each time it is sent: the caches hold
 /// thousands of versions, and a copy of each would cost more than copying it now and then.
 #[derive(Debug)]

@@ -14,6 +14,8 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
+use crate::object::ANNOTATIONS_BYTES_MAX;
+
 pub(crate) use fields::FieldSet;
 pub(crate) use managers::{Manager, Operation, decode, encode};
 pub(crate) use node::Node;
@@ -39,6 +41,8 @@ pub(crate) enum ApplyError {
 /// An apply: whose, and of what.
 pub(crate) struct Applied<'a> {
     pub node: Node<'a>,
+    /// Whether every version of the kind has the same fields: then a manager's are its own, whatever version it spoke.
+    pub one_schema: bool,
     /// Name, version, subresource and time of the applier; its fields are found here.
     pub manager: Manager,
     pub config: &'a Value,
@@ -58,10 +62,12 @@ pub(crate) fn create(applied: Applied<'_>) -> Result<Value, ApplyError> {
 pub(crate) fn update(applied: Applied<'_>, live: &Value) -> Result<Value, ApplyError> {
     let Applied {
         node,
+        one_schema,
         mut manager,
         config,
         force,
     } = applied;
+    let comparable = |version: &str, other: &str| one_schema || version == other;
     let mut live = live.clone();
     let tracked = live["metadata"]
         .as_object_mut()
@@ -96,7 +102,7 @@ pub(crate) fn update(applied: Applied<'_>, live: &Value) -> Result<Value, ApplyE
     }
     let same_version = last
         .as_ref()
-        .filter(|m| m.api_version == manager.api_version);
+        .filter(|m| comparable(&m.api_version, &manager.api_version));
     let mut doomed = same_version.map(|m| m.fields.clone()).unwrap_or_default();
     doomed.subtract(&kept);
 
@@ -106,7 +112,7 @@ pub(crate) fn update(applied: Applied<'_>, live: &Value) -> Result<Value, ApplyE
     let (changed, removed) = difference(node, &live, &new);
     let mut conflicts = Vec::new();
     for other in &mut managers {
-        if other.api_version != manager.api_version {
+        if !comparable(&other.api_version, &manager.api_version) {
             continue;
         }
         let contested = changed.intersection(&other.fields);
@@ -132,6 +138,29 @@ pub(crate) fn update(applied: Applied<'_>, live: &Value) -> Result<Value, ApplyE
     Ok(new)
 }
 
+/// Annotation of what `kubectl apply` applied last without the server's help.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Who goes over to applying by the server and back again finds what was applied last: an object that has the annotation gets
+/// this configuration there, without the annotation itself. It goes when the annotations are too large with it.
+pub(crate) fn keep_last_applied(value: &mut Value, config: &Value) {
+    let Some(annotations) = value["metadata"]["annotations"].as_object_mut() else {
+        return;
+    };
+    if !annotations.contains_key(LAST_APPLIED) {
+        return;
+    }
+    let mut config = config.clone();
+    if let Some(given) = config["metadata"]["annotations"].as_object_mut() {
+        given.remove(LAST_APPLIED);
+    }
+    annotations.insert(LAST_APPLIED.into(), format!("{config}\n").into());
+    let bytes = |(key, value): (&String, &Value)| key.len() + value.as_str().map_or(0, str::len);
+    if annotations.iter().map(bytes).sum::<usize>() > ANNOTATIONS_BYTES_MAX {
+        annotations.remove(LAST_APPLIED);
+    }
+}
+
 /// The managers of an object that was created otherwise than by apply: everything in it is its creator's.
 pub(crate) fn after_create(node: Node, mut manager: Manager, new: &Value) -> Value {
     let (made, _) = difference(node, &json!({}), new);
@@ -143,6 +172,7 @@ pub(crate) fn after_create(node: Node, mut manager: Manager, new: &Value) -> Val
 /// when nobody is tracked.
 pub(crate) fn after_update(
     node: Node<'_>,
+    one_schema: bool,
     mut manager: Manager,
     mut managers: Vec<Manager>,
     old: &Value,
@@ -160,7 +190,7 @@ pub(crate) fn after_update(
         manager.fields = managers.remove(at).fields;
     }
     for other in &mut managers {
-        if other.api_version == manager.api_version {
+        if one_schema || other.api_version == manager.api_version {
             other.fields.subtract(&changed);
             other.fields.subtract(&removed);
         }

@@ -18,6 +18,7 @@ fn manager(name: &str, operation: Operation) -> Manager {
 
 fn applied<'a>(name: &str, config: &'a Value, force: bool) -> Applied<'a> {
     Applied {
+        one_schema: false,
         node: deployment_node(),
         manager: manager(name, Operation::Apply),
         config,
@@ -125,7 +126,8 @@ fn updates_take_ownership() {
     new["spec"] = json!({"replicas": 5});
     let managers = decode(old["metadata"].get("managedFields")).expect("managers");
     let updater = manager("scaler", Operation::Update);
-    let managed = after_update(deployment_node(), updater, managers, &old, &new).expect("tracked");
+    let managed =
+        after_update(deployment_node(), false, updater, managers, &old, &new).expect("tracked");
     new["metadata"]["managedFields"] = managed.clone();
     assert_eq!(managed.as_array().map(Vec::len), Some(1), "{managed}");
     assert_eq!(managed[0]["manager"], "scaler");

@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 
-use super::token;
+use super::{Context, token};
 use crate::auth::{ANONYMOUS, AUTHENTICATED, Decision, Identity, UNAUTHENTICATED};
 use crate::path::{RequestInfo, ResourceInfo};
 use crate::query::{Query, percent_decode};
@@ -65,6 +65,19 @@ fn allowed(state: &State, identity: &Identity, info: &RequestInfo) -> Result<(),
             Err(error)
         }
     }
+}
+
+/// An apply to what is not there makes it, and needs the right to.
+pub(super) fn may_create(context: &Context) -> Result<(), ApiError> {
+    if context.identity.is_master() {
+        return Ok(());
+    }
+    let info = RequestInfo {
+        verb: "create".to_owned(),
+        path: String::new(),
+        resource: Some(context.info.clone()),
+    };
+    allowed(&context.state, &context.identity, &info)
 }
 
 /// Users of the system that are neither accounts nor nobody.

@@ -133,7 +133,7 @@ impl Addresses {
 
     /// Gives back what a deleted Service used.
     pub fn release(&self, kind: &Kind, service: &Value) {
-        if kind.plural != "services" {
+        if !kind.is("", "services") {
             return;
         }
         let mut taken = self.taken.lock();

@@ -210,7 +210,7 @@ async fn all_of(context: &Context, group: &str, plural: &str) -> Result<Vec<Valu
 
 /// The classes that let their claims grow; read before an update of a claim is tried.
 pub(super) async fn growing_classes(context: &Context) -> Result<Vec<String>, ApiError> {
-    if context.kind.plural != "persistentvolumeclaims" {
+    if !context.kind.is("", "persistentvolumeclaims") {
         return Ok(Vec::new());
     }
     Ok(classes(context)
@@ -230,10 +230,10 @@ pub(super) fn update(
 ) -> Result<(), ApiError> {
     escalate::check(context, new, Some(old))?;
     signing::update(context, new, old)?;
-    if context.kind.plural == "apiservices" && new["spec"] != old["spec"] {
+    if context.kind.is("apiregistration.k8s.io", "apiservices") && new["spec"] != old["spec"] {
         crate::apiservices::settle(&context.state, new);
     }
-    if context.kind.plural != "persistentvolumeclaims" || !context.info.subresource.is_empty() {
+    if !context.kind.is("", "persistentvolumeclaims") || !context.info.subresource.is_empty() {
         return Ok(());
     }
     let size = |claim: &Value| {

@@ -6,15 +6,18 @@ use serde_json::{Value, json};
 
 use super::body::{self, FieldValidation};
 use super::respond::{self, Response};
-use super::{Context, create, list, metadata, patch, write};
+use super::{Context, access, create, list, metadata, patch, write};
 use crate::apply::{self, Applied, ApplyError, Conflict, Manager, Node, Operation};
 use crate::auth::Identity;
 use crate::codec;
-use crate::object;
+use crate::object::{self, text};
 use crate::query::Query;
 use crate::registry::{self, Kind};
 use crate::schema::{self, Gvk};
 use crate::status::{ApiError, Cause};
+
+/// The field manager that keeps kubectl's annotation of what was applied last.
+const KUBECTL: &str = "kubectl";
 
 /// How often an object that comes or goes meanwhile is looked at anew.
 const ATTEMPTS: usize = 4;
@@ -89,6 +92,15 @@ pub(super) async fn apply(context: &Context, config: &[u8]) -> Result<Response, 
         let result = if found.is_some() {
             write::modify(context, dry_run, |served| applied(context, &config, served)).await
         } else if context.info.subresource.is_empty() {
+            access::may_create(context)?;
+            let uid = text(&config, &["metadata", "uid"]);
+            if !uid.is_empty() {
+                let why = format!(
+                    "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                );
+                let name = &context.info.name;
+                return Err(ApiError::conflict(kind.group, kind.plural, name, &why));
+            }
             let object = apply::create(configuration(context, &config)?)
                 .map_err(|error| refusal(context, error))?;
             create::create_value(context, object, dry_run).await
@@ -113,13 +125,23 @@ pub(super) async fn apply(context: &Context, config: &[u8]) -> Result<Response, 
     ))
 }
 
+/// Versions of custom kinds are not converted: what is a field of one is the same field of the others.
+fn has_one_schema(kind: &Kind) -> bool {
+    kind.custom.is_some()
+}
+
 /// The object with the configuration applied to it.
 pub(super) fn applied(
     context: &Context,
     config: &Value,
     served: &Value,
 ) -> Result<Value, ApiError> {
-    apply::update(configuration(context, config)?, served).map_err(|error| refusal(context, error))
+    let mut value = apply::update(configuration(context, config)?, served)
+        .map_err(|error| refusal(context, error))?;
+    if context.query.get("fieldManager") == Some(KUBECTL) {
+        apply::keep_last_applied(&mut value, config);
+    }
+    Ok(value)
 }
 
 fn configuration<'a>(context: &'a Context, config: &'a Value) -> Result<Applied<'a>, ApiError> {
@@ -129,6 +151,7 @@ fn configuration<'a>(context: &'a Context, config: &'a Value) -> Result<Applied<
     })?;
     Ok(Applied {
         node,
+        one_schema: has_one_schema(kind),
         manager: applier(context),
         config,
         force: context.query.flag("force"),
@@ -271,7 +294,8 @@ pub(super) fn after_update(
         Some(_) => apply::decode(given.as_ref()).or_else(|| apply::decode(Some(before))),
     }?;
     let node = Node::of_kind(stored_row(context))?;
-    apply::after_update(node, updater(context), managers, old, new)
+    let one_schema = has_one_schema(&context.kind);
+    apply::after_update(node, one_schema, updater(context), managers, old, new)
 }
 
 fn refusal(context: &Context, error: ApplyError) -> ApiError {

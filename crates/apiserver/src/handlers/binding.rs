@@ -57,6 +57,7 @@ pub(super) async fn bind(context: &Context, body: &[u8]) -> Result<Response, Api
     let name = &context.info.name;
     let conflict = |why: String| ApiError::conflict("", "pods/binding", name, &why);
     let key = context.kind.key(&context.info.namespace, name);
+    let mut done = dry_run;
     for _ in 0..CONFLICT_ATTEMPTS {
         let (found, _) = context
             .state
@@ -73,6 +74,13 @@ pub(super) async fn bind(context: &Context, body: &[u8]) -> Result<Response, Api
                 "Precondition failed: UID in precondition: {uid}, UID in object meta: {actual}"
             )));
         }
+        let version = text(&binding, &["metadata", "resourceVersion"]);
+        let actual = text(&pod, &["metadata", "resourceVersion"]);
+        if !version.is_empty() && version != actual {
+            return Err(conflict(format!(
+                "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {actual}"
+            )));
+        }
         if !text(&pod, &["metadata", "deletionTimestamp"]).is_empty() {
             return Err(conflict(format!(
                 "pod {name} is being deleted, cannot be assigned to a host"
@@ -84,10 +92,23 @@ pub(super) async fn bind(context: &Context, body: &[u8]) -> Result<Response, Api
                 "pod {name} is already assigned to node {bound:?}"
             )));
         }
+        if !object::items(&pod, &["spec", "schedulingGates"]).is_empty() {
+            return Err(conflict(format!(
+                "pod {name} has non-empty .spec.schedulingGates"
+            )));
+        }
         pod["spec"]["nodeName"] = node.as_str().into();
         if let Some(annotations) = binding["metadata"]["annotations"].as_object() {
             for (key, value) in annotations {
                 pod["metadata"]["annotations"][key] = value.clone();
+            }
+        }
+        if let Some(labels) = binding["metadata"]["labels"].as_object() {
+            for (key, value) in labels {
+                // what the pod says of itself stays
+                if pod["metadata"]["labels"][key].is_null() {
+                    pod["metadata"]["labels"][key] = value.clone();
+                }
             }
         }
         let transition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
@@ -103,10 +124,16 @@ pub(super) async fn bind(context: &Context, body: &[u8]) -> Result<Response, Api
             break;
         }
         match write(context, &current, &pod).await {
-            Ok(_) => break,
+            Ok(_) => {
+                done = true;
+                break;
+            }
             Err(store::Error::Conflict { .. }) => {}
             Err(other) => return Err(list::store_error(context, other)),
         }
+    }
+    if !done {
+        return Err(ApiError::modified("", "pods", name));
     }
     let mut response = respond::value(
         201,

@@ -86,7 +86,7 @@ pub(crate) async fn create_value(
             admit_namespace(context, text(&value, &["metadata", "name"])).await?;
         }
         let addresses = is_service(context).then_some(&context.state.addresses);
-        let claim = match addresses {
+        let mut claim = match addresses {
             Some(addresses) => {
                 let store = &context.state.store;
                 Some(
@@ -113,6 +113,9 @@ pub(crate) async fn create_value(
                 None => Ok(None),
             }
         } else {
+            if let Some(claim) = &mut claim {
+                claim.writing();
+            }
             context
                 .state
                 .store
@@ -120,6 +123,9 @@ pub(crate) async fn create_value(
                 .await
                 .map(Some)
         };
+        if let (Some(claim), Err(_)) = (&mut claim, &stored) {
+            claim.failed();
+        }
         if stored.is_err() {
             quotas::give_back(&context.state, charged).await;
         }

@@ -1,6 +1,6 @@
 //! Deletion: preconditions, propagation, grace, finalizers, collections.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use store::Expect;
 
@@ -12,7 +12,8 @@ use crate::custom::definition;
 use crate::object::{self, text};
 use crate::query::ListOptions;
 use crate::registry::validate::SYSTEM_CLASSES;
-use crate::schema::Gvk;
+use crate::registry::{Kind, Problems};
+use crate::schema::{self, Gvk, Schemas};
 use crate::status::{self, ApiError, Cause};
 
 const ORPHAN: &str = "orphan";
@@ -21,8 +22,10 @@ const FOREGROUND: &str = "foregroundDeletion";
 const ORPHANED: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
 /// Namespaces that every cluster has.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
-/// Kinds whose deletion answers with the object instead of a `Status`.
+/// Kinds of the core whose deletion answers with the object instead of a `Status`.
 const RETURN_OBJECT: [&str; 3] = ["pods", "services", "serviceaccounts"];
+/// Nobody waits for longer than that, whatever period of grace is written: 68 years.
+const GRACE_SECONDS_MAX: i64 = i32::MAX as i64;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -82,22 +85,40 @@ fn options(context: &Context, body: &[u8]) -> Result<Options, ApiError> {
                 "decoded object cannot be converted to DeleteOptions",
             ));
         }
-        options.grace_seconds = value["gracePeriodSeconds"].as_i64();
-        options.propagation = what_of_dependents(
-            value["propagationPolicy"].as_str(),
-            value["orphanDependents"].as_bool(),
-        )?;
-        let nonempty = |v: &Value| v.as_str().filter(|s| !s.is_empty()).map(str::to_owned);
-        options.uid = nonempty(&value["preconditions"]["uid"]);
-        options.resource_version = nonempty(&value["preconditions"]["resourceVersion"]);
-        if object::items(&value, &["dryRun"])
-            .iter()
-            .any(|v| v == "All")
-        {
-            options.dry_run = true;
+        // What is of another type would be as if it were not there, and the object would go.
+        if let Some(problem) = Schemas::load().type_errors(&gvk, &value) {
+            let words = schema::cannot_be_handled(&gvk.kind, &gvk.version, &gvk.kind, &problem);
+            return Err(ApiError::bad_request(words));
         }
+        let said = of_body(&value)?;
+        options = Options {
+            dry_run: options.dry_run || said.dry_run,
+            ..said
+        };
     }
     Ok(options)
+}
+
+/// What DeleteOptions say, whose types have been checked.
+pub(super) fn of_body(value: &Value) -> Result<Options, ApiError> {
+    let dry_run = object::items(value, &["dryRun"]);
+    if dry_run.iter().any(|stage| stage != "All") {
+        let mut problems = Problems::default();
+        problems.not_supported("dryRun", &value["dryRun"], &["All"]);
+        return Err(refused_options(problems));
+    }
+    // an empty one is a precondition that nothing meets
+    let words = |v: &Value| v.as_str().map(str::to_owned);
+    Ok(Options {
+        grace_seconds: value["gracePeriodSeconds"].as_i64(),
+        propagation: what_of_dependents(
+            value["propagationPolicy"].as_str(),
+            value["orphanDependents"].as_bool(),
+        )?,
+        uid: words(&value["preconditions"]["uid"]),
+        resource_version: words(&value["preconditions"]["resourceVersion"]),
+        dry_run: !dry_run.is_empty(),
+    })
 }
 
 /// By the policy, or by the field that was there before it; they are not taken together.
@@ -135,23 +156,28 @@ pub(super) fn propagation(text: &str) -> Result<Propagation, ApiError> {
 
 fn refused_policy(reason: &'static str, message: String) -> ApiError {
     let field = "propagationPolicy".into();
-    let cause = Cause {
+    refused_options(Problems(vec![Cause {
         reason,
         message,
         field,
-    };
-    ApiError::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause])
+    }]))
+}
+
+fn refused_options(problems: Problems) -> ApiError {
+    ApiError::invalid("meta.k8s.io", "DeleteOptions", "", problems.0)
 }
 
 /// DELETE of one object.
 pub(super) async fn delete(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
     let options = options(context, body)?;
     let (value, gone) = delete_named(context, &context.info.name, &options).await?;
-    let warnings = match (context.kind.plural, options.propagation) {
-        ("jobs", None) => vec![ORPHANED.to_owned()],
+    let kind = &context.kind;
+    let warnings = match options.propagation {
+        None if kind.is("batch", "jobs") => vec![ORPHANED.to_owned()],
         _ => Vec::new(),
     };
-    if gone && !RETURN_OBJECT.contains(&context.kind.plural) {
+    let returns_object = kind.group.is_empty() && RETURN_OBJECT.contains(&kind.plural);
+    if gone && !returns_object {
         let uid = text(&value, &["metadata", "uid"]);
         return Ok(respond::value(
             200,
@@ -210,7 +236,7 @@ pub(crate) async fn delete_named(
     options: &Options,
 ) -> Result<(Value, bool), ApiError> {
     let kind = &context.kind;
-    if kind.plural == "namespaces" && IMMORTAL.contains(&name) {
+    if kind.is("", "namespaces") && IMMORTAL.contains(&name) {
         return Err(ApiError::forbidden(
             "",
             "namespaces",
@@ -218,7 +244,7 @@ pub(crate) async fn delete_named(
             "this namespace may not be deleted",
         ));
     }
-    if kind.plural == "priorityclasses" && is_system_class(name) {
+    if kind.is("scheduling.k8s.io", "priorityclasses") && is_system_class(name) {
         let why = "this is a system priority class and cannot be deleted";
         return Err(ApiError::forbidden(kind.group, kind.plural, name, why));
     }
@@ -232,7 +258,7 @@ pub(crate) async fn delete_named(
         check_preconditions(context, name, &old, options)?;
         let mut new = old.clone();
         let begins = !old["metadata"]["deletionTimestamp"].is_string();
-        let Some(()) = mark(kind.plural, &mut new, options) else {
+        let Some(()) = mark(kind, &mut new, options) else {
             // It waits already, and not for longer than asked.
             return Ok((write::answer(context, old, Some(&current)), false));
         };
@@ -240,7 +266,7 @@ pub(crate) async fn delete_named(
             definition::begin_deletion(&mut new);
         }
         let finalizing = !object::items(&new, &["metadata", "finalizers"]).is_empty()
-            || kind.plural == "namespaces"
+            || kind.is("", "namespaces")
                 && !object::items(&new, &["spec", "finalizers"]).is_empty();
         let waits = finalizing
             || new["metadata"]["deletionGracePeriodSeconds"]
@@ -324,23 +350,25 @@ pub(super) fn check_preconditions(
 }
 
 /// Marks an object as being deleted. `None` when it already is, with no longer grace than asked.
-fn mark(plural: &str, value: &mut Value, options: &Options) -> Option<()> {
+fn mark(kind: &Kind, value: &mut Value, options: &Options) -> Option<()> {
     let chosen = object::items(value, &["metadata", "finalizers"])
         .iter()
         .any(|finalizer| finalizer == ORPHAN || finalizer == FOREGROUND);
-    let default = (plural == "jobs" && !chosen).then_some(Propagation::Orphan);
+    // for old times' sake, as upstream
+    let orphans = kind.is("batch", "jobs") || kind.is("", "replicationcontrollers");
+    let default = (orphans && !chosen).then_some(Propagation::Orphan);
     set_finalizers(value, options.propagation.or(default));
-    let grace = grace_seconds(plural, value, options.grace_seconds);
+    let grace = grace_seconds(kind, value, options.grace_seconds);
     let marked = text(&value["metadata"], &["deletionTimestamp"]).to_owned();
     if marked.is_empty() {
-        let at = Timestamp::now() + jiff::SignedDuration::from_secs(grace);
+        let at = Timestamp::now() + period(grace);
         let metadata = object::metadata(value);
         metadata.insert("deletionTimestamp".into(), crate::time::seconds(at).into());
         metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
         if value["metadata"]["generation"].as_i64().unwrap_or(0) > 0 {
             write::bump_generation(value);
         }
-        if plural == "namespaces" {
+        if kind.is("", "namespaces") {
             value["status"]["phase"] = "Terminating".into();
         }
         return Some(());
@@ -358,16 +386,21 @@ fn mark(plural: &str, value: &mut Value, options: &Options) -> Option<()> {
     let at = marked
         .parse::<Timestamp>()
         .unwrap_or_else(|_| Timestamp::now())
-        - jiff::SignedDuration::from_secs(had)
-        + jiff::SignedDuration::from_secs(grace);
+        - period(had)
+        + period(grace);
     value["metadata"]["deletionTimestamp"] = crate::time::seconds(at).into();
     value["metadata"]["deletionGracePeriodSeconds"] = grace.into();
     Some(())
 }
 
+/// A period of grace as time that can be waited for.
+fn period(seconds: i64) -> SignedDuration {
+    SignedDuration::from_secs(seconds.clamp(0, GRACE_SECONDS_MAX))
+}
+
 /// Only pods are deleted gracefully: by their node, unless they have none or have ended.
-fn grace_seconds(plural: &str, value: &Value, asked: Option<i64>) -> i64 {
-    if plural != "pods"
+fn grace_seconds(kind: &Kind, value: &Value, asked: Option<i64>) -> i64 {
+    if !kind.is("", "pods")
         || text(value, &["spec", "nodeName"]).is_empty()
         || matches!(text(value, &["status", "phase"]), "Failed" | "Succeeded")
     {

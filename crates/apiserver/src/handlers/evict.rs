@@ -59,17 +59,10 @@ pub(super) async fn evict(context: &Context, body: &[u8]) -> Result<Response, Ap
 }
 
 fn options(context: &Context, eviction: &Value) -> Result<Options, ApiError> {
-    let nested = &eviction["deleteOptions"];
-    let nonempty = |v: &Value| v.as_str().filter(|v| !v.is_empty()).map(str::to_owned);
+    let said = delete::of_body(&eviction["deleteOptions"])?;
     Ok(Options {
-        grace_seconds: nested["gracePeriodSeconds"].as_i64(),
-        propagation: nested["propagationPolicy"]
-            .as_str()
-            .map(delete::propagation)
-            .transpose()?,
-        uid: nonempty(&nested["preconditions"]["uid"]),
-        resource_version: nonempty(&nested["preconditions"]["resourceVersion"]),
-        dry_run: context.dry_run()? || items(nested, &["dryRun"]).iter().any(|v| v == "All"),
+        dry_run: said.dry_run || context.dry_run()?,
+        ..said
     })
 }
 

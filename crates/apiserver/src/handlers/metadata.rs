@@ -4,14 +4,12 @@ use rand::Rng as _;
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::object::{self, metadata, text};
+use crate::object::{self, ANNOTATIONS_BYTES_MAX, metadata, text};
 use crate::registry::{Problems, names};
 use crate::status::ApiError;
 
 /// Letters of generated name suffixes: no vowels, no look-alikes.
 const SUFFIX_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-/// Annotations may take this much together.
-const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
 
 /// A fresh uid (version 4).
 pub(crate) fn new_uid() -> String {
@@ -44,25 +42,20 @@ pub(super) fn generated(prefix: &str) -> String {
     format!("{}{suffix}", &prefix[..cut])
 }
 
-/// The body's namespace must be the address's; a missing one is filled in.
+/// The body's namespace must be the address's; a missing one is filled in. Objects that have none lose it, as upstream's.
 pub(super) fn place(context: &Context, value: &mut Value) -> Result<(), ApiError> {
-    let expected = if context.kind.namespaced {
-        context.info.namespace.as_str()
-    } else {
-        ""
-    };
-    let given = text(value, &["metadata", "namespace"]).to_owned();
+    if !context.kind.namespaced {
+        metadata(value).remove("namespace");
+        return Ok(());
+    }
+    let expected = context.info.namespace.as_str();
+    let given = text(value, &["metadata", "namespace"]);
     if !given.is_empty() && given != expected {
         return Err(ApiError::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
     }
-    let metadata = metadata(value);
-    if expected.is_empty() {
-        metadata.remove("namespace");
-    } else {
-        metadata.insert("namespace".into(), expected.into());
-    }
+    metadata(value).insert("namespace".into(), expected.into());
     Ok(())
 }
 
@@ -117,9 +110,12 @@ pub(super) fn create(context: &Context, value: &mut Value) {
 /// Carries over what an update may not touch, and refuses what it tries to.
 pub(super) fn update(value: &mut Value, old: &Value, problems: &mut Problems) {
     let before = &old["metadata"];
+    if before.get("namespace").is_none() {
+        metadata(value).remove("namespace");
+    }
+    // Times that differ are put right without a word, as upstream does: people apply what they were once given.
+    let leaving = before.get("deletionTimestamp").is_some();
     for key in [
-        "uid",
-        "creationTimestamp",
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "name",
@@ -127,7 +123,8 @@ pub(super) fn update(value: &mut Value, old: &Value, problems: &mut Problems) {
     ] {
         let given = value["metadata"].get(key).cloned().unwrap_or_default();
         let kept = before.get(key).cloned().unwrap_or_default();
-        if !given.is_null() && given != kept && key != "uid" {
+        let put_right = leaving && key == "deletionTimestamp";
+        if !given.is_null() && given != kept && !put_right {
             problems.invalid(&format!("metadata.{key}"), &given, "field is immutable");
         }
     }

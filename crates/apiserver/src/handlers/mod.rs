@@ -337,7 +337,7 @@ async fn dispatch(context: Context, parts: Parts, body: RequestBody) -> Result<R
     let kind = &context.kind;
     let info = &context.info;
     if kind.namespaced && info.namespace.is_empty() && !info.name.is_empty()
-        || !kind.namespaced && !info.namespace.is_empty() && kind.plural != "namespaces"
+        || !kind.namespaced && !info.namespace.is_empty() && !kind.is("", "namespaces")
     {
         return Err(ApiError::no_such_path());
     }
@@ -361,8 +361,8 @@ async fn dispatch(context: Context, parts: Parts, body: RequestBody) -> Result<R
     custom::admit(&context)?;
     let body = body::collect(&parts.headers, body, &context.state.config).await?;
     match info.subresource.as_str() {
-        "" if kind.plural == "componentstatuses" => components::answer(&context, &parts),
-        "" if kind.plural == "bindings" => match parts.method {
+        "" if kind.is("", "componentstatuses") => components::answer(&context, &parts),
+        "" if kind.is("", "bindings") => match parts.method {
             Method::POST => binding::bind_named(&context, &body).await,
             _ => Err(ApiError::method_not_allowed()),
         },

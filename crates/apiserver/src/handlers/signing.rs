@@ -69,7 +69,7 @@ fn asks_for(request: &str, group: &str) -> bool {
 
 /// Whether whoever writes may approve or sign for the request's signer.
 pub(super) fn update(context: &Context, new: &Value, old: &Value) -> Result<(), ApiError> {
-    if context.kind.plural != PLURAL {
+    if !context.kind.is("certificates.k8s.io", PLURAL) {
         return Ok(());
     }
     let verb = match context.info.subresource.as_str() {

@@ -98,6 +98,12 @@ pub(crate) async fn modify(
         let uid = text(&new, &["metadata", "uid"]);
         let actual = text(&old, &["metadata", "uid"]);
         if !uid.is_empty() && uid != actual {
+            // A patch changes what it finds, so this is no precondition of it.
+            if context.options == "PatchOptions" {
+                let mut problems = Problems::default();
+                problems.invalid("metadata.uid", &uid.into(), "field is immutable");
+                return refuse(context, &new, problems).map(|()| Value::Null);
+            }
             return Err(ApiError::conflict(
                 kind.group,
                 kind.plural,
@@ -120,7 +126,7 @@ pub(crate) async fn modify(
             context.warnings.of(context, &new, Some(&old));
         }
         // The claim is let go when the write does not happen.
-        let claim = match is_service(context) && context.info.subresource.is_empty() {
+        let mut claim = match is_service(context) && context.info.subresource.is_empty() {
             true => {
                 let (store, addresses) = (&context.state.store, &context.state.addresses);
                 let claim = addresses.claim_recorded(store, &mut new, Some(&old), dry_run);
@@ -148,7 +154,13 @@ pub(crate) async fn modify(
             true => admit::allow(context, &new, Some(&old), false).await?,
             false => quotas::Charged::default(),
         };
+        if let Some(claim) = &mut claim {
+            claim.writing();
+        }
         let written = write(context, &current, &new).await;
+        if let (Some(claim), Err(_)) = (&mut claim, &written) {
+            claim.failed();
+        }
         if written.is_err() {
             quotas::give_back(&context.state, charged).await;
         }
@@ -195,7 +207,7 @@ fn prepare(context: &Context, new: &mut Value, old: &Value) -> Result<(), ApiErr
                     None => drop(object::metadata(&mut kept).remove(key)),
                 }
             }
-            if (kind.plural == "nodes" || kind.plural == "pods")
+            if (kind.is("", "nodes") || kind.is("", "pods"))
                 && let Some(labels) = given.get("labels")
             {
                 kept["metadata"]["labels"] = labels.clone();
@@ -243,7 +255,7 @@ fn prepare(context: &Context, new: &mut Value, old: &Value) -> Result<(), ApiErr
             }
             metadata::update(new, old, &mut problems);
             (kind.prepare_update)(new, old);
-            if kind.plural == "services" {
+            if kind.is("", "services") {
                 context.state.addresses.settle_families(new, Some(old))?;
             }
             let changed = match kind.custom {
@@ -334,7 +346,7 @@ pub(super) fn is_undecided(error: &store::Error) -> bool {
 }
 
 pub(super) fn is_service(context: &Context) -> bool {
-    context.kind.plural == "services" && context.kind.group.is_empty()
+    context.kind.is("", "services")
 }
 
 pub(super) fn refuse(context: &Context, value: &Value, problems: Problems) -> Result<(), ApiError> {

@@ -138,9 +138,14 @@ impl Kind {
         }
     }
 
+    /// Whether these are the resources of that group (in any version). A custom kind may have the plural of any other.
+    pub fn is(&self, group: &str, plural: &str) -> bool {
+        self.group == group && self.plural == plural
+    }
+
     /// Whether many can be deleted at once: upstream has each namespace asked for by name.
     pub fn deletes_collections(&self) -> bool {
-        !(self.group.is_empty() && self.plural == "namespaces")
+        !self.is("", "namespaces")
     }
 
     /// Group, version and kind.
@@ -168,7 +173,7 @@ impl Kind {
 
     /// The verbs of the resource itself.
     pub fn verbs(&self) -> &'static [&'static str] {
-        if self.plural == "componentstatuses" {
+        if self.is("", "componentstatuses") {
             &["get", "list"]
         } else if self.storage.is_empty() {
             &["create"]

@@ -539,3 +539,76 @@ async fn a_size_is_applied_through_its_subresource() {
         .await
         .expect(404);
 }
+
+/// The right to patch is none to make.
+#[tokio::test]
+async fn applying_what_is_not_there_needs_the_right_to_create() {
+    use crate::rbac::{BINDINGS, ROLES, binding, role, rule};
+
+    let mut server = Server::new().await;
+    let rules = json!([rule(&["get", "patch"], "", &["configmaps"])]);
+    server
+        .post(ROLES, &role("patcher", rules))
+        .await
+        .expect(201);
+    let bound = binding("jane", "Role/patcher", "jane");
+    server.post(BINDINGS, &bound).await.expect(201);
+    server.post(CONFIG_MAPS, &config_map("a")).await.expect(201);
+    server.turn("jane", &[]);
+    server.until(&format!("{CONFIG_MAPS}/a"), 200).await;
+    for (name, query, code) in [
+        ("a", "fieldManager=me", 200),
+        ("b", "fieldManager=me", 403),
+        ("b", "fieldManager=me&dryRun=All", 403),
+    ] {
+        let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"x": "y"}}});
+        let path = format!("{CONFIG_MAPS}/{name}");
+        let answer = apply(&server, &path, query, &config).await;
+        assert_eq!(answer.code, code, "{name} {query}: {}", answer.body);
+        if code == 403 {
+            let expected = "configmaps \"b\" is forbidden: User \"jane\" cannot create resource \"configmaps\" in API group \"\" in the namespace \"default\"";
+            assert_eq!(answer.refusal(403), expected);
+        }
+    }
+    server.get(&format!("{CONFIG_MAPS}/b")).await.refusal(404);
+}
+
+#[tokio::test]
+async fn what_was_deleted_is_not_made_anew_by_whoever_meant_it() {
+    let server = Server::new().await;
+    let path = format!("{CONFIG_MAPS}/a");
+    let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "uid": "of-old"}});
+    let refused = apply(&server, &path, "fieldManager=me", &config).await;
+    let expected =
+        "uid mismatch: the provided object specified uid of-old, and no existing object was found";
+    let said = refused.refusal(409);
+    assert!(said.contains(expected), "{said}");
+    server.get(&path).await.refusal(404);
+}
+
+/// Who applied without the server's help first, and goes back to it, finds what was applied last.
+#[tokio::test]
+async fn kubectls_annotation_follows_what_is_applied() {
+    const LAST: &str = "kubectl.kubernetes.io/last-applied-configuration";
+    let server = Server::new().await;
+    let path = format!("{CONFIG_MAPS}/a");
+    let mut object = config_map("a");
+    object["metadata"]["annotations"] = json!({LAST: "{}", "own": "words"});
+    server.post(CONFIG_MAPS, &object).await.expect(201);
+    let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"c": "d"}});
+    let other = apply(&server, &path, "fieldManager=other&force=true", &config).await;
+    assert_eq!(other.expect(200)["metadata"]["annotations"][LAST], "{}");
+    let own = apply(&server, &path, "fieldManager=kubectl&force=true", &config).await;
+    let annotations = own.expect(200)["metadata"]["annotations"].clone();
+    let last = annotations[LAST].as_str().expect("kept");
+    assert_eq!(serde_json::from_str::<Value>(last).expect("JSON"), config);
+    assert!(last.ends_with("}\n"), "as upstream writes it: {last:?}");
+    assert_eq!(annotations["own"], "words");
+    // without it, none comes
+    let path = format!("{CONFIG_MAPS}/b");
+    let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b"}, "data": {"c": "d"}});
+    for code in [201, 200] {
+        let made = apply(&server, &path, "fieldManager=kubectl", &config).await;
+        assert_eq!(made.expect(code)["metadata"].get("annotations"), None);
+    }
+}

@@ -390,3 +390,43 @@ async fn cluster_scoped_objects_of_several_versions() {
         .await
         .refusal(404);
 }
+
+/// Versions of a custom kind have the same fields, so owners of one are those of the others.
+#[tokio::test]
+async fn appliers_of_several_versions_meet() {
+    let mut definition = widgets();
+    let mut older = definition["spec"]["versions"][0].clone();
+    older["name"] = "v1beta1".into();
+    older["storage"] = false.into();
+    definition["spec"]["versions"]
+        .as_array_mut()
+        .expect("versions")
+        .push(older);
+    let server = Server::new().await;
+    server.post(DEFINITIONS, &definition).await.expect(201);
+    let at = |version: &str| format!("/apis/example.com/{version}/namespaces/default/widgets/a");
+    let of = |version: &str, spec: Value| json!({"apiVersion": format!("example.com/{version}"), "kind": "Widget", "metadata": {"name": "a"}, "spec": spec});
+    let first = of("v1beta1", json!({"color": "red", "size": 4, "note": "old"}));
+    let made = apply(&server, &at("v1beta1"), "one", &first, false).await;
+    made.expect(201);
+    let second = of("v1", json!({"color": "red", "size": 5}));
+    let refused = apply(&server, &at("v1"), "two", &second, false).await;
+    let said = refused.refusal(409);
+    assert!(said.contains(".spec.size"), "{said}");
+    // the same applier goes on in the newer version: what it leaves out goes
+    let newer = of("v1", json!({"color": "red", "size": 4}));
+    let after = apply(&server, &at("v1"), "one", &newer, false)
+        .await
+        .expect(200);
+    assert_eq!(after["spec"], json!({"color": "red", "size": 4}));
+    assert_eq!(
+        after["metadata"]["managedFields"].as_array().map(Vec::len),
+        Some(1)
+    );
+    // and what another writes in one version is its own in all
+    let change = json!({"spec": {"size": 6}});
+    let path = format!("{}?fieldManager=other", at("v1beta1"));
+    server.patch(&path, "merge", &change).await.expect(200);
+    let refused = apply(&server, &at("v1"), "one", &newer, false).await;
+    refused.refusal(409);
+}

@@ -214,3 +214,91 @@ async fn collections_are_deleted_by_selector() {
     assert_eq!(left["items"].as_array().map(Vec::len), Some(1));
     assert_eq!(left["items"][0]["metadata"]["name"], "c");
 }
+
+/// Nothing in a DeleteOptions is passed over: it would delete where a trial or a precondition was meant.
+#[tokio::test]
+async fn options_that_are_wrong_delete_nothing() {
+    let server = Server::new().await;
+    server.post(CONFIG_MAPS, &config_map("a")).await.expect(201);
+    let path = format!("{CONFIG_MAPS}/a");
+    for (options, code) in [
+        (json!({"dryRun": "All"}), 400),
+        (json!({"dryRun": ["all"]}), 422),
+        (json!({"dryRun": ["All", ""]}), 422),
+        (json!({"gracePeriodSeconds": "0"}), 400),
+        (json!({"preconditions": {"uid": 7}}), 400),
+        (json!({"preconditions": "x"}), 400),
+        (json!({"preconditions": {"uid": ""}}), 409),
+        (json!({"preconditions": {"resourceVersion": ""}}), 409),
+        (json!({"orphanDependents": "yes"}), 400),
+    ] {
+        let refused = server.delete(&path, &options).await;
+        assert_eq!(refused.code, code, "{options}: {}", refused.body);
+        server.get(&path).await.expect(200);
+    }
+    let tried = server.delete(&path, &json!({"dryRun": ["All"]})).await;
+    tried.expect(200);
+    server.get(&path).await.expect(200);
+
+    let pod = bound(&server, "p").await;
+    let eviction = |options: Value| json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}, "deleteOptions": options});
+    for (options, code) in [
+        (json!({"dryRun": ["all"]}), 422),
+        (json!({"preconditions": {"uid": ""}}), 409),
+    ] {
+        let eviction = eviction(options);
+        let refused = server.post(&format!("{pod}/eviction"), &eviction).await;
+        assert_eq!(refused.code, code, "{eviction}: {}", refused.body);
+    }
+    let left = server.get(&pod).await.expect(200);
+    assert_eq!(left["metadata"]["deletionTimestamp"], Value::Null);
+}
+
+/// Written by anybody, with no bound: it must neither keep the pod from being deleted nor be counted over the end of time.
+#[tokio::test]
+async fn grace_without_end_is_a_long_time() {
+    let server = Server::new().await;
+    for (name, asked) in [
+        ("own", Value::Null),
+        ("asked", json!({"gracePeriodSeconds": i64::MAX})),
+        ("far", json!({"gracePeriodSeconds": 999_999_999_999_i64})),
+    ] {
+        let mut object = pod(name);
+        object["spec"]["terminationGracePeriodSeconds"] = i64::MAX.into();
+        server.post(PODS, &object).await.expect(201);
+        let binding = json!({"metadata": {"name": name}, "target": {"name": "n"}});
+        let path = format!("{PODS}/{name}");
+        let bound = server.post(&format!("{path}/binding"), &binding).await;
+        bound.expect(201);
+        let held = server.delete(&path, &asked).await.expect(200);
+        let grace = held["metadata"]["deletionGracePeriodSeconds"].as_i64();
+        assert!(grace >= Some(999_999_999_999), "{held}");
+        let shorter = json!({"gracePeriodSeconds": 5});
+        let shorter = server.delete(&path, &shorter).await.expect(200);
+        let at: jiff::Timestamp = shorter["metadata"]["deletionTimestamp"]
+            .as_str()
+            .and_then(|at| at.parse().ok())
+            .expect("a time");
+        let left = at.as_second() - jiff::Timestamp::now().as_second();
+        assert!((-60..=5).contains(&left), "{shorter}");
+        let now = json!({"gracePeriodSeconds": 0});
+        server.delete(&path, &now).await.expect(200);
+        server.get(&path).await.refusal(404);
+    }
+}
+
+#[tokio::test]
+async fn what_upstream_leaves_behind_by_default_is_left() {
+    let server = Server::new().await;
+    let path = "/api/v1/namespaces/default/replicationcontrollers";
+    let controller = json!({"metadata": {"name": "web"}, "spec": {"replicas": 1, "selector": {"app": "web"},
+        "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    server.post(path, &controller).await.expect(201);
+    let path = format!("{path}/web");
+    let held = server.delete(&path, &Value::Null).await;
+    assert_eq!(held.headers.get("warning"), None);
+    assert_eq!(
+        held.expect(200)["metadata"]["finalizers"],
+        json!(["orphan"])
+    );
+}

@@ -24,6 +24,7 @@ mod limit_ranges;
 mod limits;
 mod lists;
 mod metrics;
+mod namesakes;
 mod openapi_v2;
 mod patches;
 mod placement;

@@ -148,3 +148,81 @@ async fn options_are_called_by_what_is_asked_for() {
     let made = server.post(&path, &deployment("b")).await.refusal(422);
     assert!(made.starts_with("CreateOptions.meta.k8s.io"), "{made}");
 }
+
+/// People apply what they were once given: times and namespaces that mean nothing are no mistake.
+#[tokio::test]
+async fn what_means_nothing_in_metadata_is_passed_over() {
+    let server = Server::new().await;
+    let path = "/api/v1/namespaces";
+    let given = json!({"metadata": {"name": "team", "namespace": "elsewhere"}});
+    let made = server.post(path, &given).await.expect(201);
+    assert_eq!(made["metadata"]["namespace"], Value::Null);
+    let path = format!("{path}/team");
+    let mut again = made.clone();
+    again["metadata"]["namespace"] = "elsewhere".into();
+    again["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z".into();
+    again["metadata"]["labels"]["a"] = "put".into();
+    let put = server.put(&path, &again).await.expect(200);
+    let change = json!({"metadata": {"namespace": "elsewhere", "creationTimestamp": "2020-01-01T00:00:00Z", "labels": {"b": "patched"}}});
+    let patched = server.patch(&path, "merge", &change).await.expect(200);
+    for after in [&put, &patched] {
+        let metadata = &after["metadata"];
+        assert_eq!(metadata["namespace"], Value::Null);
+        assert_eq!(
+            metadata["creationTimestamp"],
+            made["metadata"]["creationTimestamp"]
+        );
+    }
+    assert_eq!(patched["metadata"]["labels"]["a"], "put");
+    assert_eq!(patched["metadata"]["labels"]["b"], "patched");
+    let moved = json!({"metadata": {"deletionTimestamp": "2020-01-01T00:00:00Z"}});
+    server.patch(&path, "merge", &moved).await.refusal(422);
+}
+
+#[tokio::test]
+async fn a_patch_does_not_change_the_uid_and_a_put_names_it() {
+    let server = Server::new().await;
+    server.post(PODS, &pod("p")).await.expect(201);
+    let path = format!("{PODS}/p");
+    let other = json!({"metadata": {"uid": "another"}});
+    for sort in ["merge", "strategic-merge"] {
+        let refused = server.patch(&path, sort, &other).await.refusal(422);
+        let expected = "metadata.uid: Invalid value: \"another\": field is immutable";
+        assert!(refused.contains(expected), "{refused}");
+    }
+    let mut other = server.get(&path).await.expect(200);
+    other["metadata"]["uid"] = "another".into();
+    server.put(&path, &other).await.refusal(409);
+}
+
+#[tokio::test]
+async fn a_binding_is_of_the_pod_that_its_scheduler_saw() {
+    let server = Server::new().await;
+    let mut gated = pod("gated");
+    gated["spec"]["schedulingGates"] = json!([{"name": "example.com/wait"}]);
+    server.post(PODS, &gated).await.expect(201);
+    let binding = |name: &str| json!({"metadata": {"name": name}, "target": {"name": "n"}});
+    let path = format!("{PODS}/gated/binding");
+    let refused = server.post(&path, &binding("gated")).await.refusal(409);
+    assert!(
+        refused.contains("pod gated has non-empty .spec.schedulingGates"),
+        "{refused}"
+    );
+
+    let mut own = pod("p");
+    own["metadata"]["labels"] = json!({"zone": "own"});
+    let made = server.post(PODS, &own).await.expect(201);
+    let path = format!("{PODS}/p/binding");
+    let mut stale = binding("p");
+    stale["metadata"]["resourceVersion"] = "1".into();
+    server.post(&path, &stale).await.refusal(409);
+    let mut right = binding("p");
+    right["metadata"]["resourceVersion"] = made["metadata"]["resourceVersion"].clone();
+    right["metadata"]["labels"] = json!({"zone": "other", "rack": "7"});
+    server.post(&path, &right).await.expect(201);
+    let bound = server.get(&format!("{PODS}/p")).await.expect(200);
+    assert_eq!(
+        bound["metadata"]["labels"],
+        json!({"zone": "own", "rack": "7"})
+    );
+}

@@ -38,9 +38,21 @@ pub(crate) struct Recorded {
     claim: Option<Claim>,
     store: Arc<dyn Store>,
     made: Vec<String>,
+    /// The Service is being written.
+    writing: bool,
 }
 
 impl Recorded {
+    /// The Service is written from now on. Whose request ends before it is known whether that has happened leaves the claim.
+    pub fn writing(&mut self) {
+        self.writing = true;
+    }
+
+    /// The write has not happened: dropping it gives everything back.
+    pub fn failed(&mut self) {
+        self.writing = false;
+    }
+
     /// The write has happened: what the Service gave up is free.
     pub async fn keep(mut self) {
         self.made.clear();
@@ -54,6 +66,10 @@ impl Recorded {
 
     /// Nobody knows whether the write has happened. Nothing is given back; what nobody uses is found by [`repair`].
     pub fn leave(mut self) {
+        self.let_be();
+    }
+
+    fn let_be(&mut self) {
         self.made.clear();
         if let Some(mut claim) = self.claim.take() {
             claim.dropped_addresses.clear();
@@ -65,6 +81,9 @@ impl Recorded {
 
 impl Drop for Recorded {
     fn drop(&mut self) {
+        if self.writing {
+            self.let_be();
+        }
         let made = std::mem::take(&mut self.made);
         let store = self.store.clone();
         if let (false, Ok(runtime)) = (made.is_empty(), tokio::runtime::Handle::try_current()) {
@@ -91,6 +110,7 @@ impl Addresses {
                 claim: None,
                 store: store.clone(),
                 made: Vec::new(),
+                writing: false,
             };
             let wanted = match dry_run {
                 true => Vec::new(),
@@ -140,7 +160,7 @@ impl Addresses {
         kind: &crate::registry::Kind,
         service: &Value,
     ) {
-        if kind.plural == "services" && kind.group.is_empty() {
+        if kind.is("", "services") {
             self.release(kind, service);
             forget(store, keys(&addresses_of(service), &ports_of(service))).await;
         }
