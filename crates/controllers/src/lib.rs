@@ -60,6 +60,8 @@ pub struct Config {
     pub cluster_ca_pem: String,
     /// How long a node's Lease may be stale before its conditions become `Unknown`.
     pub node_grace: Duration,
+    /// How long a node must be missing before the pods on it are removed.
+    pub orphan_quarantine: Duration,
     /// How often autoscalers are looked at.
     pub autoscalers: hpa::Pace,
     /// Signs what CertificateSigningRequests ask for; without it none is.
@@ -71,6 +73,7 @@ impl Default for Config {
         Self {
             cluster_ca_pem: String::new(),
             node_grace: Duration::from_secs(50),
+            orphan_quarantine: Duration::from_secs(40),
             autoscalers: hpa::Pace::default(),
             signer: None,
         }
@@ -120,7 +123,9 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
     );
     keep(
         "pod-garbage-collector",
-        Box::new(|shared, _, stop| Box::pin(podgc::run(shared, stop))),
+        Box::new(|shared, config, stop| {
+            Box::pin(podgc::run(shared, config.orphan_quarantine, stop))
+        }),
     );
     keep(
         "replicationcontroller",

@@ -2,7 +2,7 @@
 //!
 //! Follows `pkg/controller/nodelifecycle`, without eviction; its taints are those of `taints`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -72,14 +72,19 @@ async fn look(
                 format!("Node {name} event: Registered Node {name} in Controller"),
             );
         }
-        let sign = sign_of_life(&node, leases.get(objects::name(&node)));
-        if !seen.is_stale(objects::name(&node), &sign, Instant::now(), grace) {
-            continue;
-        }
-        let Some(changed) = given_up(&node, Timestamp::now()) else {
+        let name = objects::name(&node).to_owned();
+        let sign = sign_of_life(&node, leases.get(&name));
+        let stale = seen.is_stale(&name, &sign, Instant::now(), grace);
+        let Some(changed) = stale.then(|| given_up(&node, Timestamp::now())).flatten() else {
+            // Whoever says that it is not ready; and what could be marked only in part.
+            if is_ready(&node) {
+                seen.unready.remove(&name);
+            } else if !seen.unready.contains(&name) {
+                mark_pods(client, pods, recorder, &name).await?;
+                seen.unready.insert(name);
+            }
             continue;
         };
-        let name = objects::name(&node).to_owned();
         match nodes
             .replace_status(&name, &PostParams::default(), &changed)
             .await
@@ -95,31 +100,37 @@ async fn look(
             format!("Node {name} status is now: NodeNotReady"),
         );
         mark_pods(client, pods, recorder, &name).await?;
+        seen.unready.insert(name);
     }
     Ok(())
 }
 
 /// When each node's sign of life last changed, by our own clock: the node's may differ.
 #[derive(Debug, Default)]
-struct Renewals(HashMap<String, (String, Instant)>);
+struct Renewals {
+    signs: HashMap<String, (String, Instant)>,
+    /// Nodes that are not ready and whose pods have been marked.
+    unready: HashSet<String>,
+}
 
 impl Renewals {
     fn knows(&self, node: &str) -> bool {
-        self.0.contains_key(node)
+        self.signs.contains_key(node)
     }
 
     fn is_stale(&mut self, node: &str, sign: &str, now: Instant, grace: Duration) -> bool {
-        match self.0.get(node) {
+        match self.signs.get(node) {
             Some((known, at)) if known == sign => now.duration_since(*at) > grace,
             _ => {
-                self.0.insert(node.to_owned(), (sign.to_owned(), now));
+                self.signs.insert(node.to_owned(), (sign.to_owned(), now));
                 false
             }
         }
     }
 
     fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        self.0.retain(|name, _| keep(name));
+        self.signs.retain(|name, _| keep(name));
+        self.unready.retain(|name| keep(name));
     }
 }
 
@@ -139,6 +150,16 @@ fn sign_of_life(node: &Node, lease: Option<&Lease>) -> String {
         .and_then(|condition| condition.last_heartbeat_time.as_ref())
         .map(|time| time.0);
     format!("{renewed:?}/{heartbeat:?}")
+}
+
+/// Whether the node says that it is ready. One that has never said anything is not asked.
+fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
+    conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition.type_ == "Ready")
+        .is_none_or(|condition| condition.status == "True")
 }
 
 /// The node with its reported conditions unknown; nothing if it is so already.
@@ -245,6 +266,18 @@ mod tests {
         assert!(!renewals.is_stale("one", "b", after(52), grace));
         renewals.retain(|_| false);
         assert!(!renewals.is_stale("one", "b", after(200), grace));
+    }
+
+    #[test]
+    fn a_node_is_ready_until_it_says_otherwise() {
+        for (node, ready) in [
+            (node("True"), true),
+            (node("False"), false),
+            (node("Unknown"), false),
+            (Node::default(), true),
+        ] {
+            assert_eq!(is_ready(&node), ready, "{node:?}");
+        }
     }
 
     #[test]

@@ -189,7 +189,7 @@ impl Context {
             Err(error) => return Err(Error::api("discover", kind.group.clone())(error)),
         };
         let found = group
-            .recommended_resources()
+            .resources_by_stability()
             .into_iter()
             .map(|(resource, _)| resource)
             .find(|resource| resource.plural == kind.plural);

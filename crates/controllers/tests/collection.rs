@@ -343,3 +343,214 @@ async fn what_does_not_fit_waits_and_is_told_why() {
     let pod: Pod = cluster.api().get("second").await.unwrap();
     assert_eq!(pod.spec.unwrap().node_name.as_deref(), Some("one"));
 }
+
+/// Definition, served kind and objects of a kind that only an older version of its group has.
+async fn with_old_version(
+    cluster: &Cluster,
+    plural: &str,
+    kind: &str,
+    version: &str,
+) -> Api<DynamicObject> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
+    let definition = json!({
+        "metadata": {"name": format!("{plural}.shop.io")},
+        "spec": {
+            "group": "shop.io", "scope": "Namespaced", "names": {"plural": plural, "kind": kind},
+            "versions": [{"name": version, "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}],
+        },
+    });
+    let definition = serde_json::from_value(definition).unwrap();
+    definitions
+        .create(&PostParams::default(), &definition)
+        .await
+        .unwrap();
+    let resource = ApiResource {
+        plural: plural.to_owned(),
+        ..ApiResource::from_gvk(&GroupVersionKind::gvk("shop.io", version, kind))
+    };
+    let api: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &resource);
+    cluster
+        .until("the kind is served", || async {
+            api.list(&Default::default()).await.is_ok()
+        })
+        .await;
+    Api::namespaced_with(cluster.client.clone(), "shop", &resource)
+}
+
+/// The group prefers v1, and one of its kinds is of v1alpha1 alone: it is emptied and collected as the others are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kinds_of_other_versions_than_their_groups_go_too() {
+    let cluster = Cluster::start(None).await;
+    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
+    let shop: Namespace = serde_json::from_value(json!({"metadata": {"name": "shop"}})).unwrap();
+    namespaces
+        .create(&PostParams::default(), &shop)
+        .await
+        .unwrap();
+    let _shelves = with_old_version(&cluster, "shelves", "Shelf", "v1").await;
+    let crates = with_old_version(&cluster, "crates", "Crate", "v1alpha1").await;
+    let made = |name: &str| -> DynamicObject {
+        serde_json::from_value(
+            json!({"apiVersion": "shop.io/v1alpha1", "kind": "Crate", "metadata": {"name": name}}),
+        )
+        .unwrap()
+    };
+    let owner = crates
+        .create(&PostParams::default(), &made("owner"))
+        .await
+        .unwrap();
+    crates
+        .create(&PostParams::default(), &made("left"))
+        .await
+        .unwrap();
+    let owners = json!([{"apiVersion": "shop.io/v1alpha1", "kind": "Crate", "name": "owner", "uid": owner.metadata.uid}]);
+    let map = json!({"metadata": {"name": "owned", "ownerReferences": owners}});
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), "shop");
+    maps.create(
+        &PostParams::default(),
+        &serde_json::from_value(map).unwrap(),
+    )
+    .await
+    .unwrap();
+    crates
+        .delete("owner", &DeleteParams::foreground())
+        .await
+        .unwrap();
+    cluster
+        .until("the owner's end, and of what it owned", || async {
+            crates.get_opt("owner").await.unwrap().is_none()
+                && maps.get_opt("owned").await.unwrap().is_none()
+        })
+        .await;
+    namespaces
+        .delete("shop", &DeleteParams::default())
+        .await
+        .unwrap();
+    cluster
+        .until("the end of the namespace", || async {
+            namespaces.get_opt("shop").await.unwrap().is_none()
+        })
+        .await;
+    assert!(crates.get_opt("left").await.unwrap().is_none());
+}
+
+/// Nobody can tell which owner is meant, so the object stays, as upstream has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_in_a_namespace_of_what_is_in_none_takes_nothing_along() {
+    use k8s_openapi::api::rbac::v1::ClusterRole;
+
+    let cluster = Cluster::start(None).await;
+    let owner: ConfigMap = cluster.create(json!({"metadata": {"name": "owner"}})).await;
+    let roles: Api<ClusterRole> = Api::all(cluster.client.clone());
+    let uid = owner.metadata.uid.unwrap();
+    for (name, uid) in [
+        ("of-one-that-is", uid.as_str()),
+        ("of-one-that-is-not", "gone"),
+    ] {
+        let role = json!({"metadata": {"name": name, "ownerReferences": [
+            {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid},
+        ]}});
+        roles
+            .create(
+                &PostParams::default(),
+                &serde_json::from_value(role).unwrap(),
+            )
+            .await
+            .unwrap();
+    }
+    // what has a namespace, and an owner that is not there, goes: the collector has looked
+    let _: ConfigMap = cluster
+        .create(json!({"metadata": {"name": "owned", "ownerReferences": [
+            {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": "gone"},
+        ]}}))
+        .await;
+    cluster
+        .until("the collection", || async {
+            let maps: Api<ConfigMap> = cluster.api();
+            maps.get_opt("owned").await.unwrap().is_none()
+        })
+        .await;
+    for name in ["of-one-that-is", "of-one-that-is-not"] {
+        assert!(roles.get_opt(name).await.unwrap().is_some(), "{name}");
+    }
+}
+
+/// Network policies, secrets and services stay for as long as there are pods.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pods_of_a_namespace_go_first() {
+    let cluster = Cluster::start(None).await;
+    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
+    let shop: Namespace = serde_json::from_value(json!({"metadata": {"name": "shop"}})).unwrap();
+    namespaces
+        .create(&PostParams::default(), &shop)
+        .await
+        .unwrap();
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), "shop");
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), "shop");
+    let held = json!({"metadata": {"name": "held", "finalizers": ["example.com/hold"]},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    cluster
+        .until("the account", || async {
+            let held: Pod = serde_json::from_value(held.clone()).unwrap();
+            pods.create(&PostParams::default(), &held).await.is_ok()
+        })
+        .await;
+    let map = serde_json::from_value(json!({"metadata": {"name": "map"}})).unwrap();
+    maps.create(&PostParams::default(), &map).await.unwrap();
+    namespaces
+        .delete("shop", &DeleteParams::default())
+        .await
+        .unwrap();
+    let expected = "Some resources are remaining: pods has 1 resource instances";
+    cluster
+        .until("the condition", || async {
+            let shop = namespaces.get("shop").await.unwrap();
+            let conditions = shop.status.and_then(|status| status.conditions);
+            conditions.iter().flatten().any(|condition| {
+                condition.type_ == "NamespaceContentRemaining"
+                    && condition.message.as_deref() == Some(expected)
+            })
+        })
+        .await;
+    assert!(maps.get_opt("map").await.unwrap().is_some());
+    let free = kube::api::Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    pods.patch("held", &Default::default(), &free)
+        .await
+        .unwrap();
+    cluster
+        .until("the end of the namespace", || async {
+            namespaces.get_opt("shop").await.unwrap().is_none()
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_go_with_their_node() {
+    let cluster = Cluster::start(Some(64)).await;
+    let _: Deployment = cluster.create(deployment("web", 2, "v1")).await;
+    running(&cluster, 2).await;
+    let lost = json!({"metadata": {"name": "lost", "finalizers": ["example.com/hold"]},
+        "spec": {"nodeName": "gone", "containers": [{"name": "c", "image": "i"}]}});
+    let _: Pod = cluster.create(lost).await;
+    cluster
+        .until("the end of the lost one", || async {
+            let pod: Pod = cluster.api().get("lost").await.unwrap();
+            let status = pod.status.unwrap_or_default();
+            pod.metadata.deletion_timestamp.is_some()
+                && status.phase.as_deref() == Some("Failed")
+                && status.conditions.iter().flatten().any(|condition| {
+                    condition.type_ == "DisruptionTarget"
+                        && condition.reason.as_deref() == Some("DeletionByPodGC")
+                })
+        })
+        .await;
+    running_but(&cluster, "lost", 2).await;
+}
+
+async fn running_but(cluster: &Cluster, name: &str, count: usize) {
+    let pods: Vec<Pod> = cluster.list().await;
+    let others = pods.iter().filter(|pod| {
+        pod.metadata.name.as_deref() != Some(name) && pod.metadata.deletion_timestamp.is_none()
+    });
+    assert_eq!(others.count(), count);
+}

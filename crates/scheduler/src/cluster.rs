@@ -51,8 +51,14 @@ impl Footprint {
         let containers = spec
             .map(|spec| spec.containers.as_slice())
             .unwrap_or_default();
+        // init containers that go on running hold theirs as the others do
+        let sidecars = spec
+            .into_iter()
+            .flat_map(|spec| spec.init_containers.iter().flatten())
+            .filter(|container| container.restart_policy.as_deref() == Some("Always"));
         let ports = containers
             .iter()
+            .chain(sidecars)
             .flat_map(|container| container.ports.iter().flatten())
             .filter_map(|port| {
                 let number = match port.host_port {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::body::{self, Decoded};
 use super::respond::{self, Response};
-use super::write::{CONFLICT_ATTEMPTS, write};
+use super::write::write;
 use super::{Context, list};
 use crate::object::{self, text};
 use crate::registry::{self, Problems};
@@ -57,8 +57,8 @@ pub(super) async fn bind(context: &Context, body: &[u8]) -> Result<Response, Api
     let name = &context.info.name;
     let conflict = |why: String| ApiError::conflict("", "pods/binding", name, &why);
     let key = context.kind.key(&context.info.namespace, name);
-    let mut done = dry_run;
-    for _ in 0..CONFLICT_ATTEMPTS {
+    // One who writes to the pod at the same time is not in the way: in the end the pod is bound, or cannot be.
+    loop {
         let (found, _) = context
             .state
             .store
@@ -124,16 +124,10 @@ pub(super) async fn bind(context: &Context, body: &[u8]) -> Result<Response, Api
             break;
         }
         match write(context, &current, &pod).await {
-            Ok(_) => {
-                done = true;
-                break;
-            }
+            Ok(_) => break,
             Err(store::Error::Conflict { .. }) => {}
             Err(other) => return Err(list::store_error(context, other)),
         }
-    }
-    if !done {
-        return Err(ApiError::modified("", "pods", name));
     }
     let mut response = respond::value(
         201,

@@ -280,6 +280,31 @@ pub enum Verdict {
     },
 }
 
+/// How a known owner stands to an object. Nothing when that is in no namespace and the owner is in one.
+pub fn standing_of(owner: &Node, object: &Identity) -> Option<Owner> {
+    let namespaces = (&owner.identity.namespace, &object.namespace);
+    Some(match namespaces {
+        (Some(_), None) => return None,
+        (Some(one), Some(other)) if one != other => Owner::Absent,
+        _ if owner.waits_for_dependents() => Owner::Waiting,
+        _ => Owner::Solid,
+    })
+}
+
+/// The object's owner references with none that blocks its owner, when that is needed: the object would wait for a dependent that
+/// waits for it, in a circle.
+pub fn unblocked(node: &Node, dependents: &[Node]) -> Option<Vec<OwnerReference>> {
+    let blocks = |owner: &OwnerReference| owner.block_owner_deletion == Some(true);
+    if !dependents.iter().any(Node::waits_for_dependents) || !node.owners.iter().any(blocks) {
+        return None;
+    }
+    let free = |owner: &OwnerReference| OwnerReference {
+        block_owner_deletion: Some(false),
+        ..owner.clone()
+    };
+    Some(node.owners.iter().map(free).collect())
+}
+
 /// Judges a dependent by its owners.
 pub fn judge(owners: &[(OwnerReference, Owner)], has_dependents: bool) -> Verdict {
     let solid: Vec<OwnerReference> = owners

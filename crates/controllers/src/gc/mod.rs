@@ -4,6 +4,7 @@
 //! graph; workers look at the objects that a change of the graph concerns. Nothing runs while nothing changes, except
 //! a look at the list of kinds now and then, and when a CustomResourceDefinition changes.
 
+mod gone;
 mod graph;
 mod monitors;
 mod queue;
@@ -11,7 +12,7 @@ mod work;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::Client;
 use kube::discovery::ApiResource;
@@ -20,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use gone::Gone;
 use graph::Graph;
 use monitors::Monitors;
 use queue::Queue;
@@ -27,6 +29,8 @@ use queue::Queue;
 const WORKERS: usize = 16;
 /// How often the kinds are looked up again.
 const KINDS_EVERY: Duration = Duration::from_secs(30);
+/// For so long all kinds are waited for before what is known is collected.
+const SYNC_MAX: Duration = Duration::from_secs(30);
 /// Definitions often come by the dozen.
 const DEFINITIONS_SETTLE: Duration = Duration::from_millis(200);
 
@@ -40,16 +44,26 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
         graph: Mutex::new(Graph::default()),
         queue: Queue::default(),
         kinds: RwLock::new(HashMap::new()),
+        gone: Mutex::default(),
         definitions: Notify::new(),
     });
     let mut monitors = Monitors::default();
     let mut workers = JoinSet::new();
     let mut started = false;
+    let began = Instant::now();
     loop {
         if let Err(error) = monitors.refresh(&collector, &stop).await {
             tracing::warn!(%error, "the kinds of the API cannot be listed, trying again");
         }
-        if !started && monitors.synced(Duration::from_secs(10)).await {
+        let late = began.elapsed() > SYNC_MAX && !monitors.is_empty();
+        if !started && (late || monitors.synced(Duration::from_secs(10)).await) {
+            if late {
+                // One kind that cannot be listed must not keep all others from being collected.
+                tracing::warn!(
+                    kinds = monitors.not_synced().join(", "),
+                    "not all kinds could be listed; collecting all the same"
+                );
+            }
             // With half a graph, dependents would be overlooked.
             for _ in 0..WORKERS {
                 let (collector, stop) = (collector.clone(), stop.clone());
@@ -84,6 +98,7 @@ struct Collector {
     /// The resource that serves an apiVersion and kind, and whether it is namespaced. Of every version that is served: an owner
     /// may be named by any.
     kinds: RwLock<HashMap<(String, String), (ApiResource, bool)>>,
+    gone: Mutex<Gone>,
     /// A CustomResourceDefinition has changed: there may be new kinds.
     definitions: Notify,
 }

@@ -47,7 +47,8 @@ impl Monitors {
                 let namespaced = capabilities.scope == Scope::Namespaced;
                 kinds.insert(key_of(&resource), (resource, namespaced));
             }
-            for (resource, capabilities) in group.recommended_resources() {
+            // Each kind once, in its own best version: not every kind of a group is served in the one that the group prefers.
+            for (resource, capabilities) in group.resources_by_stability() {
                 let usable = [verbs::LIST, verbs::WATCH, verbs::DELETE]
                     .into_iter()
                     .all(|verb| capabilities.supports_operation(verb));
@@ -71,6 +72,20 @@ impl Monitors {
                 .or_insert_with(|| start(collector, resource, stop));
         }
         Ok(())
+    }
+
+    /// Whether nothing is watched, because the server has not said what there is.
+    pub fn is_empty(&self) -> bool {
+        self.by_kind.is_empty()
+    }
+
+    /// The kinds whose watch has not listed what there is.
+    pub fn not_synced(&self) -> Vec<String> {
+        let missing = |(key, monitor): (&(String, String), &Monitor)| {
+            let (api_version, kind) = key;
+            (!*monitor.synced.borrow()).then(|| format!("{kind} {api_version}"))
+        };
+        self.by_kind.iter().filter_map(missing).collect()
     }
 
     /// Waits until every watch has listed what there is; false if that takes longer than `limit`.
@@ -129,7 +144,9 @@ async fn follow(collector: &Collector, resource: &ApiResource, synced: watch::Se
         match event {
             Ok(watcher::Event::Apply(object)) => collector.apply(node(object)),
             Ok(watcher::Event::Delete(object)) => {
-                collector.remove(&object.metadata.uid.unwrap_or_default())
+                let uid = object.metadata.uid.unwrap_or_default();
+                collector.gone.lock().insert(uid.clone());
+                collector.remove(&uid);
             }
             Ok(watcher::Event::Init) => listed = Some(HashSet::new()),
             Ok(watcher::Event::InitApply(object)) => {

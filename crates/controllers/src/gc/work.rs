@@ -64,19 +64,27 @@ impl Collector {
                 self.take_finalizer(&node, ORPHAN).await
             }
             Step::Release => self.take_finalizer(&node, FOREGROUND).await,
-            Step::Judge => self.judge(&node, !dependents.is_empty()).await,
+            Step::Judge => self.judge(&node, &dependents).await,
         }
     }
 
-    async fn judge(&self, node: &Node, has_dependents: bool) -> Result<(), Error> {
+    async fn judge(&self, node: &Node, dependents: &[Node]) -> Result<(), Error> {
         let mut owners = Vec::with_capacity(node.owners.len());
         for owner in &node.owners {
-            owners.push((owner.clone(), self.standing(node, owner).await?));
+            let Some(standing) = self.standing(node, owner).await? else {
+                return Ok(());
+            };
+            owners.push((owner.clone(), standing));
         }
-        match graph::judge(&owners, has_dependents) {
+        match graph::judge(&owners, !dependents.is_empty()) {
             Verdict::Keep => Ok(()),
             Verdict::Unlink(solid) => self.set_owners(node, &solid).await,
             Verdict::Delete { foreground } => {
+                if foreground && let Some(owners) = graph::unblocked(node, dependents) {
+                    self.set_owners(node, &owners).await?;
+                    // the version that is judged next has them
+                    return Ok(());
+                }
                 let policy = if node.has_finalizer(ORPHAN) {
                     PropagationPolicy::Orphan
                 } else if foreground || node.has_finalizer(FOREGROUND) {
@@ -89,21 +97,17 @@ impl Collector {
         }
     }
 
-    /// Whether the owner exists: by the graph, or, should the graph not know it, by the API itself.
-    async fn standing(&self, node: &Node, owner: &OwnerReference) -> Result<Owner, Error> {
+    /// Whether the owner exists: by the graph, or, should the graph not know it, by the API itself. Nothing for the owner in a
+    /// namespace of an object that is in none: nobody can tell which one is meant, so such an object is never collected.
+    async fn standing(&self, node: &Node, owner: &OwnerReference) -> Result<Option<Owner>, Error> {
         {
             let graph = self.graph.lock();
             if let Some(known) = graph.get(&owner.uid) {
-                let elsewhere = known.identity.namespace.is_some()
-                    && known.identity.namespace != node.identity.namespace;
-                return Ok(if elsewhere {
-                    Owner::Absent
-                } else if known.waits_for_dependents() {
-                    Owner::Waiting
-                } else {
-                    Owner::Solid
-                });
+                return Ok(graph::standing_of(known, &node.identity));
             }
+        }
+        if self.gone.lock().contains(&owner.uid) {
+            return Ok(Some(Owner::Absent));
         }
         let identity = Identity {
             api_version: owner.api_version.clone(),
@@ -119,19 +123,18 @@ impl Collector {
                 api_version = owner.api_version,
                 "owner of an unknown kind"
             );
-            return Ok(Owner::Solid);
+            return Ok(Some(Owner::Solid));
         };
+        if node.identity.namespace.is_none() && self.is_namespaced(&identity) {
+            return Ok(None);
+        }
         match api.get(&owner.name).await {
-            Ok(live) if live.metadata.uid.as_deref() != Some(&owner.uid) => Ok(Owner::Absent),
+            Ok(live) if live.metadata.uid.as_deref() != Some(&owner.uid) => Ok(Some(Owner::Absent)),
             Ok(live) => {
                 let live = Node::new(&owner.api_version, &owner.kind, live.metadata);
-                Ok(if live.waits_for_dependents() {
-                    Owner::Waiting
-                } else {
-                    Owner::Solid
-                })
+                Ok(graph::standing_of(&live, &node.identity))
             }
-            Err(error) if is_not_found(&error) => Ok(Owner::Absent),
+            Err(error) if is_not_found(&error) => Ok(Some(Owner::Absent)),
             Err(error) => Err(Error::api("read the owner", describe(&identity))(error)),
         }
     }
@@ -197,6 +200,12 @@ impl Collector {
             Err(error) if is_not_found(&error) => Ok(()),
             Err(error) => Err(Error::api(action, describe(&node.identity))(error)),
         }
+    }
+
+    fn is_namespaced(&self, identity: &Identity) -> bool {
+        let key = (identity.api_version.clone(), identity.kind.clone());
+        let kinds = self.kinds.read();
+        kinds.get(&key).is_some_and(|(_, namespaced)| *namespaced)
     }
 
     fn api(&self, identity: &Identity) -> Option<Api<Meta>> {

@@ -21,8 +21,12 @@ use crate::shared::Shared;
 pub use furnish::run as furnish;
 
 const FINALIZER: &str = "kubernetes";
-/// Contents that end by themselves (pods within their grace) are looked at again after this.
+/// Contents that end by themselves (pods within their grace) are looked at again after this at first, and after ever longer then:
+/// something waits for somebody who may never come.
 const AGAIN: Duration = Duration::from_millis(250);
+const AGAIN_MAX: Duration = Duration::from_secs(8);
+/// Pods end within this, mostly; until then only they are looked at, which is cheap.
+const GRACE: Duration = Duration::from_secs(60);
 
 /// Runs the lifecycle controller until `shutdown`.
 pub async fn run(shared: Shared, shutdown: CancellationToken) {
@@ -50,16 +54,37 @@ async fn reconcile(shared: Shared, namespace: Arc<Namespace>) -> Result<Option<D
         };
         namespace = written;
     }
-    let remaining = contents::delete_all(&shared.client, name).await?;
+    let now = jiff::Timestamp::now();
+    let deleted = namespace.metadata.deletion_timestamp.as_ref();
+    let since = deleted.map_or(Duration::ZERO, |deleted| {
+        Duration::try_from(now.duration_since(deleted.0)).unwrap_or_default()
+    });
+    let remaining = contents::delete_all(&shared.client, name).await;
     if !remaining.is_empty() {
-        let status = status::with_remaining(&namespace, &remaining, jiff::Timestamp::now());
+        let pause = again(since, remaining.only_pods());
+        for failure in &remaining.failures {
+            tracing::debug!(
+                namespace = name,
+                failure,
+                "not all of a namespace could be deleted"
+            );
+        }
+        let status = status::with_remaining(&namespace, &remaining, now);
         if namespace.status.as_ref() != Some(&status) {
             write_status(&api, namespace, status).await?;
         }
-        return Ok(Some(AGAIN));
+        return Ok(Some(pause));
     }
     finalize(&api, namespace).await?;
     Ok(None)
+}
+
+/// When to look again at a namespace that has been deleted for so long.
+fn again(since: Duration, only_pods: bool) -> Duration {
+    if only_pods && since < GRACE {
+        return AGAIN;
+    }
+    (since / 8).clamp(AGAIN, AGAIN_MAX)
 }
 
 async fn write_status(
@@ -111,4 +136,25 @@ fn has_finalizer(namespace: &Namespace) -> bool {
 
 fn phase(namespace: &Namespace) -> Option<&str> {
     namespace.status.as_ref()?.phase.as_deref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_long_is_looked_at_seldom() {
+        for (seconds, only_pods, millis) in [
+            (0, false, 250),
+            (1, false, 250),
+            (10, false, 1250),
+            (3600, false, 8000),
+            (31, true, 250),
+            (60, true, 7500),
+            (3600, true, 8000),
+        ] {
+            let pause = again(Duration::from_secs(seconds), only_pods);
+            assert_eq!(pause.as_millis(), millis, "{seconds} s, {only_pods}");
+        }
+    }
 }

@@ -22,24 +22,43 @@ pub fn with_remaining(
         format!("{finalizer} in {count} resource instances")
     });
     let wanted: [(&str, bool, &str, String); 5] = [
-        (
-            "NamespaceDeletionDiscoveryFailure",
-            false,
-            "ResourcesDiscovered",
-            "All resources successfully discovered".to_owned(),
-        ),
+        match &remaining.undiscovered {
+            Some(why) => (
+                "NamespaceDeletionDiscoveryFailure",
+                true,
+                "DiscoveryFailed",
+                format!("Discovery failed for some groups: {why}"),
+            ),
+            None => (
+                "NamespaceDeletionDiscoveryFailure",
+                false,
+                "ResourcesDiscovered",
+                "All resources successfully discovered".to_owned(),
+            ),
+        },
         (
             "NamespaceDeletionGroupVersionParsingFailure",
             false,
             "ParsedGroupVersions",
             "All legacy kube types successfully parsed".to_owned(),
         ),
-        (
-            "NamespaceDeletionContentFailure",
-            false,
-            "ContentDeleted",
-            "All content successfully deleted, may be waiting on finalization".to_owned(),
-        ),
+        match remaining.failures.len() {
+            0 => (
+                "NamespaceDeletionContentFailure",
+                false,
+                "ContentDeleted",
+                "All content successfully deleted, may be waiting on finalization".to_owned(),
+            ),
+            count => (
+                "NamespaceDeletionContentFailure",
+                true,
+                "ContentDeletionFailed",
+                format!(
+                    "Failed to delete all resource types, {count} remaining: {}",
+                    told(&remaining.failures)
+                ),
+            ),
+        },
         match objects {
             Some(objects) => (
                 "NamespaceContentRemaining",
@@ -88,6 +107,16 @@ pub fn with_remaining(
     status
 }
 
+/// The first of many failures, in words.
+fn told(failures: &[String]) -> String {
+    const TOLD: usize = 10;
+    let mut words = failures[..failures.len().min(TOLD)].join(", ");
+    if failures.len() > TOLD {
+        words.push_str(", …");
+    }
+    words
+}
+
 fn counted(
     counts: &BTreeMap<String, usize>,
     line: impl Fn(&str, usize) -> String,
@@ -112,6 +141,7 @@ mod tests {
         let remaining = Remaining {
             objects: [("pods".to_owned(), 2)].into(),
             finalizers: [("example.com/hold".to_owned(), 1)].into(),
+            ..Remaining::default()
         };
         let first = with_remaining(
             &Namespace::default(),

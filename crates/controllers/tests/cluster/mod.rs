@@ -35,6 +35,7 @@ impl Running {
         let stop = stop.child_token();
         let config = controllers::Config {
             cluster_ca_pem: "PEM".into(),
+            orphan_quarantine: std::time::Duration::from_secs(2),
             ..Default::default()
         };
         let run = controllers::run(client.clone(), config, stop.clone());

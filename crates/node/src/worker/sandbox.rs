@@ -120,9 +120,11 @@ fn host_ports(pod: &Pod, address: Option<&String>) -> Vec<PublishedPort> {
     if spec.host_network == Some(true) {
         return Vec::new();
     }
+    let sidecars = spec.init_containers.iter().flatten();
     let ports = spec
         .containers
         .iter()
+        .chain(sidecars.filter(|container| container::is_sidecar(container)))
         .flat_map(|container| container.ports.iter().flatten());
     ports
         .filter_map(|port| {

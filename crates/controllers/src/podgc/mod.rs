@@ -1,7 +1,9 @@
-//! Pods that are being deleted and were never on a node have nobody who ends them.
+//! Pods that have nobody who ends them. Those that are being deleted and were never on a node, at once; see [`sweep`] for the rest.
 //!
 //! Follows `gcUnscheduledTerminating` of `pkg/controller/podgc`: they have failed, and go at once. Without a finalizer the
 //! API server removes them itself; this is for those that something keeps.
+
+mod sweep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +21,15 @@ use crate::error::{Error, is_not_found};
 use crate::objects;
 use crate::shared::Shared;
 
-/// Runs until `shutdown`.
-pub async fn run(shared: Shared, shutdown: CancellationToken) {
+/// Runs until `shutdown`. A node is missing for `quarantine` before its pods go.
+pub async fn run(shared: Shared, quarantine: Duration, shutdown: CancellationToken) {
+    tokio::join!(
+        unscheduled(shared.clone(), shutdown.clone()),
+        sweep::run(shared, quarantine, shutdown),
+    );
+}
+
+async fn unscheduled(shared: Shared, shutdown: CancellationToken) {
     let left = |pod: &Arc<Pod>| std::future::ready(is_left(pod));
     let pods = shared.pods.stream().filter(left);
     let controller = Controller::for_shared_stream(pods, shared.pods.store());
