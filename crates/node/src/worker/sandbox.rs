@@ -161,3 +161,24 @@ fn translated(ports: &[PublishedPort], addresses: &[String]) -> Vec<network::Pub
     })
     .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sidecars_publish_ports_as_containers_do() {
+        let ports = |port: u16| serde_json::json!([{"containerPort": 80, "hostPort": port}]);
+        let pod = serde_json::json!({"spec": {
+            "initContainers": [
+                {"name": "first", "ports": ports(1)},
+                {"name": "sidecar", "restartPolicy": "Always", "ports": ports(2)},
+            ],
+            "containers": [{"name": "main", "ports": ports(3)}],
+        }});
+        let pod: Pod = serde_json::from_value(pod).expect("a pod");
+        let published = host_ports(&pod, Some(&"10.0.0.9".to_owned()));
+        let numbers: Vec<u16> = published.iter().map(|port| port.host_port).collect();
+        assert_eq!(numbers, [3, 2]);
+    }
+}

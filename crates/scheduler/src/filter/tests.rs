@@ -228,6 +228,12 @@ fn a_host_port_is_taken_once() {
         ))
     );
     assert_eq!(verdict(port(8081), &node), None);
+    // an init container holds its own only if it goes on running
+    for (restarts, free) in [(json!("Always"), false), (json!(null), true)] {
+        let init = json!({"initContainers": [{"name": "i", "restartPolicy": restarts,
+            "ports": [{"containerPort": 80, "hostPort": 8080}]}], "containers": [{"name": "c"}]});
+        assert_eq!(verdict(init, &node).is_none(), free, "{restarts}");
+    }
 }
 
 #[test]

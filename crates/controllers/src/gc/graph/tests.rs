@@ -138,3 +138,37 @@ fn verdicts_follow_the_owners() {
     assert_eq!(judged(&[Waiting], false), delete(false));
     assert_eq!(judged(&[Waiting, Absent], true), delete(true));
 }
+
+#[test]
+fn owners_stand_by_where_they_and_the_object_are() {
+    let mut owner = node("a", &[], &[], false);
+    let of = |namespace: Option<&str>| Identity {
+        namespace: namespace.map(str::to_owned),
+        ..node("b", &[], &[], false).identity
+    };
+    assert_eq!(standing_of(&owner, &of(Some("shop"))), Some(Owner::Solid));
+    assert_eq!(standing_of(&owner, &of(Some("else"))), Some(Owner::Absent));
+    assert_eq!(standing_of(&owner, &of(None)), None, "nobody can tell");
+    owner.identity.namespace = None;
+    for namespace in [Some("shop"), None] {
+        assert_eq!(standing_of(&owner, &of(namespace)), Some(Owner::Solid));
+    }
+    let waiting = node("a", &[], &[FOREGROUND], true);
+    assert_eq!(
+        standing_of(&waiting, &of(Some("shop"))),
+        Some(Owner::Waiting)
+    );
+}
+
+#[test]
+fn a_circle_of_waiting_owners_is_opened() {
+    let free = node("c", &[], &[], false);
+    let waiting = node("a", &[owner("b", true)], &[FOREGROUND], true);
+    let blocking = node("b", &[owner("a", true), owner("x", false)], &[], false);
+    let opened = unblocked(&blocking, &[free.clone(), waiting.clone()]).expect("opened");
+    let blocks: Vec<Option<bool>> = opened.iter().map(|o| o.block_owner_deletion).collect();
+    assert_eq!(blocks, [Some(false), Some(false)]);
+    assert_eq!(unblocked(&blocking, &[free]), None, "no circle");
+    let open = node("b", &opened, &[], false);
+    assert_eq!(unblocked(&open, &[waiting]), None, "done already");
+}
