@@ -285,6 +285,7 @@ fn a_new_map_is_its_makers_and_an_old_one_is_not() {
     let managers = decode(Some(&owned)).expect("managers");
     let owned = after_update(
         node,
+        false,
         manager("two", Operation::Update),
         managers,
         &made,
@@ -301,6 +302,7 @@ fn a_new_map_is_its_makers_and_an_old_one_is_not() {
     let none = json!({"metadata": {"name": "c", "labels": {"x": "y"}}});
     let owned = after_update(
         node,
+        false,
         manager("two", Operation::Update),
         managers,
         &changed,
