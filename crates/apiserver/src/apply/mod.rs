@@ -144,14 +144,14 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Who goes over to applying by the server and back again finds what was applied last: an object that has the annotation gets
 /// this configuration there, without the annotation itself. It goes when the annotations are too large with it.
 pub(crate) fn keep_last_applied(value: &mut Value, config: &Value) {
-    let Some(annotations) = value["metadata"]["annotations"].as_object_mut() else {
+    let Some(Value::Object(annotations)) = value.pointer_mut("/metadata/annotations") else {
         return;
     };
     if !annotations.contains_key(LAST_APPLIED) {
         return;
     }
     let mut config = config.clone();
-    if let Some(given) = config["metadata"]["annotations"].as_object_mut() {
+    if let Some(Value::Object(given)) = config.pointer_mut("/metadata/annotations") {
         given.remove(LAST_APPLIED);
     }
     annotations.insert(LAST_APPLIED.into(), format!("{config}\n").into());

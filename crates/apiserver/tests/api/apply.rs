@@ -595,7 +595,7 @@ async fn kubectls_annotation_follows_what_is_applied() {
     let mut object = config_map("a");
     object["metadata"]["annotations"] = json!({LAST: "{}", "own": "words"});
     server.post(CONFIG_MAPS, &object).await.expect(201);
-    let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"c": "d"}});
+    let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "default"}, "data": {"c": "d"}});
     let other = apply(&server, &path, "fieldManager=other&force=true", &config).await;
     assert_eq!(other.expect(200)["metadata"]["annotations"][LAST], "{}");
     let own = apply(&server, &path, "fieldManager=kubectl&force=true", &config).await;
