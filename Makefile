@@ -1,6 +1,6 @@
 # The commands that people need. Each one sets up what it needs on a fresh Debian or Ubuntu with a Rust toolchain (see scripts/setup).
 
-.PHONY: demo test test-v2 chaos fuzz bench soak arm64 build lint setup
+.PHONY: demo test test-v2 chaos fuzz bench soak arm64 build dist lint setup
 
 demo: setup            ## the main job, live
 	cargo build --release -p plimsoll
@@ -34,6 +34,9 @@ arm64:                 ## does it build for arm64? needs gcc-aarch64-linux-gnu, 
 
 build:
 	cargo build --release -p plimsoll
+
+dist:                  ## the binary to hand out, smaller: target/dist/plimsoll
+	cargo build --profile dist -p plimsoll
 
 lint:
 	cargo fmt --all --check
