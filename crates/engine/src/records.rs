@@ -188,13 +188,23 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
         })
 }
 
+/// How often a directory is removed anew into which a process that was ending has written meanwhile.
+const REMOVALS_MAX: usize = 5;
+
 /// Removes a directory and all in it; fine when there is none.
 pub fn remove_dir(path: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::io("remove", path, error))
+    let mut removals = 1;
+    loop {
+        match fs::remove_dir_all(path) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error)
+                if error.kind() == io::ErrorKind::DirectoryNotEmpty && removals < REMOVALS_MAX =>
+            {
+                removals += 1;
+            }
+            Err(error) => return Err(Error::io("remove", path, error)),
         }
-        _ => Ok(()),
     }
 }
 
