@@ -41,6 +41,25 @@ where
     cluster.api::<K>().delete(name, &parameters).await.unwrap();
 }
 
+/// Makes the namespace `shop`.
+async fn with_shop(cluster: &Cluster) -> Api<Namespace> {
+    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
+    let shop: Namespace = serde_json::from_value(json!({"metadata": {"name": "shop"}})).unwrap();
+    namespaces
+        .create(&PostParams::default(), &shop)
+        .await
+        .unwrap();
+    namespaces
+}
+
+async fn shop_ends(cluster: &Cluster, namespaces: &Api<Namespace>) {
+    cluster
+        .until("the end of the namespace", || async {
+            namespaces.get_opt("shop").await.unwrap().is_none()
+        })
+        .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn background_and_foreground_take_everything_along() {
     let cluster = Cluster::start(Some(64)).await;
@@ -187,12 +206,7 @@ async fn owners_of_a_kind_that_is_new_take_along_what_they_own() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_is_furnished_and_emptied() {
     let cluster = Cluster::start(Some(64)).await;
-    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
-    let shop: Namespace = serde_json::from_value(json!({"metadata": {"name": "shop"}})).unwrap();
-    namespaces
-        .create(&PostParams::default(), &shop)
-        .await
-        .unwrap();
+    let namespaces = with_shop(&cluster).await;
     let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client.clone(), "shop");
     let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), "shop");
     cluster
@@ -229,11 +243,7 @@ async fn a_namespace_is_furnished_and_emptied() {
         .delete("shop", &DeleteParams::default())
         .await
         .unwrap();
-    cluster
-        .until("the end of the namespace", || async {
-            namespaces.get_opt("shop").await.unwrap().is_none()
-        })
-        .await;
+    shop_ends(&cluster, &namespaces).await;
     assert!(
         pods.list(&Default::default())
             .await
@@ -381,12 +391,7 @@ async fn with_old_version(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kinds_of_other_versions_than_their_groups_go_too() {
     let cluster = Cluster::start(None).await;
-    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
-    let shop: Namespace = serde_json::from_value(json!({"metadata": {"name": "shop"}})).unwrap();
-    namespaces
-        .create(&PostParams::default(), &shop)
-        .await
-        .unwrap();
+    let namespaces = with_shop(&cluster).await;
     let _shelves = with_old_version(&cluster, "shelves", "Shelf", "v1").await;
     let crates = with_old_version(&cluster, "crates", "Crate", "v1alpha1").await;
     let made = |name: &str| -> DynamicObject {
@@ -426,11 +431,7 @@ async fn kinds_of_other_versions_than_their_groups_go_too() {
         .delete("shop", &DeleteParams::default())
         .await
         .unwrap();
-    cluster
-        .until("the end of the namespace", || async {
-            namespaces.get_opt("shop").await.unwrap().is_none()
-        })
-        .await;
+    shop_ends(&cluster, &namespaces).await;
     assert!(crates.get_opt("left").await.unwrap().is_none());
 }
 
@@ -479,12 +480,7 @@ async fn an_owner_in_a_namespace_of_what_is_in_none_takes_nothing_along() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_pods_of_a_namespace_go_first() {
     let cluster = Cluster::start(None).await;
-    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
-    let shop: Namespace = serde_json::from_value(json!({"metadata": {"name": "shop"}})).unwrap();
-    namespaces
-        .create(&PostParams::default(), &shop)
-        .await
-        .unwrap();
+    let namespaces = with_shop(&cluster).await;
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), "shop");
     let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), "shop");
     let held = json!({"metadata": {"name": "held", "finalizers": ["example.com/hold"]},
@@ -517,11 +513,7 @@ async fn the_pods_of_a_namespace_go_first() {
     pods.patch("held", &Default::default(), &free)
         .await
         .unwrap();
-    cluster
-        .until("the end of the namespace", || async {
-            namespaces.get_opt("shop").await.unwrap().is_none()
-        })
-        .await;
+    shop_ends(&cluster, &namespaces).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -553,4 +545,27 @@ async fn running_but(cluster: &Cluster, name: &str, count: usize) {
         pod.metadata.name.as_deref() != Some(name) && pod.metadata.deletion_timestamp.is_none()
     });
     assert_eq!(others.count(), count);
+}
+
+/// Each blocks the other's deletion in the foreground.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_that_own_each_other_both_go() {
+    let cluster = Cluster::start(None).await;
+    let owned_by = |map: &ConfigMap| {
+        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": map.metadata.name, "uid": map.metadata.uid,
+            "blockOwnerDeletion": true}])
+    };
+    let one: ConfigMap = cluster.create(json!({"metadata": {"name": "one"}})).await;
+    let other = json!({"metadata": {"name": "other", "ownerReferences": owned_by(&one)}});
+    let other: ConfigMap = cluster.create(other).await;
+    let owners = json!({"metadata": {"ownerReferences": owned_by(&other)}});
+    let _: ConfigMap = cluster.patch("one", owners).await;
+    delete::<ConfigMap>(&cluster, "one", PropagationPolicy::Foreground).await;
+    let maps: Api<ConfigMap> = cluster.api();
+    cluster
+        .until("the end of both", || async {
+            maps.get_opt("one").await.unwrap().is_none()
+                && maps.get_opt("other").await.unwrap().is_none()
+        })
+        .await;
 }
