@@ -15,9 +15,11 @@ pub fn watching_shows_changes_as_they_come() {
     drop(pods);
     drop(maps);
 
+    // of a list: watching an object by its name, kubectl leaves out the first event, which is the change itself if it came
+    // between its reading and its watch
     space.kubectl("create configmap a").ok();
     let change = space
-        .kubectl("get configmap a -o jsonpath={.data.x} --watch")
+        .kubectl("get configmaps --field-selector=metadata.name=a -o jsonpath={.data.x} --watch")
         .background();
     space
         .kubectl("patch configmap a -p '{\"data\":{\"x\":\"changed\\n\"}}'")
