@@ -26,9 +26,13 @@ pub mod label {
     pub const IMAGE_ID: &str = "plimsoll.dev/image-id";
     /// The image as the pod named it.
     pub const IMAGE: &str = "plimsoll.dev/image";
+    /// How often the pod's sandbox had been made anew before.
+    pub const SANDBOX: &str = "plimsoll.dev/sandbox";
 }
 
 const ID_BYTES_MAX: usize = 80;
+/// The kernel's own limit.
+const HOSTNAME_BYTES_MAX: usize = 64;
 const LOG_BYTES_MAX: u64 = 10 << 20;
 const LOG_FILES_MAX: u32 = 5;
 
@@ -128,6 +132,8 @@ pub struct Attempt<'a> {
     pub processes_of: String,
     pub restarts: i32,
     pub crashes: u32,
+    /// How often the pod's sandbox had been made anew before.
+    pub sandboxes: u32,
     pub rootfs: PathBuf,
     pub image: &'a image::Image,
     pub environment: Vec<(String, String)>,
@@ -178,6 +184,7 @@ pub fn spec(pod: &Pod, container: &Container, attempt: Attempt) -> ContainerSpec
     labels.insert(label::CONTAINER.into(), container.name.clone());
     labels.insert(label::RESTARTS.into(), attempt.restarts.to_string());
     labels.insert(label::CRASHES.into(), attempt.crashes.to_string());
+    labels.insert(label::SANDBOX.into(), attempt.sandboxes.to_string());
     labels.insert(label::IMAGE_ID.into(), attempt.image.id.clone());
     let image = container.image.clone().unwrap_or_default();
     labels.insert(label::IMAGE.into(), image);
@@ -282,9 +289,11 @@ pub fn hostname(pod: &Pod) -> String {
     {
         return name.trim().to_owned();
     }
-    let name = pod
-        .spec
-        .as_ref()
+    let spec = pod.spec.as_ref();
+    if let Some(name) = spec.and_then(|spec| spec.hostname_override.clone()) {
+        return name;
+    }
+    let name = spec
         .and_then(|spec| spec.hostname.clone())
         .filter(|name| !name.is_empty())
         .or_else(|| pod.metadata.name.clone())
@@ -294,6 +303,34 @@ pub fn hostname(pod: &Pod) -> String {
         .collect::<String>()
         .trim_end_matches(['-', '.'])
         .to_owned()
+}
+
+/// What the kernel is told: the same, or the whole name in DNS of a pod that wants it so.
+pub fn kernel_hostname(pod: &Pod, cluster_domain: &str) -> Result<String, String> {
+    let wanted = pod.spec.as_ref().and_then(|spec| spec.set_hostname_as_fqdn) == Some(true);
+    let name = hostname(pod);
+    let Some(domain) = domain(pod, cluster_domain).filter(|_| wanted && !host_network(pod)) else {
+        return Ok(name);
+    };
+    let whole = format!("{name}.{domain}");
+    if whole.len() > HOSTNAME_BYTES_MAX {
+        return Err(format!(
+            "Failed to construct FQDN from pod hostname and cluster domain, FQDN {whole} is too long ({HOSTNAME_BYTES_MAX} is the max, {} characters requested)",
+            whole.len()
+        ));
+    }
+    Ok(whole)
+}
+
+/// Where the pod's name is in DNS, if it is in a subdomain.
+fn domain(pod: &Pod, cluster_domain: &str) -> Option<String> {
+    let spec = pod.spec.as_ref()?;
+    if spec.hostname_override.is_some() {
+        return None;
+    }
+    let subdomain = spec.subdomain.as_deref().filter(|name| !name.is_empty())?;
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+    Some(format!("{subdomain}.{namespace}.svc.{cluster_domain}"))
 }
 
 /// /etc/hosts of the pod.
@@ -306,11 +343,8 @@ pub fn hosts(pod: &Pod, ips: &[String], cluster_domain: &str) -> String {
     if host_network(pod) {
         text = std::fs::read_to_string("/etc/hosts").unwrap_or(text);
     } else {
-        let names = match spec.subdomain.filter(|s| !s.is_empty()) {
-            Some(subdomain) => {
-                let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-                format!("{name}.{subdomain}.{namespace}.svc.{cluster_domain}\t{name}")
-            }
+        let names = match domain(pod, cluster_domain) {
+            Some(domain) => format!("{name}.{domain}\t{name}"),
             None => name,
         };
         for ip in ips {
@@ -371,6 +405,41 @@ mod tests {
     }
 
     #[test]
+    fn names_that_the_kernel_is_told() {
+        let told = |spec: serde_json::Value| {
+            let pod =
+                serde_json::json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec});
+            let pod: Pod = serde_json::from_value(pod).expect("a pod");
+            kernel_hostname(&pod, "cluster.local")
+        };
+        let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+        for (spec, expected) in [
+            ("{}", "p"),
+            (r#"{"hostname": "h", "subdomain": "s"}"#, "h"),
+            (
+                r#"{"hostname": "h", "subdomain": "s", "setHostnameAsFQDN": true}"#,
+                "h.s.n.svc.cluster.local",
+            ),
+            (r#"{"setHostnameAsFQDN": true}"#, "p"),
+            (
+                r#"{"hostname": "h", "hostnameOverride": "own.example.com"}"#,
+                "own.example.com",
+            ),
+        ] {
+            assert_eq!(told(json(spec)).as_deref(), Ok(expected), "{spec}");
+        }
+        let long = format!(
+            r#"{{"subdomain": "{}", "setHostnameAsFQDN": true}}"#,
+            "s".repeat(60)
+        );
+        let why = told(json(&long)).expect_err("too long");
+        assert!(
+            why.contains("is too long (64 is the max, 82 characters requested)"),
+            "{why}"
+        );
+    }
+
+    #[test]
     fn users_groups_and_rights() {
         let pod: Pod = serde_json::from_value(serde_json::json!({
             "metadata": { "name": "p", "uid": "u" },
@@ -405,6 +474,7 @@ mod tests {
                 &pod,
                 container,
                 Attempt {
+                    sandboxes: 0,
                     id: "x".into(),
                     sandbox: "u".into(),
                     processes_of: String::new(),

@@ -20,6 +20,8 @@ pub mod note {
     pub const MESSAGE_FILE: &str = "plimsoll.dev/termination-message-file";
     /// Set when the end of the log stands in for a missing message.
     pub const MESSAGE_FROM_LOG: &str = "plimsoll.dev/termination-message-from-log";
+    /// Set when a liveness or startup probe had the container end.
+    pub const CONDEMNED: &str = "plimsoll.dev/condemned";
     /// The requests and limits that the container was given, as JSON.
     pub const RESOURCES: &str = "plimsoll.dev/resources";
 }

@@ -35,6 +35,12 @@ pub enum ConfigError {
     FieldPath(String),
     #[error("unsupported container resource: {0}")]
     Resource(String),
+    #[error("container {0} not found")]
+    NoContainer(String),
+    #[error(
+        "a variable's source is of a kind that is not supported here: it can be configMapKeyRef, secretKeyRef, fieldRef or resourceFieldRef"
+    )]
+    Source,
 }
 
 /// The names of ConfigMaps and Secrets that the container's environment refers to.
@@ -102,14 +108,16 @@ pub fn environment(
     }
     for variable in container.env.iter().flatten() {
         let value = match (&variable.value, &variable.value_from) {
-            (Some(text), _) => Some(expand(text, |name| {
-                own.iter()
-                    .find(|(n, _)| n == name)
-                    .map(|(_, v)| v.clone())
-                    .or_else(|| links.get(name).cloned())
-            })),
-            (None, Some(source)) => from_source(pod, container, source, sources)?,
-            (None, None) => Some(String::new()),
+            (Some(text), source) if !text.is_empty() || source.is_none() => {
+                Some(expand(text, |name| {
+                    own.iter()
+                        .find(|(n, _)| n == name)
+                        .map(|(_, v)| v.clone())
+                        .or_else(|| links.get(name).cloned())
+                }))
+            }
+            (_, Some(source)) => from_source(pod, container, source, sources)?,
+            (_, None) => Some(String::new()),
         };
         if let Some(value) = value {
             set(&mut own, variable.name.clone(), value);
@@ -174,14 +182,23 @@ fn from_source(
     }
     if let Some(field) = &source.resource_field_ref {
         // another container of the pod may be named
-        let named = field.container_name.as_deref().and_then(|name| {
-            pod.spec
-                .as_ref()?
-                .containers
-                .iter()
-                .find(|c| c.name == name)
-        });
-        return downward::resource(named.unwrap_or(container), field, &sources.facts).map(Some);
+        let of = match field
+            .container_name
+            .as_deref()
+            .filter(|name| !name.is_empty())
+        {
+            None => container,
+            Some(name) => {
+                let spec = pod.spec.iter();
+                let mut all = spec.flat_map(|spec| {
+                    let init = spec.init_containers.iter().flatten();
+                    spec.containers.iter().chain(init)
+                });
+                all.find(|one| one.name == name)
+                    .ok_or_else(|| ConfigError::NoContainer(name.to_owned()))?
+            }
+        };
+        return downward::resource(of, field, &sources.facts).map(Some);
     }
     if let Some(key) = &source.config_map_key_ref {
         let optional = key.optional == Some(true);
@@ -223,7 +240,7 @@ fn from_source(
             }),
         };
     }
-    Ok(Some(String::new()))
+    Err(ConfigError::Source)
 }
 
 /// `NAME_SERVICE_HOST`, `NAME_SERVICE_PORT`, and Docker's old link variables, as the kubelet gives them.

@@ -8,11 +8,13 @@
 mod balancer;
 mod confinement;
 mod container;
+mod credentials;
 mod downward;
 mod ending;
 mod environment;
 mod events;
 mod informer;
+mod leash;
 mod measure;
 mod pods;
 mod policy;

@@ -163,7 +163,7 @@ impl Dispatch {
 
     fn evict(&self, order: pressure::Order) {
         if let Some(handle) = self.workers.get(&order.uid) {
-            *handle.evicted.lock() = Some(order.message);
+            handle.evicted.send_replace(Some(order.message));
             handle.nudge.notify_one();
         }
     }

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::leash::Leash;
 use http::dial;
 pub use http::http_get;
 
@@ -97,7 +98,12 @@ pub struct Target {
     pub probe: Probe,
     pub pod_ip: String,
     pub kind: Kind,
+    /// For how long the container had run when this was made.
+    pub age: Duration,
 }
+
+/// A container that has just started is asked again soon, so that readiness does not wait for a whole period; for so long.
+const EAGER: Duration = Duration::from_secs(3);
 
 /// Asks until cancelled. Each failure and each change of the answer is sent.
 pub async fn run(target: Target, verdicts: mpsc::Sender<Verdict>, stop: CancellationToken) {
@@ -107,19 +113,26 @@ pub async fn run(target: Target, verdicts: mpsc::Sender<Verdict>, stop: Cancella
     let period = seconds(target.probe.period_seconds, 10).max(Duration::from_secs(1));
     let timeout = seconds(target.probe.timeout_seconds, 1).max(Duration::from_secs(1));
     let mut counter = Counter::default();
-    let mut wait = seconds(target.probe.initial_delay_seconds, 0);
+    // counted from the container's start, also where its startup probe took its time
+    let mut wait = seconds(target.probe.initial_delay_seconds, 0).saturating_sub(target.age);
     let mut eager = 0;
+    let eager_until = tokio::time::Instant::now() + wait + EAGER;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
         }
-        let outcome = tokio::select! {
+        let answer = tokio::select! {
             () = stop.cancelled() => return,
-            outcome = tokio::time::timeout(timeout, attempt(&target)) => outcome.unwrap_or_else(|_| {
-                Err(format!("context deadline exceeded: no answer within {} s", timeout.as_secs()))
-            }),
+            answer = tokio::time::timeout(timeout, attempt(&target)) => answer,
         };
+        let answered = answer.is_ok();
+        let outcome = answer.unwrap_or_else(|_| {
+            let seconds = timeout.as_secs();
+            Err(format!(
+                "context deadline exceeded: no answer within {seconds} s"
+            ))
+        });
         // one that has ended gives no answers, and needs none
         if outcome.is_err()
             && target
@@ -135,11 +148,11 @@ pub async fn run(target: Target, verdicts: mpsc::Sender<Verdict>, stop: Cancella
             target.probe.success_threshold.unwrap_or(1).max(1),
             target.probe.failure_threshold.unwrap_or(3).max(1),
         );
-        // A container that has just started is asked again soon, so that readiness does not wait for a whole period. Such early
-        // refusals are no news; failures are counted at the declared period only.
+        // Early refusals are no news; failures are counted at the declared period only. One that hangs is no refusal.
         let starting = target.kind != Kind::Liveness
+            && answered
             && outcome.is_err()
-            && eager < 20
+            && tokio::time::Instant::now() < eager_until
             && counter.state.is_none();
         wait = if starting {
             Duration::from_millis(50 * (1 + eager / 4))
@@ -238,6 +251,7 @@ async fn run_command(target: &Target, argv: Vec<String>) -> Result<(), String> {
         .exec(&target.container_id, spec)
         .await
         .map_err(|e| e.to_string())?;
+    let leash = Leash::of(&process);
     let mut text = Vec::new();
     while let Some(output) = process.output.recv().await {
         let (engine::Output::Stdout(chunk) | engine::Output::Stderr(chunk)) = output;
@@ -245,6 +259,7 @@ async fn run_command(target: &Target, argv: Vec<String>) -> Result<(), String> {
         text.extend_from_slice(&chunk[..chunk.len().min(room)]);
     }
     let status = process.wait().await.map_err(|e| e.to_string())?;
+    leash.release();
     if status.code == 0 {
         return Ok(());
     }

@@ -130,35 +130,33 @@ pub fn container_resources(container: &Container) -> Resources {
 
 /// The cgroup values of a whole pod: bounded where it is as a whole, or every container.
 pub fn pod_resources(spec: &PodSpec) -> Resources {
-    let sum = |get: &dyn Fn(&Container) -> Option<i64>| {
-        spec.containers.iter().try_fold(0i64, |total, container| {
-            Some(total.saturating_add(get(container)?))
-        })
+    // its worst moment, as with requests: sidecars run beside the others and beside init containers that come after them
+    let each = |name: &'static str| {
+        let (mut sidecars, mut starting) = (0i64, 0i64);
+        for container in spec.init_containers.iter().flatten() {
+            let wanted = sidecars.saturating_add(limit(container, name)?);
+            starting = starting.max(wanted);
+            if container.restart_policy.as_deref() == Some("Always") {
+                sidecars = wanted;
+            }
+        }
+        let mut containers = spec.containers.iter();
+        let running = containers.try_fold(sidecars, |total, container| {
+            Some(total.saturating_add(limit(container, name)?))
+        });
+        Some(running?.max(starting))
     };
-    let initial = |get: &dyn Fn(&Container) -> Option<i64>| {
-        spec.init_containers
-            .iter()
-            .flatten()
-            .try_fold(0i64, |most, container| Some(most.max(get(container)?)))
-    };
-    let bound = |name: &'static str| {
-        let running = sum(&|c| limit(c, name))?;
-        Some(running.max(initial(&|c| limit(c, name))?))
-    };
-    let requested: i64 = spec
-        .containers
-        .iter()
-        .filter_map(|container| request(container, "cpu"))
-        .fold(0, i64::saturating_add);
     let whole = spec.resources.as_ref();
     let whole_limit = |name| amount(whole?.limits.as_ref(), name).filter(|amount| *amount > 0);
-    cgroup_values(
-        whole
-            .and_then(|whole| amount(whole.requests.as_ref(), "cpu"))
-            .unwrap_or(requested),
-        whole_limit("cpu").or_else(|| bound("cpu")),
-        whole_limit("memory").or_else(|| bound("memory")),
-    )
+    let bound = |name| {
+        let overhead = amount(spec.overhead.as_ref(), name).unwrap_or(0);
+        Some(
+            whole_limit(name)
+                .or_else(|| each(name))?
+                .saturating_add(overhead),
+        )
+    };
+    cgroup_values(pod_request(spec, "cpu"), bound("cpu"), bound("memory"))
 }
 
 fn cgroup_values(
@@ -362,6 +360,46 @@ mod tests {
             of(json!({ "resources": { "requests": { "cpu": "2" } } })),
             2000
         );
+    }
+
+    #[test]
+    fn a_pods_bound_has_room_for_its_sidecars() {
+        let container = |name: &str, memory: &str, sidecar: bool| {
+            let mut container = json!({ "name": name,
+                "resources": { "limits": { "cpu": "100m", "memory": memory }, "requests": { "cpu": "50m" } } });
+            if sidecar {
+                container["restartPolicy"] = json!("Always");
+            }
+            container
+        };
+        let of = |change: serde_json::Value| {
+            let mut spec = json!({ "containers": [container("a", "100", false)] });
+            for (key, value) in change.as_object().expect("an object") {
+                spec[key] = value.clone();
+            }
+            pod_resources(&serde_json::from_value(spec).expect("fixture"))
+        };
+        let memory = |change| of(change).memory_limit_bytes;
+        let (init, sidecar) = (container("i", "500", false), container("s", "40", true));
+        assert_eq!(memory(json!({})), Some(100));
+        assert_eq!(memory(json!({ "initContainers": [sidecar] })), Some(140));
+        assert_eq!(memory(json!({ "initContainers": [init] })), Some(500));
+        assert_eq!(
+            memory(json!({ "initContainers": [init, sidecar] })),
+            Some(500)
+        );
+        assert_eq!(
+            memory(json!({ "initContainers": [sidecar, init] })),
+            Some(540)
+        );
+        assert_eq!(
+            memory(json!({ "initContainers": [{ "name": "free" }] })),
+            None
+        );
+        assert_eq!(memory(json!({ "overhead": { "memory": "7" } })), Some(107));
+        let both = of(json!({ "initContainers": [sidecar], "overhead": { "cpu": "100m" } }));
+        assert_eq!(both.cpu_quota_us, Some(30_000));
+        assert_eq!(both.cpu_shares, Some(200 * 1024 / 1000));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The kubelet's HTTP API, for the API server: logs, exec, attach, pods, measurements.
+//! The kubelet's HTTP API, for the API server and whoever else may: logs, exec, attach, pods, measurements.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,6 +28,7 @@ use crate::worker::{self, Shared};
 use crate::{container::label, measure};
 use remote::{attach, attach_over_streams, exec, exec_over_streams, forward, forward_over_streams};
 
+mod authorize;
 mod remote;
 
 /// Connections beyond this wait in the listener's queue.
@@ -68,7 +69,13 @@ pub async fn serve(
             "/portForward/{namespace}/{pod}",
             get(forward).post(forward_over_streams),
         )
-        .with_state(Api { shared, pods });
+        .with_state(Api {
+            shared: shared.clone(),
+            pods,
+        });
+    let guard = authorize::Guard::new(shared.client.clone(), shared.config.name.clone());
+    let guarded = axum::middleware::from_fn_with_state(Arc::new(guard), authorize::check);
+    let app = app.layer(guarded);
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else {
@@ -91,6 +98,12 @@ pub async fn serve(
             let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await
             else {
                 return;
+            };
+            let shown = stream.get_ref().1.peer_certificates();
+            let client = shown.and_then(|chain| authorize::Client::of(chain.first()?));
+            let app = match client {
+                Some(client) => app.layer(axum::Extension(client)),
+                None => app,
             };
             let service = hyper_util::service::TowerToHyperService::new(app);
             let builder = Builder::new(TokioExecutor::new());
@@ -203,7 +216,10 @@ async fn container_logs(
     let attempts = api.attempts(&pod, &container).await;
     let previous = flag(&query, "previous");
     let chosen = if previous {
-        attempts.len().checked_sub(2).and_then(|i| attempts.get(i))
+        // what the status calls its last state: while one waits to start again, that is the newest attempt
+        let told = last_state(&pod, &container);
+        let named = attempts.iter().find(|one| Some(one.id.as_str()) == told);
+        named.or_else(|| attempts.len().checked_sub(2).and_then(|i| attempts.get(i)))
     } else {
         attempts.last()
     };
@@ -282,6 +298,21 @@ async fn container_logs(
         .into_response())
 }
 
+/// The attempt that the pod's status has as the last one that ended.
+fn last_state<'a>(pod: &'a Pod, container: &str) -> Option<&'a str> {
+    let status = pod.status.as_ref()?;
+    let mut all = [
+        &status.container_statuses,
+        &status.init_container_statuses,
+        &status.ephemeral_container_statuses,
+    ]
+    .into_iter()
+    .flat_map(|statuses| statuses.iter().flatten());
+    let own = all.find(|one| one.name == container)?;
+    let ended = own.last_state.as_ref()?.terminated.as_ref()?;
+    ended.container_id.as_deref()?.strip_prefix("plimsoll://")
+}
+
 fn render_line(line: &logs::Line, timestamps: bool) -> Bytes {
     let mut text = BytesMut::with_capacity(line.content.len() + 40);
     if timestamps {
@@ -297,6 +328,24 @@ fn render_line(line: &logs::Line, timestamps: bool) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_state_is_what_the_status_says() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({"status": {
+            "initContainerStatuses": [{"name": "i", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "lastState": {"terminated": {"exitCode": 1, "containerID": "plimsoll://i-0"}}}],
+            "containerStatuses": [
+                {"name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 1, "lastState": {
+                    "terminated": {"exitCode": 1, "containerID": "plimsoll://a-1"}}},
+                {"name": "b", "image": "", "imageID": "", "ready": true, "restartCount": 0, "lastState": {}}],
+        }}))
+        .expect("a pod");
+        assert_eq!(last_state(&pod, "a"), Some("a-1"));
+        assert_eq!(last_state(&pod, "i"), Some("i-0"));
+        assert_eq!(last_state(&pod, "b"), None);
+        assert_eq!(last_state(&pod, "c"), None);
+        assert_eq!(last_state(&Pod::default(), "a"), None);
+    }
 
     #[test]
     fn lines_as_kubectl_prints_them() {

@@ -2,6 +2,8 @@
 //!
 //! Follows the kubelet's `getPhase` and `pkg/kubelet/status/generate.go`.
 
+pub mod change;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
@@ -123,6 +125,16 @@ pub struct Observed<'a> {
     pub failure: Option<(&'a str, &'a str)>,
 }
 
+/// The conditions that nobody but the node writes.
+const OWN_CONDITIONS: [&str; 6] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodResizePending",
+    "PodResizeInProgress",
+];
+
 /// The API's times have whole seconds.
 fn whole_seconds(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
@@ -141,8 +153,9 @@ pub fn phase(
         match (&view.doing, &view.last) {
             (Doing::Terminated { code, .. }, _)
             | (Doing::Waiting { .. }, Some((_, Doing::Terminated { code, .. }))) => {
-                init_failed |= *code != 0;
-                init_pending |= *code != 0 && restart_policy != "Never";
+                let again = view.again.unwrap_or(restart_policy != "Never");
+                init_failed |= *code != 0 && !again;
+                init_pending |= *code != 0 && again;
             }
             _ => init_pending = true,
         }
@@ -180,7 +193,7 @@ pub fn phase(
             (Doing::Waiting { .. }, None) => waiting += 1,
         }
     }
-    if init_failed && restart_policy == "Never" {
+    if init_failed {
         return "Failed";
     }
     let initialized = containers
@@ -273,28 +286,27 @@ pub fn pod_status(observed: &Observed) -> PodStatus {
             ),
         )
     };
-    let gates_closed: Vec<&str> = spec
-        .readiness_gates
-        .iter()
-        .flatten()
-        .map(|gate| gate.condition_type.as_str())
-        .filter(|gate| {
-            !before
-                .conditions
-                .iter()
-                .flatten()
-                .any(|condition| condition.type_ == *gate && condition.status == "True")
+    let gates = spec.readiness_gates.iter().flatten();
+    let closed: Vec<String> = gates
+        .filter_map(|gate| {
+            let gate = gate.condition_type.as_str();
+            let mut told = before.conditions.iter().flatten();
+            match told
+                .find(|condition| condition.type_ == gate)
+                .map(|condition| &*condition.status)
+            {
+                Some("True") => None,
+                Some(status) => Some(format!(
+                    "the status of pod readiness gate \"{gate}\" is not \"True\", but {status}"
+                )),
+                None => Some(format!(
+                    "corresponding condition of pod readiness gate \"{gate}\" does not exist."
+                )),
+            }
         })
         .collect();
-    let ready = if containers_ready.0 && !gates_closed.is_empty() {
-        let gates = gates_closed.iter().map(|gate| {
-            format!("corresponding condition of pod readiness gate \"{gate}\" does not exist.")
-        });
-        (
-            false,
-            "ReadinessGatesNotReady",
-            gates.collect::<Vec<_>>().join(", "),
-        )
+    let ready = if containers_ready.0 && !closed.is_empty() {
+        (false, "ReadinessGatesNotReady", closed.join(", "))
     } else {
         containers_ready.clone()
     };
@@ -321,20 +333,12 @@ pub fn pod_status(observed: &Observed) -> PodStatus {
         };
         conditions.push(condition(before, observed, kind, true, reason, message));
     }
-    let own = [
-        "PodReadyToStartContainers",
-        "Initialized",
-        "Ready",
-        "ContainersReady",
-        "PodResizePending",
-        "PodResizeInProgress",
-    ];
     conditions.extend(
         before
             .conditions
             .iter()
             .flatten()
-            .filter(|c| !own.contains(&c.type_.as_str()))
+            .filter(|c| !OWN_CONDITIONS.contains(&c.type_.as_str()))
             .cloned(),
     );
     if !conditions.iter().any(|c| c.type_ == "PodScheduled") {

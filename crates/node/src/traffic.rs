@@ -51,6 +51,21 @@ struct Policies {
     wanted: u64,
 }
 
+impl Traffic {
+    /// Waits until the services have been read for the first time.
+    pub async fn read_once(&self) -> Result<(), String> {
+        let mut changes = self.changes.subscribe();
+        let read = changes.wait_for(|count| *count > 0);
+        match tokio::time::timeout(PATIENCE, read).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(
+                "services have not yet been read at least once, cannot construct envvars"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
 impl Default for Traffic {
     fn default() -> Self {
         Self {

@@ -4,6 +4,7 @@
 
 mod describe;
 mod failing;
+mod generation;
 mod probing;
 mod pull;
 mod report;
@@ -26,7 +27,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use kube::{Client, ResourceExt};
 use network::Network;
-use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -82,7 +82,7 @@ pub struct Handle {
     /// An object changed that a volume is filled from; nudge after setting it.
     pub stale: Arc<AtomicBool>,
     /// Why the pod has to go, as its status shall tell; nudge after setting it.
-    pub evicted: Arc<Mutex<Option<String>>>,
+    pub evicted: watch::Sender<Option<String>>,
 }
 
 /// One container's present attempt, beside what the engine's record holds.
@@ -125,10 +125,12 @@ pub(crate) struct Worker {
     /// The pod's, the first one first; none before it has been given any.
     addresses: Vec<String>,
     sandbox_ready: bool,
+    /// How often the sandbox has been made anew.
+    sandboxes: u32,
     volumes: Option<BTreeMap<String, Place>>,
     tokens: Tokens,
     stale: Arc<AtomicBool>,
-    evicted: Arc<Mutex<Option<String>>>,
+    evicted: watch::Receiver<Option<String>>,
     /// The labels and annotations that volumes show.
     shown: volumes::Shown,
     /// How often the volumes could not be had, in a row.
@@ -168,13 +170,14 @@ pub fn spawn(
         Wanted::Present(pod.clone())
     });
     let nudge = Arc::new(Notify::new());
+    let (evicted_in, evicted) = watch::channel(None);
     let handle = Handle {
         wanted: wanted_in,
         nudge: nudge.clone(),
         stale: Arc::new(AtomicBool::new(false)),
-        evicted: Arc::default(),
+        evicted: evicted_in,
     };
-    let (stale, evicted) = (handle.stale.clone(), handle.evicted.clone());
+    let stale = handle.stale.clone();
     let (verdicts_in, verdicts) = mpsc::channel(64);
     let uid = pod.uid().unwrap_or_default();
     let start_time = pod
@@ -198,6 +201,7 @@ pub fn spawn(
         began: (Instant::now(), age(start_time, Timestamp::now())),
         addresses: Vec::new(),
         sandbox_ready: false,
+        sandboxes: 0,
         volumes: None,
         tokens: Tokens::default(),
         stale,
@@ -245,6 +249,7 @@ impl Worker {
                 .into_iter()
                 .filter(|status| status.sandbox == self.uid);
             self.ids = ours.map(|status| status.id).collect();
+            self.sandboxes = generation::read(&self.directory());
         }
         loop {
             self.again_at = None;
@@ -325,8 +330,10 @@ impl Worker {
             let last = records
                 .get(&container.name)
                 .and_then(|attempts| attempts.last());
-            last.and_then(ending::code)
-                .is_some_and(|(code, _)| !restart::starts_again(container, policy, code))
+            last.is_some_and(|last| {
+                ending::code(last)
+                    .is_some_and(|(code, _)| !restart::comes_again(container, policy, last, code))
+            })
         })
     }
 
@@ -388,17 +395,30 @@ impl Worker {
         by_name
     }
 
-    /// Comes true when what is being done may not matter any more: the pod is being deleted.
+    /// Comes true when what is being done may not matter any more: the pod is being deleted, is evicted, or its time is over.
     fn interrupted(&self) -> impl Future<Output = ()> + use<> {
-        let mut wanted = self.wanted.clone();
+        let (mut wanted, mut evicted) = (self.wanted.clone(), self.evicted.clone());
+        let deadline = self.deadline();
         async move {
-            let ends = |wanted: &Wanted| match wanted {
-                Wanted::Present(pod) => pod.metadata.deletion_timestamp.is_some(),
-                Wanted::Gone => true,
+            let deleted = async {
+                let ends = |wanted: &Wanted| match wanted {
+                    Wanted::Present(pod) => pod.metadata.deletion_timestamp.is_some(),
+                    Wanted::Gone => true,
+                };
+                wanted.wait_for(ends).await.is_ok()
             };
-            let lost = wanted.wait_for(ends).await.is_err();
-            if lost {
-                std::future::pending::<()>().await;
+            let ordered = async { evicted.wait_for(Option::is_some).await.is_ok() };
+            let late = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // without anybody who could say so, it goes on
+            tokio::select! {
+                true = deleted => {}
+                true = ordered => {}
+                () = late => {}
             }
         }
     }
@@ -407,6 +427,12 @@ impl Worker {
 /// How long ago `start` was; no time if it is still to come.
 fn age(start: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(start)).unwrap_or_default()
+}
+
+/// How often the sandbox had been made anew when this was made.
+fn sandboxes(status: &ContainerStatus) -> u32 {
+    let label = status.spec.labels.get(label::SANDBOX);
+    label.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 pub(crate) fn restarts(status: &ContainerStatus) -> i32 {

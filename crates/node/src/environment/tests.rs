@@ -155,3 +155,31 @@ fn commands() {
         assert_eq!(got.join(" "), want);
     }
 }
+
+#[test]
+fn figures_of_the_container_that_is_named_and_of_no_other() {
+    let pod: Pod = serde_json::from_value(json!({"spec": {
+        "initContainers": [{"name": "side", "resources": {"limits": {"cpu": "2"}}}],
+        "containers": [{"name": "main", "resources": {"limits": {"cpu": "1"}}}],
+    }}))
+    .expect("a pod");
+    let told = |source: serde_json::Value| {
+        let container = json!({"name": "main", "resources": {"limits": {"cpu": "1"}},
+            "env": [{"name": "A", "value": "", "valueFrom": source}]});
+        let container: Container = serde_json::from_value(container).expect("a container");
+        environment(&pod, &container, &Sources::default())
+            .map(|all| all.into_iter().map(|(_, value)| value).collect::<String>())
+            .map_err(|error| error.to_string())
+    };
+    let of =
+        |name: &str| json!({"resourceFieldRef": {"resource": "limits.cpu", "containerName": name}});
+    assert_eq!(told(of("")).as_deref(), Ok("1"));
+    assert_eq!(told(of("side")).as_deref(), Ok("2"));
+    assert_eq!(told(of("none")), Err("container none not found".to_owned()));
+    let unknown = told(json!({"fileKeyRef": {"volumeName": "v", "path": "p", "key": "k"}}));
+    assert!(
+        unknown
+            .expect_err("it is not supported")
+            .contains("not supported here")
+    );
+}

@@ -13,19 +13,95 @@ use tokio_rustls::TlsConnector;
 
 use super::{BODY_BYTES_MAX, tls};
 
-/// One GET; 200–399 succeed, as the kubelet has it. Redirects are not followed. With `tls` whatever certificate there is is taken.
+/// A host that sends us from place to place is not asked more often.
+const REDIRECTS_MAX: usize = 10;
+
+/// Where a request goes.
+#[derive(Clone, Debug, PartialEq)]
+struct Place {
+    tls: bool,
+    host: String,
+    port: u16,
+    /// With the query.
+    path: String,
+}
+
+impl Place {
+    /// Where a `Location` leads from here; `None` if it cannot be read.
+    fn follow(&self, location: &str) -> Option<Self> {
+        let (path, _) = location.split_once('#').unwrap_or((location, ""));
+        let mut next = self.clone();
+        if let Some(rest) = path.strip_prefix("//") {
+            let scheme = if self.tls { "https" } else { "http" };
+            return self.follow(&format!("{scheme}://{rest}"));
+        }
+        if path.contains("://") {
+            let uri: ::http::Uri = path.parse().ok()?;
+            next.tls = match uri.scheme_str()? {
+                "http" => false,
+                "https" => true,
+                _ => return None,
+            };
+            uri.host()?
+                .trim_matches(['[', ']'])
+                .clone_into(&mut next.host);
+            next.port = uri.port_u16().unwrap_or(if next.tls { 443 } else { 80 });
+            next.path = uri.path_and_query()?.to_string();
+        } else if path.starts_with('/') {
+            path.clone_into(&mut next.path);
+        } else {
+            let own = self.path.split('?').next().unwrap_or_default();
+            let directory = own.rsplit_once('/').map_or("", |(directory, _)| directory);
+            next.path = format!("{directory}/{path}");
+        }
+        Some(next)
+    }
+}
+
+/// A GET; 200–399 succeed, as the kubelet has it. Redirects to the same host are followed. With `tls` whatever certificate there is
+/// is taken.
 pub async fn http_get<'a>(
     tls: bool,
     host: &str,
     port: u16,
     path: &str,
-    headers: impl Iterator<Item = (&'a str, &'a str)>,
+    headers: impl Iterator<Item = (&'a str, &'a str)> + Clone,
 ) -> Result<(), String> {
-    let path = if path.starts_with('/') {
-        path.to_owned()
-    } else {
-        format!("/{path}")
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    let mut place = Place {
+        tls,
+        host: host.to_owned(),
+        port,
+        path: format!("{slash}{path}"),
     };
+    for _ in 0..=REDIRECTS_MAX {
+        let Some(location) = get(&place, headers.clone()).await? else {
+            return Ok(());
+        };
+        match place.follow(&location) {
+            // somebody else's answer says nothing of this one
+            Some(next) if next.host == place.host => place = next,
+            _ => return Ok(()),
+        }
+    }
+    Err(format!(
+        "Get \"{}\": stopped after {REDIRECTS_MAX} redirects",
+        place.path
+    ))
+}
+
+/// Asks once; where it is sent to, if it is.
+async fn get<'a>(
+    place: &Place,
+    headers: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<Option<String>, String> {
+    let Place {
+        tls,
+        host,
+        port,
+        path,
+    } = place;
+    let (tls, port) = (*tls, *port);
     let scheme = if tls { "https" } else { "http" };
     let url = format!("{scheme}://{host}:{port}{path}");
     let failed = |e: &dyn std::fmt::Display| format!("Get \"{url}\": {e}");
@@ -35,7 +111,7 @@ pub async fn http_get<'a>(
         .map_err(|e| failed(&e))?;
     let driver = tokio::spawn(connection);
     let result = async {
-        let mut request = Request::get(&path)
+        let mut request = Request::get(path)
             .header("user-agent", "kube-probe/1.37")
             .header("connection", "close");
         let mut host_header = format!("{host}:{port}");
@@ -52,12 +128,16 @@ pub async fn http_get<'a>(
             .map_err(|e| failed(&e))?;
         let response = sender.send_request(request).await.map_err(|e| failed(&e))?;
         let status = response.status().as_u16();
+        let location = response.headers().get("location");
+        let location = location
+            .filter(|_| matches!(status, 301 | 302 | 303 | 307 | 308))
+            .and_then(|location| location.to_str().ok().map(str::to_owned));
         // an endless body must not hold the probe; what does not fit is not read
         let _ = Limited::new(response.into_body(), BODY_BYTES_MAX)
             .collect()
             .await;
         if (200..400).contains(&status) {
-            Ok(())
+            Ok(location)
         } else {
             Err(format!("HTTP probe failed with statuscode: {status}"))
         }
@@ -153,6 +233,64 @@ mod tests {
                 .expect_err("closed")
                 .contains("refused")
         );
+    }
+
+    #[test]
+    fn places_that_locations_lead_to() {
+        let here = Place {
+            tls: false,
+            host: "10.0.0.1".into(),
+            port: 8080,
+            path: "/a/b?c".into(),
+        };
+        let told = |place: Place| {
+            let scheme = if place.tls { "https" } else { "http" };
+            format!("{scheme}://{}:{}{}", place.host, place.port, place.path)
+        };
+        for (location, expected) in [
+            ("/x?y#z", Some("http://10.0.0.1:8080/x?y")),
+            ("x", Some("http://10.0.0.1:8080/a/x")),
+            ("https://10.0.0.1/x", Some("https://10.0.0.1:443/x")),
+            ("http://[fd00::1]:81/", Some("http://fd00::1:81/")),
+            ("//other:9/x", Some("http://other:9/x")),
+            ("ftp://10.0.0.1/x", None),
+            ("http://", None),
+        ] {
+            assert_eq!(
+                here.follow(location).map(told).as_deref(),
+                expected,
+                "{location}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_counts_is_where_a_redirect_ends() {
+        use axum::response::Redirect;
+        use axum::routing::get;
+        let app = axum::Router::new()
+            .route("/well", get(async || Redirect::temporary("ok")))
+            .route("/ok", get(async || "ok"))
+            .route("/ill", get(async || Redirect::temporary("/none")))
+            .route(
+                "/away",
+                get(async || Redirect::temporary("http://192.0.2.1/")),
+            )
+            .route("/round", get(async || Redirect::permanent("/round")));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("bind");
+        let port = listener.local_addr().expect("address").port();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let ask = |path: &'static str| http_get(false, "127.0.0.1", port, path, std::iter::empty());
+        assert_eq!(ask("well").await, Ok(()));
+        assert_eq!(
+            ask("ill").await,
+            Err("HTTP probe failed with statuscode: 404".to_owned())
+        );
+        assert_eq!(ask("away").await, Ok(()));
+        let round = ask("round").await.expect_err("no end");
+        assert!(round.contains("stopped after 10 redirects"), "{round}");
     }
 
     #[tokio::test]

@@ -332,3 +332,47 @@ fn ready_condition_keeps_its_transition_time() {
     assert_eq!(lost.pod_ips.expect("ips")[1].ip, "fd00::2");
     assert_eq!(lost.host_ips.expect("ips")[1].ip, "fd00::1");
 }
+
+#[test]
+fn init_containers_have_policies_of_their_own() {
+    let init = |code, again| View {
+        again,
+        ..view(ended(code))
+    };
+    let waiting = [view(Doing::waiting("PodInitializing"))];
+    for (policy, code, again, expected) in [
+        ("Never", 1, None, "Failed"),
+        ("Never", 1, Some(true), "Pending"),
+        ("Always", 1, None, "Pending"),
+        ("Always", 1, Some(false), "Failed"),
+        ("Always", 0, Some(false), "Pending"),
+    ] {
+        let found = phase(policy, &[init(code, again)], &waiting, false);
+        assert_eq!(found, expected, "{policy} {code} {again:?}");
+    }
+}
+
+#[test]
+fn gates_are_told_with_what_they_say() {
+    let told = |conditions: serde_json::Value| {
+        let pod: Pod = serde_json::from_value(json!({
+            "spec": {"containers": [], "readinessGates": [{"conditionType": "a/b"}]},
+            "status": {"conditions": conditions},
+        }))
+        .expect("a pod");
+        let containers = [view(running())];
+        let status = pod_status(&observed(&pod, &containers));
+        let conditions = status.conditions.expect("conditions");
+        let ready = conditions.into_iter().find(|one| one.type_ == "Ready");
+        ready.expect("Ready").message.unwrap_or_default()
+    };
+    assert_eq!(
+        told(json!([])),
+        "corresponding condition of pod readiness gate \"a/b\" does not exist."
+    );
+    assert_eq!(
+        told(json!([{"type": "a/b", "status": "False"}])),
+        "the status of pod readiness gate \"a/b\" is not \"True\", but False"
+    );
+    assert_eq!(told(json!([{"type": "a/b", "status": "True"}])), "");
+}

@@ -63,18 +63,21 @@ impl Worker {
 
     /// What fields of the pod and of this node may be asked for.
     pub(super) fn facts(&self) -> Facts {
+        let allocatable = self.shared.division.allocatable;
         Facts {
             pod_ips: self.addresses.clone(),
             host_ips: self.shared.config.addresses(),
             node_name: self.shared.config.name.clone(),
-            node_cpu_milli: self.shared.cpu_capacity_milli,
-            node_memory_bytes: i64::try_from(self.shared.memory_capacity_bytes).unwrap_or(i64::MAX),
-            node_disk_bytes: self.shared.division.allocatable.disk_bytes,
+            node_cpu_milli: allocatable.cpu_milli,
+            node_memory_bytes: allocatable.memory_bytes,
+            node_disk_bytes: allocatable.disk_bytes,
         }
     }
 
     async fn sources(&self, container: &Container) -> Result<Sources, String> {
         let namespace = self.pod.namespace().unwrap_or_default();
+        // without them, whatever looks for the API server by its variables fails for as long as it lives
+        self.shared.traffic.read_once().await?;
         let (map_names, secret_names) = environment::references(container);
         let mut sources = Sources {
             services: self.shared.traffic.services.read().clone(),

@@ -16,19 +16,11 @@ const DISRUPTION: &str = "DisruptionTarget";
 impl Worker {
     /// A pod that has run longer than its activeDeadlineSeconds fails as a whole.
     pub(super) fn check_deadline(&mut self) {
-        let Some(seconds) = self
-            .pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.active_deadline_seconds)
-        else {
+        let Some(deadline) = self.deadline() else {
             return;
         };
-        let (began, age) = self.began;
-        let deadline = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-        let left = deadline.saturating_sub(age).saturating_sub(began.elapsed());
-        if !left.is_zero() {
-            self.retry_at(Instant::now() + left);
+        if deadline > Instant::now() {
+            self.retry_at(deadline);
         } else if !self.finished() {
             let message = "Pod was active on the node longer than the specified deadline";
             self.shared
@@ -38,9 +30,19 @@ impl Worker {
         }
     }
 
+    /// When the pod's activeDeadlineSeconds are over, if it has such a time at all.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        // some 30 years: what lies further away cannot be added to a clock
+        const SECONDS_MAX: u64 = 1 << 30;
+        let seconds = self.pod.spec.as_ref()?.active_deadline_seconds?;
+        let (began, age) = self.began;
+        let deadline = Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(SECONDS_MAX));
+        Some(began + deadline.saturating_sub(age))
+    }
+
     /// Takes up an order to end.
     pub(super) fn check_eviction(&mut self) {
-        let Some(message) = self.evicted.lock().take() else {
+        let Some(message) = self.evicted.borrow_and_update().clone() else {
             return;
         };
         if self.finished() {

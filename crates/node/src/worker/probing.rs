@@ -1,6 +1,7 @@
 //! The probes of running containers: started once each, their verdicts taken in.
 
 use engine::ContainerStatus;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Container;
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +57,10 @@ impl Worker {
             probe,
             pod_ip: self.addresses.first().cloned().unwrap_or_default(),
             kind,
+            age: super::age(
+                status.started_at.unwrap_or(status.created_at),
+                Timestamp::now(),
+            ),
         };
         let run = |target, stop: &CancellationToken| {
             tokio::spawn(probe::run(target, self.verdicts_in.clone(), stop.clone()));
@@ -77,6 +82,14 @@ impl Worker {
                 run(target(probe, probe::Kind::Liveness), &probes.stop);
             }
         }
+    }
+
+    /// Whether a container that a probe ends is started again.
+    fn restarts(&self, name: &str) -> bool {
+        let own = self.container(name).and_then(|one| one.restart_policy);
+        let spec = self.pod.spec.as_ref();
+        let policy = own.or_else(|| spec.and_then(|spec| spec.restart_policy.clone()));
+        policy.as_deref() != Some("Never")
     }
 
     pub(super) fn judge(&mut self, verdict: Verdict) {
@@ -104,8 +117,12 @@ impl Worker {
             probe::Kind::Startup | probe::Kind::Liveness if !turned => {
                 probes.condemned = Some(verdict.grace);
                 if let Some(name) = name {
+                    let again = match self.restarts(&name) {
+                        true => ", will be restarted",
+                        false => "",
+                    };
                     let message = format!(
-                        "Container {name} failed {} probe, will be restarted",
+                        "Container {name} failed {} probe{again}",
                         verdict.kind.word().to_lowercase()
                     );
                     self.shared

@@ -1,13 +1,16 @@
 //! The image of a container, as its pull policy wants it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use image::Image;
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, Secret};
+use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 
 use super::Worker;
 use super::restart::backoff_s;
+use crate::credentials;
 
 impl Worker {
     /// The image as the pull policy wants it, or `None` with the reason noted and a retry planned.
@@ -18,7 +21,8 @@ impl Worker {
             .clone()
             .unwrap_or_else(|| default_policy(&reference).to_owned());
         let name = container.name.clone();
-        if let Err(error) = image::Reference::parse(&reference) {
+        let parsed = image::Reference::parse(&reference);
+        if let Err(error) = &parsed {
             let message = format!(
                 "Failed to apply default image tag \"{reference}\": couldn't parse image name \"{reference}\": {error}"
             );
@@ -78,10 +82,8 @@ impl Worker {
             let began = Instant::now();
             self.note_waiting(&name, "ContainerCreating", "");
             self.report().await;
-            let images = self.shared.images.clone();
-            let pull = images.pull(&reference, None, None, image::silent());
             let pulled = tokio::select! {
-                pulled = pull => pulled,
+                pulled = self.pull(&reference, parsed.ok()) => pulled,
                 () = self.interrupted() => {
                     self.retry_at(Instant::now());
                     return None;
@@ -151,6 +153,63 @@ impl Worker {
                 None
             }
         }
+    }
+
+    /// With each of the credentials that the pod's secrets have for the image, or with none if they have none.
+    async fn pull(
+        &self,
+        reference: &str,
+        parsed: Option<image::Reference>,
+    ) -> Result<Image, image::Error> {
+        let images = &self.shared.images;
+        let secrets = self.pull_secrets().await;
+        let known = parsed.map(|image| credentials::of_image(&secrets, &image));
+        let mut known = known.unwrap_or_default().into_iter();
+        let mut outcome = images
+            .pull(reference, known.next(), None, image::silent())
+            .await;
+        for auth in known {
+            if outcome.is_ok() {
+                break;
+            }
+            outcome = images
+                .pull(reference, Some(auth), None, image::silent())
+                .await;
+        }
+        outcome
+    }
+
+    /// The secrets that the pod names; its user is told of those that are not there.
+    async fn pull_secrets(&self) -> Vec<Secret> {
+        let spec = self.pod.spec.iter();
+        let names: BTreeSet<&str> = spec
+            .flat_map(|spec| spec.image_pull_secrets.iter().flatten())
+            .map(|secret| secret.name.as_str())
+            .filter(|name| !name.is_empty())
+            .collect();
+        let namespace = self.pod.namespace().unwrap_or_default();
+        let api: Api<Secret> = Api::namespaced(self.shared.client.clone(), &namespace);
+        let (mut secrets, mut missing) = (Vec::new(), Vec::new());
+        for name in names {
+            match api.get(name).await {
+                Ok(secret) => secrets.push(secret),
+                Err(error) => {
+                    tracing::debug!(%error, namespace, name, "an image pull secret could not be read");
+                    missing.push(name);
+                }
+            }
+        }
+        if !missing.is_empty() {
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                missing.join(", ")
+            );
+            let reason = "FailedToRetrieveImagePullSecret";
+            self.shared
+                .recorder
+                .warning(&self.pod, None, reason, message);
+        }
+        secrets
     }
 
     pub(super) fn note_waiting(&mut self, name: &str, reason: &str, message: &str) {

@@ -10,14 +10,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Worker, restart, restarts};
 use crate::container::{self, label};
-use crate::ending;
+use crate::ending::{self, note};
 use crate::resize;
-use crate::status::{Doing, Observed, View, pod_status};
+use crate::status::{Doing, Observed, View, change, pod_status};
 
 impl Worker {
     /// Computes the status and writes it if it differs from what was written last.
@@ -144,14 +144,18 @@ impl Worker {
             .and_then(ending::code)
             .or_else(|| previous.and_then(ending::code));
         let rules = container.restart_policy_rules.is_some() || container.restart_policy.is_some();
-        let policy = self
-            .pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.restart_policy.as_deref());
+        let spec = self.pod.spec.as_ref();
+        let policy = match spec.and_then(|spec| spec.restart_policy.as_deref()) {
+            // one that has prepared the pod has ended for good
+            None | Some("Always") if init => "OnFailure",
+            policy => policy.unwrap_or("Always"),
+        };
+        let condemned =
+            current.is_some_and(|status| status.spec.annotations.contains_key(note::CONDEMNED));
         let again = ended
-            .filter(|_| rules && !init)
-            .map(|(code, _)| restart::starts_again(container, policy.unwrap_or("Always"), code));
+            .filter(|_| rules || condemned)
+            .zip(current)
+            .map(|((code, _), current)| restart::comes_again(container, policy, current, code));
         let probes = current.and_then(|status| self.probes.get(&status.id));
         let sidecar = init && container::is_sidecar(container);
         let completed_init = init && !sidecar && matches!(doing, Doing::Terminated { code: 0, .. });
@@ -189,33 +193,18 @@ impl Worker {
             self.shared.client.clone(),
             &self.pod.namespace().unwrap_or_default(),
         );
-        let mut status = json!(status);
-        let there = json!(self.pod.status);
-        for field in OWN.into_iter().filter(|field| !there[*field].is_null()) {
-            if status.get(field).is_none() {
-                status[field] = Value::Null;
-            }
-        }
-        let patch = json!({ "metadata": { "uid": self.uid }, "status": status });
+        let patch = json!({
+            "metadata": { "uid": self.uid },
+            "status": change::between(&json!(self.pod.status), &json!(status)),
+        });
         pods.patch_status(
             &self.pod.name_any(),
             &PatchParams::default(),
-            &Patch::Merge(patch),
+            &Patch::Strategic(patch),
         )
         .await
     }
 }
-
-/// Fields that go from a status when there is nothing to say in them.
-const OWN: [&str; 7] = [
-    "message",
-    "reason",
-    "podIP",
-    "podIPs",
-    "initContainerStatuses",
-    "containerStatuses",
-    "ephemeralContainerStatuses",
-];
 
 /// The status that the API had after it was last written here.
 pub(super) struct Told {
@@ -262,6 +251,7 @@ fn digest(pod: &Pod) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     #[test]
     fn what_others_say_is_noticed_once_it_is_newer() {

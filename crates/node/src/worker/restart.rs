@@ -2,8 +2,11 @@
 //!
 //! Follows the kubelet's `ShouldContainerBeRestarted` and `doBackOff`.
 
+use engine::ContainerStatus;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerRestartRule};
+
+use crate::ending::note;
 
 const BACKOFF_S: u64 = 10;
 const BACKOFF_S_MAX: u64 = 300;
@@ -56,6 +59,13 @@ pub fn starts_again(container: &Container, policy: &str, code: i32) -> bool {
     let mut rules = container.restart_policy_rules.iter().flatten();
     let own = container.restart_policy.as_deref();
     rules.any(|rule| applies(rule, code)) || restarts_after(own.unwrap_or(policy), code)
+}
+
+/// The same of an attempt: one that a probe had end starts again however it took it, unless its policy never lets it.
+pub fn comes_again(container: &Container, policy: &str, last: &ContainerStatus, code: i32) -> bool {
+    let own = container.restart_policy.as_deref();
+    let condemned = last.spec.annotations.contains_key(note::CONDEMNED);
+    starts_again(container, policy, code) || condemned && own.unwrap_or(policy) != "Never"
 }
 
 fn applies(rule: &ContainerRestartRule, code: i32) -> bool {
@@ -206,6 +216,41 @@ mod tests {
         ] {
             let found = starts_again(&container(own.clone()), policy, code);
             assert_eq!(found, expected, "{own} {policy} {code}");
+        }
+    }
+
+    #[test]
+    fn what_a_probe_ended_comes_again_however_it_took_it() {
+        let container: Container =
+            serde_json::from_value(serde_json::json!({"name": "a"})).expect("a container");
+        let attempt = |condemned: bool| {
+            let notes = condemned.then(|| (note::CONDEMNED.to_owned(), "true".to_owned()));
+            let spec = engine::ContainerSpec {
+                annotations: notes.into_iter().collect(),
+                ..engine::ContainerSpec::default()
+            };
+            ContainerStatus {
+                id: "a".into(),
+                sandbox: "s".into(),
+                spec: spec.into(),
+                state: engine::State::Exited,
+                pid: None,
+                created_at: at(0),
+                started_at: None,
+                exit: None,
+                paused: false,
+            }
+        };
+        for (policy, condemned, code, expected) in [
+            ("OnFailure", true, 0, true),
+            ("OnFailure", false, 0, false),
+            ("OnFailure", true, 1, true),
+            ("Never", true, 0, false),
+            ("Never", true, 1, false),
+            ("Always", false, 0, true),
+        ] {
+            let found = comes_again(&container, policy, &attempt(condemned), code);
+            assert_eq!(found, expected, "{policy} {condemned} {code}");
         }
     }
 

@@ -6,7 +6,7 @@ use engine::{PublishedPort, SandboxNetwork, SandboxSpec, SandboxState, SandboxUp
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use super::Worker;
+use super::{Worker, generation};
 use crate::{confinement, container, resolv, resources, runtime_class};
 
 impl Worker {
@@ -27,7 +27,7 @@ impl Worker {
             runtime_class::check(&shared.client, spec.runtime_class_name.as_deref()).await?;
             let sandbox = SandboxSpec {
                 id: id.clone(),
-                hostname: container::hostname(&self.pod),
+                hostname: container::kernel_hostname(&self.pod, &shared.config.cluster_domain)?,
                 labels: container::pod_labels(&self.pod),
                 network: if self.host_network() {
                     SandboxNetwork::Host
@@ -57,6 +57,12 @@ impl Worker {
                         "SandboxChanged",
                         "Pod sandbox changed, it will be killed and re-created.",
                     );
+                }
+                if !self.ids.is_empty() {
+                    let next = self.sandboxes.saturating_add(1);
+                    generation::write(&self.directory(), next)
+                        .map_err(|e| format!("cannot note that the sandbox is made anew: {e}"))?;
+                    self.sandboxes = next;
                 }
                 engine.start_sandbox(&id).await.map_err(|e| e.to_string())?
             }

@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::Container;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
-use super::restart::{Ended, Step, after_exit, backoff_s, starts_again};
-use super::{Worker, restarts};
+use super::restart::{Ended, Step, after_exit, backoff_s, comes_again, starts_again};
+use super::{Worker, restarts, sandboxes};
 use crate::confinement;
 use crate::container::{self, label};
 use crate::ending::{self, note};
@@ -52,6 +52,9 @@ impl Worker {
         }
         for container in spec.init_containers.iter().flatten() {
             let sidecar = container::is_sidecar(container);
+            if !sidecar {
+                self.forget_preparation(container, init_policy).await;
+            }
             self.step(container, if sidecar { "Always" } else { init_policy })
                 .await;
             let records = self.records().await;
@@ -67,12 +70,11 @@ impl Worker {
                     .is_some_and(|(code, _)| code == 0)
             };
             // a sidecar that starts again later does not hold up what runs beside it
-            if !done
-                && !spec
-                    .containers
-                    .iter()
-                    .any(|container| records.contains_key(&container.name))
-            {
+            let begun = |one: &Container| {
+                let last = last_of(&records, &one.name);
+                last.is_some_and(|last| sandboxes(last) == self.sandboxes)
+            };
+            if !done && !spec.containers.iter().any(begun) {
                 return;
             }
         }
@@ -80,6 +82,28 @@ impl Worker {
             self.step(container, policy).await;
         }
         self.end_resizing(&spec).await;
+    }
+
+    /// What an init container prepared is gone with the sandbox that it ran in: it runs once more, as after a failure.
+    async fn forget_preparation(&mut self, container: &Container, policy: &str) {
+        let records = self.records().await;
+        let Some(last) = last_of(&records, &container.name) else {
+            return;
+        };
+        let prepared = ending::code(last).is_some_and(|(code, _)| code == 0);
+        let own = self.attempts.get(&container.name);
+        if let Some(due) = own.and_then(|attempt| attempt.retry_at)
+            && due > Instant::now()
+        {
+            self.retry_at(due);
+        } else if prepared && sandboxes(last) != self.sandboxes {
+            let restarts = restarts(last).saturating_add(1);
+            let attempts = records.get(&container.name).into_iter().flatten();
+            for old in attempts.rev().skip(1) {
+                self.drop_attempt(old).await;
+            }
+            self.start(container, policy, restarts, 0).await;
+        }
     }
 
     fn fail(&mut self, reason: &str, message: String) {
@@ -119,6 +143,7 @@ impl Worker {
                     .get(&last.id)
                     .and_then(|probes| probes.condemned.inspect(|_| probes.stop.cancel()));
                 if let Some(grace) = condemned {
+                    self.note_condemned(last).await;
                     tokio::select! {
                         () = self.stop_one(&last.id, &container.name, grace.unwrap_or(self.grace())) => {}
                         () = self.interrupted() => {}
@@ -152,7 +177,7 @@ impl Worker {
                         },
                     };
                     after_exit(
-                        starts_again(container, policy, code),
+                        comes_again(container, policy, last, code),
                         &ended,
                         Timestamp::now(),
                     )
@@ -177,6 +202,15 @@ impl Worker {
                     }
                 }
             }
+        }
+    }
+
+    /// A probe wants the container to start anew: remembered before it is asked to end, because its exit code does not tell.
+    async fn note_condemned(&self, last: &ContainerStatus) {
+        let mut notes = last.spec.annotations.clone();
+        notes.insert(note::CONDEMNED.to_owned(), "true".to_owned());
+        if let Err(error) = self.shared.engine.set_annotations(&last.id, notes).await {
+            tracing::warn!(%error, id = last.id, "it could not be recorded that a probe ended a container");
         }
     }
 
@@ -240,7 +274,11 @@ impl Worker {
             return;
         };
         let shared = self.shared.clone();
-        let Ok(_turn) = shared.starts.acquire().await else {
+        let turn = tokio::select! {
+            turn = shared.starts.acquire() => turn,
+            () = self.interrupted() => return,
+        };
+        let Ok(turn) = turn else {
             return;
         };
         let name = container.name.clone();
@@ -250,10 +288,12 @@ impl Worker {
             .image_id
             .clone_from(&image.id);
         let id = container::attempt_id(&self.uid, &name, restarts);
-        match self
+        let outcome = self
             .try_start(container, &image, &id, restarts, crashes)
-            .await
-        {
+            .await;
+        // hooks take as long as they like; nobody else waits for them
+        drop(turn);
+        match outcome {
             Ok(status) => {
                 let attempt = self.attempts.entry(name.clone()).or_default();
                 (attempt.waiting, attempt.retry_at) = (None, None);
@@ -269,8 +309,12 @@ impl Worker {
                     "Started",
                     format!("Container started: {name}"),
                 );
-                self.watch_running(container, &status);
+                // it is asked how it is once its hook has ended
                 self.post_start(container, &id).await;
+                let now = shared.engine.container(&id).await;
+                if now.is_some_and(|now| now.state == State::Running) {
+                    self.watch_running(container, &status);
+                }
             }
             Err((reason, message)) => {
                 let attempt = self.attempts.entry(name.clone()).or_default();
@@ -396,6 +440,7 @@ impl Worker {
                 processes_of,
                 restarts,
                 crashes,
+                sandboxes: self.sandboxes,
                 rootfs,
                 image,
                 environment,

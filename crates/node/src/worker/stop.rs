@@ -8,22 +8,29 @@ use engine::{ContainerStatus, ExecSpec, State};
 use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Preconditions};
+use parking_lot::Mutex;
 
 use super::{Wanted, Worker};
+use crate::leash::Leash;
 use crate::{container, probe};
+
+/// The containers whose preStop hooks have been begun: one that is hurried is not asked twice.
+type Hooked = Mutex<BTreeSet<String>>;
 
 /// Containers that ignore everything get this long beyond the pod's grace before the sandbox is torn down.
 const EXTRA: Duration = Duration::from_secs(2);
 
 impl Worker {
-    /// Stops every container (hooks first, then the signal, then the kill), then the sandbox. `grace` overrides the pod's own.
+    /// Stops every container (hooks first, then the signal, then the kill), then the sandbox. `grace` overrides the pod's own;
+    /// a deletion may shorten it.
     pub(super) async fn terminate(&mut self, grace: Option<Duration>) {
         for probes in self.probes.values() {
             probes.stop.cancel();
         }
         let mut told = BTreeSet::new();
+        let hooked = Mutex::default();
+        let mut grace = grace.unwrap_or_else(|| deletion_grace(&self.pod));
         loop {
-            let grace = grace.unwrap_or_else(|| deletion_grace(&self.pod));
             let running: Vec<_> = self
                 .records()
                 .await
@@ -66,9 +73,12 @@ impl Worker {
                 );
             }
             tokio::select! {
-                () = self.stop_all(&running, grace) => break,
+                () = self.stop_all(&running, grace, &hooked) => break,
                 hurried = hurried, if !grace.is_zero() => match hurried {
-                    Wanted::Present(pod) => self.pod = pod,
+                    Wanted::Present(pod) => {
+                        grace = deletion_grace(&pod).min(grace);
+                        self.pod = pod;
+                    }
                     Wanted::Gone => break,
                 }
             }
@@ -85,8 +95,9 @@ impl Worker {
         self.sandbox_ready = false;
     }
 
-    /// Regular containers at once, then the sidecars that served them, the last started first.
-    async fn stop_all(&self, running: &[ContainerStatus], grace: Duration) {
+    /// Regular containers at once, then the sidecars that served them, the last started first. Those in `hooked` have had
+    /// their hooks begun.
+    async fn stop_all(&self, running: &[ContainerStatus], grace: Duration, hooked: &Hooked) {
         let began = tokio::time::Instant::now();
         let sidecars: Vec<String> = self
             .pod
@@ -100,12 +111,17 @@ impl Worker {
         let (late, first): (Vec<_>, Vec<_>) = running
             .iter()
             .partition(|status| sidecars.contains(&status.spec.name));
-        futures::future::join_all(
-            first
-                .iter()
-                .map(|status| self.stop_one(&status.id, &status.spec.name, grace)),
-        )
-        .await;
+        let stopping = first
+            .iter()
+            .map(|status| self.stop(&status.id, &status.spec.name, grace, hooked));
+        // they are told at once that the end is near, though their turn comes later
+        let warning = late
+            .iter()
+            .map(|status| self.pre_stop(&status.id, &status.spec.name, grace, hooked));
+        tokio::join!(
+            futures::future::join_all(stopping),
+            futures::future::join_all(warning),
+        );
         for name in sidecars {
             if let Some(status) = late.iter().find(|status| status.spec.name == name) {
                 let least = if grace.is_zero() {
@@ -113,10 +129,11 @@ impl Worker {
                 } else {
                     EXTRA
                 };
-                self.stop_one(
+                self.stop(
                     &status.id,
                     &name,
                     grace.saturating_sub(began.elapsed()).max(least),
+                    hooked,
                 )
                 .await;
             }
@@ -124,12 +141,32 @@ impl Worker {
     }
 
     pub(super) async fn stop_one(&self, id: &str, name: &str, grace: Duration) {
+        self.stop(id, name, grace, &Mutex::default()).await;
+    }
+
+    async fn stop(&self, id: &str, name: &str, grace: Duration, hooked: &Hooked) {
         let began = tokio::time::Instant::now();
+        self.pre_stop(id, name, grace, hooked).await;
+        // a hook that used up the grace leaves the minimum that the kubelet gives too
+        let least = if grace.is_zero() {
+            Duration::ZERO
+        } else {
+            EXTRA
+        };
+        let left = grace.saturating_sub(began.elapsed()).max(least.min(grace));
+        if let Err(error) = self.shared.engine.stop_container(id, None, left).await {
+            tracing::debug!(%error, id, "a container could not be stopped; its sandbox goes next");
+        }
+    }
+
+    /// Runs the container's preStop hook, if it has one that was not begun before.
+    async fn pre_stop(&self, id: &str, name: &str, grace: Duration, hooked: &Hooked) {
         let hook = self
             .container(name)
             .and_then(|c| c.lifecycle)
             .and_then(|l| l.pre_stop);
-        if let Some(hook) = hook.filter(|_| !grace.is_zero()) {
+        if let Some(hook) = hook.filter(|_| !grace.is_zero() && hooked.lock().insert(id.to_owned()))
+        {
             let outcome = tokio::time::timeout(grace, self.run_hook(id, name, &hook)).await;
             let failure = match outcome {
                 Ok(Ok(())) => None,
@@ -144,16 +181,6 @@ impl Worker {
                     format!("PreStopHook failed: {reason}"),
                 );
             }
-        }
-        // a hook that used up the grace leaves the minimum that the kubelet gives too
-        let least = if grace.is_zero() {
-            Duration::ZERO
-        } else {
-            EXTRA
-        };
-        let left = grace.saturating_sub(began.elapsed()).max(least.min(grace));
-        if let Err(error) = self.shared.engine.stop_container(id, None, left).await {
-            tracing::debug!(%error, id, "a container could not be stopped; its sandbox goes next");
         }
     }
 
@@ -174,8 +201,10 @@ impl Worker {
                 .exec(id, spec)
                 .await
                 .map_err(|e| e.to_string())?;
+            let leash = Leash::of(&process);
             while process.output.recv().await.is_some() {}
             let status = process.wait().await.map_err(|e| e.to_string())?;
+            leash.release();
             return if status.code == 0 {
                 Ok(())
             } else {
@@ -189,6 +218,7 @@ impl Worker {
             let host = get
                 .host
                 .clone()
+                .filter(|host| !host.is_empty())
                 .or_else(|| self.addresses.first().cloned())
                 .unwrap_or_default();
             let headers = get

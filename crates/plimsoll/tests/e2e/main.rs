@@ -22,6 +22,7 @@ mod hostile;
 mod jobs;
 mod kinds;
 mod kube_rs;
+mod kubelet;
 mod life;
 mod metrics;
 mod names;
@@ -113,6 +114,13 @@ fn main() {
         probes: a_failing_liveness_probe_restarts_the_container
             readiness_decides_who_gets_traffic
             probes_by_grpc_and_tls_decide_in_real_pods;
+        kubelet: private_images_are_pulled_with_the_secrets_of_a_pod
+            what_others_say_of_a_pod_while_its_hook_runs_stands
+            hooks_without_end_keep_nobody_from_starting
+            a_job_whose_worker_hung_is_not_complete
+            a_deletion_shortens_the_end_of_a_pod_whose_time_is_over
+            init_containers_run_again_in_a_new_sandbox
+            logs_of_the_previous_attempt_are_of_what_ended_last;
         deployments: the_walkthrough_with_kubectl
             a_new_version_rolls_out_and_back
             create_scale_and_autoscale_by_command

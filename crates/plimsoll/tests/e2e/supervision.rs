@@ -11,13 +11,13 @@ use crate::support::{Instance, Root, Space, eventually, pod, with_images};
 /// kill whoever tells it so from inside, hence the wait.
 const COUNT: &str = "i=0; while [ ! -e /tmp/stop ]; do j=0; while [ $j -lt 500 ]; do echo $i; i=$((i+1)); j=$((j+1)); done; sleep 0.02; done; echo end $i; sleep 1";
 
-fn kill(pid: u32) {
+pub fn kill(pid: u32) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     kill_process(pid.expect("a pid"), Signal::KILL).expect("it runs");
 }
 
 /// The supervising process of the sandbox with this id.
-fn supervisor(instance: &Instance, id: &str) -> u32 {
+pub fn supervisor(instance: &Instance, id: &str) -> u32 {
     let traces = instance.traces().to_string();
     let line = traces
         .lines()
