@@ -14,6 +14,16 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
+    /// Something beside the API failed.
+    #[error("cannot {action} {object}: {why}; the controller tries again by itself")]
+    Other {
+        /// The verb and kind.
+        action: &'static str,
+        /// `NAMESPACE/NAME`.
+        object: String,
+        /// What went wrong.
+        why: String,
+    },
     /// Another writer was first or a cache is behind; nothing is wrong.
     #[error("{object} changed meanwhile; it is looked at again")]
     Stale {
@@ -43,6 +53,7 @@ impl Error {
     pub fn cause(&self) -> String {
         match self {
             Self::Api { source, .. } => message(source),
+            Self::Other { why, .. } => why.clone(),
             Self::Stale { .. } => self.to_string(),
         }
     }

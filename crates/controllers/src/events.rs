@@ -187,13 +187,10 @@ impl Correlator {
         let family = format!("{object}|{}|{}", note.severity.as_str(), note.reason);
         let (key, message) = self.combine(family, &note.message, now);
         let repeated = self.known.contains_key(&key);
-        let known = self.known.entry(key).or_insert_with(|| {
-            let name = note.object.name.as_deref().unwrap_or_default();
-            Known {
-                name: format!("{name}.{:x}", now.as_nanosecond()),
-                first: now,
-                count: 0,
-            }
+        let known = self.known.entry(key).or_insert_with(|| Known {
+            name: name_of(&note.object, now),
+            first: now,
+            count: 0,
         });
         known.count = known.count.saturating_add(1);
         let event = event(&self.component, note, known, message, now);
@@ -276,6 +273,25 @@ fn event(component: &str, note: &Note, known: &Known, message: String, now: Time
     }
 }
 
+/// The object's name and the time; where that would be no name that an Event may have, the object's uid and the time.
+fn name_of(object: &ObjectReference, now: Timestamp) -> String {
+    const BYTES_MAX: usize = 253;
+    let name = object.name.as_deref().unwrap_or_default();
+    let named = format!("{name}.{:x}", now.as_nanosecond());
+    let end = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_label = |label: &str| {
+        let bytes = label.as_bytes();
+        bytes.first().is_some_and(|byte| end(*byte))
+            && bytes.last().is_some_and(|byte| end(*byte))
+            && bytes.iter().all(|byte| end(*byte) || *byte == b'-')
+    };
+    if named.len() <= BYTES_MAX && named.split('.').all(is_label) {
+        return named;
+    }
+    let uid = object.uid.as_deref().unwrap_or("event");
+    format!("{uid}.{:x}", now.as_nanosecond())
+}
+
 fn object_key(object: &ObjectReference) -> String {
     let part = |value: &Option<String>| value.clone().unwrap_or_default();
     [
@@ -323,6 +339,16 @@ mod tests {
         assert_eq!(second.event.last_timestamp, Some(Time(at(5))));
         let other = correlator.observe(&note("b", "no"), at(6)).unwrap();
         assert!(!other.repeated);
+    }
+
+    #[test]
+    fn events_have_names_that_they_may_have() {
+        let named = |name: &str| name_of(&note(name, "no").object, at(0));
+        assert!(named("web-1").starts_with("web-1."), "{}", named("web-1"));
+        for name in [&*"a".repeat(250), "system:node", "A", "", "a..b"] {
+            let own = named(name);
+            assert!(own.starts_with(&format!("uid-{name}.")), "{own}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::TriggerBackoff;
+use crate::objects::controller_of;
 
 /// What an informer needs of a kind.
 pub trait Cached:
@@ -179,7 +180,7 @@ impl<K: Cached> Informer<K> {
         {
             let mut state = self.inner.state.lock();
             for object in self.inner.reader.state() {
-                queue.push(object);
+                queue.push(uid(&*object), object);
             }
             state.subscribers.push(Arc::downgrade(&queue));
         }
@@ -228,8 +229,14 @@ impl<K: Cached> Inner<K> {
                 writer.apply_watcher_event(&event);
                 if let Some(previous) = previous {
                     self.unindex(&mut state, &previous);
+                    let owner = |object: &K| controller_of(object).map(|owner| owner.uid.clone());
                     if uid(&*previous) != uid(object) {
                         state.publish(&previous);
+                    } else if let Some(before) = owner(&previous)
+                        && owner(object).as_ref() != Some(&before)
+                    {
+                        // its labels may not lead to the controller that has lost it
+                        state.publish_as(format!("{}/{before}", uid(object)), &previous);
                     }
                 }
                 if let Some(current) = self.reader.get(&reference) {
@@ -306,9 +313,14 @@ impl<K: Cached> State<K> {
     }
 
     fn publish(&mut self, object: &Arc<K>) {
+        self.publish_as(uid(&**object), object);
+    }
+
+    /// Of several objects under one key the last is told of.
+    fn publish_as(&mut self, key: String, object: &Arc<K>) {
         self.subscribers.retain(|queue| match queue.upgrade() {
             Some(queue) => {
-                queue.push(object.clone());
+                queue.push(key.clone(), object.clone());
                 true
             }
             None => false,
@@ -317,8 +329,7 @@ impl<K: Cached> State<K> {
 }
 
 impl<K: Cached> Queue<K> {
-    fn push(&self, object: Arc<K>) {
-        let key = uid(&*object);
+    fn push(&self, key: String, object: Arc<K>) {
         let mut pending = self.pending.lock();
         if pending.newest.insert(key.clone(), object).is_none() {
             pending.order.push_back(key);

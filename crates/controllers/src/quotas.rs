@@ -143,10 +143,32 @@ impl Context {
         let Some(resource) = self.resource(kind).await? else {
             return Ok(None);
         };
+        if let Some(found) = self.find_by(namespace, kind, &resource).await? {
+            return Ok(Some(found));
+        }
+        // the version that is remembered may not be served any more
+        let key = (kind.group.clone(), kind.plural.clone());
+        if self.kinds.lock().remove(&key).is_none() {
+            return Ok(None);
+        }
+        match self.resource(kind).await? {
+            Some(other) if other.version != resource.version => {
+                self.find_by(namespace, kind, &other).await
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn find_by(
+        &self,
+        namespace: &str,
+        kind: &Needed,
+        resource: &ApiResource,
+    ) -> Result<Option<Found>, Error> {
         let what = format!("all {} in {namespace}", kind.plural);
         if kind.objects {
             let api: Api<DynamicObject> =
-                Api::namespaced_with(self.client.clone(), namespace, &resource);
+                Api::namespaced_with(self.client.clone(), namespace, resource);
             let list = api
                 .list(&ListParams::default())
                 .await
@@ -156,7 +178,7 @@ impl Context {
             return Ok(Some(Found::Objects(objects.collect())));
         }
         let api: Api<PartialObjectMeta<DynamicObject>> =
-            Api::namespaced_with(self.client.clone(), namespace, &resource);
+            Api::namespaced_with(self.client.clone(), namespace, resource);
         match api.list_metadata(&ListParams::default().limit(1)).await {
             Ok(list) => {
                 let more = list.metadata.remaining_item_count.unwrap_or(0);

@@ -4,6 +4,7 @@
 //! resource allocation is always on (1.34), first that one's words for a pod without claims, then preemption's.
 
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use crate::cluster::{Cluster, NodeRoom};
 use crate::filter::{self, Counts, Rejection, View, check_with_nominated};
@@ -19,8 +20,8 @@ const NODES_MIN: usize = 100;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     pub node: String,
-    /// How many nodes were looked at: the next decision begins behind them.
-    pub looked_at: usize,
+    /// The last node that was looked at: the next decision begins behind it.
+    pub last: String,
     /// How claims that waited for the pod get their volumes there; the pod is bound when they have them.
     pub choices: Vec<Choice>,
 }
@@ -43,13 +44,13 @@ fn enough(nodes: usize) -> usize {
     (nodes * percent / 100).max(NODES_MIN)
 }
 
-/// Where the pod goes, or why nowhere. Nodes are looked at in the order of their names from the `first` on, around, until
+/// Where the pod goes, or why nowhere. Nodes are looked at in the order of their names from the one behind `last` on, around, until
 /// enough of them fit.
 pub fn decide(
     incoming: &Incoming,
     cluster: &Cluster,
     storage: &Storage,
-    first: usize,
+    last: &str,
 ) -> Result<Placement, Refusal> {
     let nodes = cluster.rooms().len();
     if nodes == 0 {
@@ -80,39 +81,42 @@ pub fn decide(
         ..view
     };
     let counts = Counts::of(&view);
-    let candidates: Vec<(&str, &NodeRoom)> = match &named {
-        None => {
-            let (before, from) = (first % nodes, cluster.rooms().iter());
-            let around = from.clone().skip(before).chain(from.take(before));
-            around.map(|(name, room)| (name.as_str(), room)).collect()
-        }
-        Some(names) => names
-            .iter()
-            .filter_map(|name| Some((*name, cluster.rooms().get(*name)?)))
-            .collect(),
-    };
     // room was made there for this pod
     if let Some(node) = incoming.nominated()
-        && let Some((_, room)) = candidates.iter().find(|(name, _)| *name == node)
+        && named.as_ref().is_none_or(|names| names.contains(node))
+        && let Some(room) = cluster.rooms().get(node)
         && let Ok(choices) = check_with_nominated(&view, &counts, room)
     {
-        let node = node.to_owned();
         return Ok(Placement {
-            node,
-            looked_at: 0,
+            node: node.to_owned(),
+            last: last.to_owned(),
             choices,
         });
     }
+    let named = named.as_ref();
+    let by_name = named.into_iter().flatten();
+    let by_name = by_name.filter_map(|name| Some((*name, cluster.rooms().get(*name)?)));
+    let rooms = cluster.rooms();
+    let behind = rooms.range::<str, _>((Excluded(last), Unbounded));
+    let around = behind.chain(rooms.range::<str, _>((Unbounded, Included(last))));
+    let around = around
+        .filter(|_| named.is_none())
+        .map(|(name, room)| (name.as_str(), room));
+    let mut seen = last;
     let mut choices = BTreeMap::new();
     let mut fitting: Vec<(&str, &NodeRoom)> = Vec::new();
     let mut rejections = BTreeMap::new();
-    for (name, room) in candidates {
-        if fitting.len() == enough(nodes) {
+    let enough = enough(nodes);
+    for (name, room) in by_name.chain(around) {
+        if fitting.len() == enough {
             break;
         }
+        seen = name;
         match check_with_nominated(&view, &counts, room) {
             Ok(found) => {
-                choices.insert(name, found);
+                if !found.is_empty() {
+                    choices.insert(name, found);
+                }
                 fitting.push((name, room));
             }
             Err(rejection) => drop(rejections.insert(name, rejection)),
@@ -122,7 +126,7 @@ pub fn decide(
     fitting.sort_unstable_by_key(|(name, _)| *name);
     match score::best(&view, &fitting) {
         Some(name) => Ok(Placement {
-            looked_at: fitting.len() + rejections.len(),
+            last: seen.to_owned(),
             choices: choices.remove(name).unwrap_or_default(),
             node: name.to_owned(),
         }),

@@ -5,6 +5,8 @@
 //! may cause 25 events at once and then one every five minutes.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -13,7 +15,10 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use tokio::sync::mpsc;
 
-const QUEUE_MAX: usize = 4096;
+/// Events of one object wait for each other, those of several objects are written at once.
+const LANES: usize = 8;
+/// Of each lane.
+const QUEUE_MAX: usize = 2048;
 const KEYS_MAX: usize = 1024;
 const SIMILAR_MAX: usize = 10;
 const SIMILAR_WINDOW: SignedDuration = SignedDuration::from_secs(600);
@@ -54,15 +59,20 @@ pub struct Note {
 /// Records events of one component; cheap to clone. When the API cannot keep up, events are dropped, never awaited.
 #[derive(Clone, Debug)]
 pub struct Recorder {
-    queue: mpsc::Sender<Note>,
+    lanes: Arc<[mpsc::Sender<Note>]>,
 }
 
 impl Recorder {
-    /// Starts the sender; it ends when the last clone is dropped.
+    /// Starts the senders; they end when the last clone is dropped.
     pub fn start(client: Client, component: &str) -> Self {
-        let (queue, notes) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(send_all(client, component.to_owned(), notes));
-        Self { queue }
+        let lane = |_| {
+            let (queue, notes) = mpsc::channel(QUEUE_MAX);
+            tokio::spawn(send_all(client.clone(), component.to_owned(), notes));
+            queue
+        };
+        Self {
+            lanes: (0..LANES).map(lane).collect(),
+        }
     }
 
     /// Records an event about `object`.
@@ -80,10 +90,20 @@ impl Recorder {
 
     /// Records an event about an object that is only known by reference.
     pub fn send(&self, note: Note) {
-        if let Err(mpsc::error::TrySendError::Full(note)) = self.queue.try_send(note) {
+        let Some(lane) = self.lanes.get(lane_of(&note.object)) else {
+            return;
+        };
+        if let Err(mpsc::error::TrySendError::Full(note)) = lane.try_send(note) {
             tracing::warn!(reason = note.reason, "event dropped: the queue is full");
         }
     }
+}
+
+/// The lane of everything that is told of the object.
+fn lane_of(object: &ObjectReference) -> usize {
+    let mut hasher = DefaultHasher::new();
+    object_key(object).hash(&mut hasher);
+    (hasher.finish() % LANES as u64) as usize
 }
 
 /// The reference an Event carries to `object`.
@@ -187,13 +207,10 @@ impl Correlator {
         let family = format!("{object}|{}|{}", note.severity.as_str(), note.reason);
         let (key, message) = self.combine(family, &note.message, now);
         let repeated = self.known.contains_key(&key);
-        let known = self.known.entry(key).or_insert_with(|| {
-            let name = note.object.name.as_deref().unwrap_or_default();
-            Known {
-                name: format!("{name}.{:x}", now.as_nanosecond()),
-                first: now,
-                count: 0,
-            }
+        let known = self.known.entry(key).or_insert_with(|| Known {
+            name: name_of(&note.object, now),
+            first: now,
+            count: 0,
         });
         known.count = known.count.saturating_add(1);
         let event = event(&self.component, note, known, message, now);
@@ -276,6 +293,25 @@ fn event(component: &str, note: &Note, known: &Known, message: String, now: Time
     }
 }
 
+/// The object's name and the time; where that would be no name that an Event may have, the object's uid and the time.
+fn name_of(object: &ObjectReference, now: Timestamp) -> String {
+    const BYTES_MAX: usize = 253;
+    let name = object.name.as_deref().unwrap_or_default();
+    let named = format!("{name}.{:x}", now.as_nanosecond());
+    let end = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_label = |label: &str| {
+        let bytes = label.as_bytes();
+        bytes.first().is_some_and(|byte| end(*byte))
+            && bytes.last().is_some_and(|byte| end(*byte))
+            && bytes.iter().all(|byte| end(*byte) || *byte == b'-')
+    };
+    if named.len() <= BYTES_MAX && named.split('.').all(is_label) {
+        return named;
+    }
+    let uid = object.uid.as_deref().unwrap_or("event");
+    format!("{uid}.{:x}", now.as_nanosecond())
+}
+
 fn object_key(object: &ObjectReference) -> String {
     let part = |value: &Option<String>| value.clone().unwrap_or_default();
     [
@@ -323,6 +359,29 @@ mod tests {
         assert_eq!(second.event.last_timestamp, Some(Time(at(5))));
         let other = correlator.observe(&note("b", "no"), at(6)).unwrap();
         assert!(!other.repeated);
+    }
+
+    #[test]
+    fn an_objects_events_have_one_lane_and_objects_many() {
+        let lanes = |message: &str| -> Vec<usize> {
+            let names = (0..200).map(|n| n.to_string());
+            names
+                .map(|name| lane_of(&note(&name, message).object))
+                .collect()
+        };
+        assert_eq!(lanes("no"), lanes("another"));
+        let used: BTreeSet<usize> = lanes("no").into_iter().collect();
+        assert_eq!(used, (0..LANES).collect());
+    }
+
+    #[test]
+    fn events_have_names_that_they_may_have() {
+        let named = |name: &str| name_of(&note(name, "no").object, at(0));
+        assert!(named("web-1").starts_with("web-1."), "{}", named("web-1"));
+        for name in [&*"a".repeat(250), "system:node", "A", "", "a..b"] {
+            let own = named(name);
+            assert!(own.starts_with(&format!("uid-{name}.")), "{own}");
+        }
     }
 
     #[test]

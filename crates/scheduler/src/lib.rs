@@ -20,6 +20,7 @@ mod score;
 mod shell;
 mod spread;
 mod storage;
+mod sums;
 #[cfg(test)]
 mod testing;
 

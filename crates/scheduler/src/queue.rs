@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
-type Rank = (Reverse<i32>, Timestamp, String);
+/// By importance, age, and the order in which they came.
+type Rank = (Reverse<i32>, Timestamp, u64, String);
 
 /// Every pod without a node that is ours to place.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub struct Queue {
     parked: HashSet<String>,
     /// Those of them for which it matters where others are.
     parked_sociable: HashSet<String>,
+    /// How many pods have come.
+    arrived: u64,
 }
 
 #[derive(Debug)]
@@ -42,7 +45,14 @@ pub struct Parked {
 impl Queue {
     /// A pod came or changed. A parked one is tried again only if it may have become easier to place.
     pub fn offer(&mut self, uid: &str, pod: Pod) {
-        let rank = rank(uid, &pod);
+        let arrived = match self.waiting.get(uid) {
+            Some(known) => known.rank.2,
+            None => {
+                self.arrived += 1;
+                self.arrived
+            }
+        };
+        let rank = rank(uid, &pod, arrived);
         let same = self.waiting.get(uid).is_some_and(|known| {
             known.pod.spec == pod.spec && known.pod.metadata.labels == pod.metadata.labels
         });
@@ -97,7 +107,7 @@ impl Queue {
 
     /// The next pod to place; it stays known until it is removed.
     pub fn pop(&mut self) -> Option<(String, Arc<Pod>)> {
-        let (_, _, uid) = self.active.pop_first()?;
+        let (_, _, _, uid) = self.active.pop_first()?;
         let pod = self.waiting.get(&uid)?.pod.clone();
         Some((uid, pod))
     }
@@ -184,13 +194,15 @@ impl Queue {
 fn sociable(pod: &Pod) -> bool {
     pod.spec.as_ref().is_some_and(|spec| {
         let affinity = spec.affinity.as_ref();
-        let near = affinity.is_some_and(|affinity| affinity.pod_affinity.is_some());
+        let near = affinity.is_some_and(|affinity| {
+            affinity.pod_affinity.is_some() || affinity.pod_anti_affinity.is_some()
+        });
         let spread = spec.topology_spread_constraints.as_deref();
         near || !spread.unwrap_or_default().is_empty()
     })
 }
 
-fn rank(uid: &str, pod: &Pod) -> Rank {
+fn rank(uid: &str, pod: &Pod, arrived: u64) -> Rank {
     let priority = pod
         .spec
         .as_ref()
@@ -201,7 +213,7 @@ fn rank(uid: &str, pod: &Pod) -> Rank {
         .creation_timestamp
         .as_ref()
         .map_or(Timestamp::MAX, |time| time.0);
-    (Reverse(priority), created, uid.to_owned())
+    (Reverse(priority), created, arrived, uid.to_owned())
 }
 
 #[cfg(test)]
@@ -231,10 +243,18 @@ mod tests {
         queue.offer("late", pod(0, 20));
         queue.offer("early", pod(0, 10));
         queue.offer("important", pod(5, 30));
+        queue.offer("a later one of the same second", pod(0, 20));
+        queue.offer("late", pod(0, 20));
         queue.offer("gone", pod(9, 1));
         queue.remove("gone");
-        assert_eq!(order(&mut queue), ["important", "early", "late"]);
-        assert_eq!(queue.uids().len(), 3);
+        let in_order = [
+            "important",
+            "early",
+            "late",
+            "a later one of the same second",
+        ];
+        assert_eq!(order(&mut queue), in_order);
+        assert_eq!(queue.uids().len(), 4);
     }
 
     #[test]

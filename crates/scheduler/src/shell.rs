@@ -56,7 +56,7 @@ enum Input {
 pub(crate) enum Outcome {
     /// The API accepted it.
     Bound { uid: String },
-    /// The pod has a node or is gone; the watch tells.
+    /// The pod has a node or is gone, and the watch tells; or something stands against it that may pass.
     Void { uid: String },
     /// Try again now (the writer has waited).
     Failed { uid: String },
@@ -82,8 +82,9 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
         classes: Listing::default(),
         namespaces: Listing::default(),
         budgets: Listing::default(),
-        first: 0,
+        last: String::new(),
         preempting: HashMap::new(),
+        failures: HashMap::new(),
     };
     let mut more = false;
     loop {
@@ -104,6 +105,10 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
             }
         }
         more = scheduler.place(DECISIONS_MAX);
+        if more {
+            // others have a turn, also while there is always more to take in
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -175,10 +180,12 @@ struct Scheduler {
     classes: Listing,
     namespaces: Listing,
     budgets: Listing,
-    /// Where the next decision begins to look at nodes.
-    first: usize,
+    /// The node that the last decision looked at last.
+    last: String,
     /// Pods whose victims are being told to go, and whether the pod should have been tried meanwhile.
     preempting: HashMap<String, bool>,
+    /// How often in a row bindings failed, by pod.
+    failures: HashMap<String, u32>,
 }
 
 impl Scheduler {
@@ -205,10 +212,9 @@ impl Scheduler {
                 continue;
             }
             let incoming = Incoming::of(&pod);
-            let decision = decide(&incoming, &self.cluster, &self.storage, self.first);
+            let decision = decide(&incoming, &self.cluster, &self.storage, &self.last);
             if let Ok(placed) = &decision {
-                let nodes = self.cluster.rooms().len().max(1);
-                self.first = (self.first + placed.looked_at) % nodes;
+                self.last.clone_from(&placed.last);
             }
             match decision {
                 Ok(placed) if !placed.choices.is_empty() => {
@@ -227,7 +233,8 @@ impl Scheduler {
                     self.cluster.place(&node, incoming.resident);
                     self.queue.retry_sociable();
                     self.assumed.insert(uid.clone(), node.clone());
-                    self.writer.bind(uid, pod, node);
+                    let failures = self.failures.get(&uid).copied().unwrap_or(0);
+                    self.writer.bind(uid, pod, node, failures);
                 }
                 Err(refusal) => self.refuse(&uid, &pod, incoming.resident, refusal),
             }

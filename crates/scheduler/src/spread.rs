@@ -89,6 +89,14 @@ impl Spread {
         vec![one(HOSTNAME, 3), one("topology.kubernetes.io/zone", 5)]
     }
 
+    /// The controller whose pods are counted, if it is by that.
+    pub fn owner(&self) -> Option<&str> {
+        match &self.counted {
+            Counted::Selected(_) => None,
+            Counted::OwnedBy(owner) => Some(owner),
+        }
+    }
+
     /// Pods on the node count.
     pub fn counts_node(&self, pod: &Pod, room: &NodeRoom) -> bool {
         (!self.honor_affinity || admits_node(pod, &room.node))

@@ -119,6 +119,14 @@ impl Storage {
                 return Err("node(s) didn't match PersistentVolume's node affinity");
             }
         }
+        if !needs
+            .bound
+            .iter()
+            .flatten()
+            .all(|volume| in_zone(volume, node))
+        {
+            return Err("node(s) had no available volume zone");
+        }
         let nothing = "node(s) didn't find available persistent volumes to bind";
         let name = node.metadata.name.as_deref().unwrap_or_default();
         let mut choices: Vec<Choice> = Vec::new();
@@ -147,7 +155,9 @@ impl Storage {
                 },
                 None => {
                     let class = class_of(claim).and_then(|name| self.classes.get(name));
-                    if class.is_none_or(|class| class.provisioner == NO_PROVISIONER) {
+                    if class.is_none_or(|class| {
+                        class.provisioner == NO_PROVISIONER || !provides_for(class, node)
+                    }) {
                         return Err(nothing);
                     }
                     Choice::Provision {
@@ -236,6 +246,53 @@ fn reachable(volume: &PersistentVolume, node: &Node) -> bool {
         .as_ref()
         .and_then(|spec| spec.node_affinity.as_ref()?.required.as_ref());
     required.is_none_or(|required| selects_node(required, node))
+}
+
+/// Where a volume is, as labels say that were there before volumes had an affinity; and what they are called today (upstream's
+/// plugin VolumeZone).
+const ZONES: [(&str, &str); 4] = [
+    ("topology.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+    (
+        "topology.kubernetes.io/region",
+        "topology.kubernetes.io/region",
+    ),
+    (
+        "failure-domain.beta.kubernetes.io/zone",
+        "topology.kubernetes.io/zone",
+    ),
+    (
+        "failure-domain.beta.kubernetes.io/region",
+        "topology.kubernetes.io/region",
+    ),
+];
+
+/// The node is in one of the volume's zones and regions. One that says nothing of where it is may have it.
+fn in_zone(volume: &PersistentVolume, node: &Node) -> bool {
+    let of_node = |key: &str| node.metadata.labels.as_ref()?.get(key);
+    if ZONES.iter().all(|(key, _)| of_node(key).is_none()) {
+        return true;
+    }
+    let of_volume = |key: &str| volume.metadata.labels.as_ref()?.get(key);
+    ZONES.iter().all(|(key, today)| {
+        of_volume(key).is_none_or(|zones| {
+            let own = of_node(key).or_else(|| of_node(today));
+            own.is_some_and(|own| zones.split("__").any(|zone| zone == own))
+        })
+    })
+}
+
+/// The class may make a volume that the node reaches.
+fn provides_for(class: &StorageClass, node: &Node) -> bool {
+    let terms = class.allowed_topologies.as_deref().unwrap_or_default();
+    let label = |key: &str| node.metadata.labels.as_ref()?.get(key);
+    terms.is_empty()
+        || terms.iter().any(|term| {
+            let wanted = term.match_label_expressions.as_deref().unwrap_or_default();
+            let holds = |key: &str, values: &[String]| {
+                label(key).is_some_and(|value| values.contains(value))
+            };
+            !wanted.is_empty() && wanted.iter().all(|one| holds(&one.key, &one.values))
+        })
 }
 
 fn named(claim: &PersistentVolumeClaim) -> Option<&str> {

@@ -62,7 +62,7 @@ pub fn place(cluster: &mut Cluster, node: &str, name: &str, change: Value) {
 }
 
 pub fn ask(pod: &Pod, cluster: &Cluster) -> Result<Placement, Refusal> {
-    decide(&Incoming::of(pod), cluster, &Storage::default(), 0)
+    decide(&Incoming::of(pod), cluster, &Storage::default(), "")
 }
 
 /// The node, or the message.

@@ -147,8 +147,11 @@ impl Context {
                 match (signer.0)(&order) {
                     Ok(pem) => status.certificate = Some(ByteString(pem.into_bytes())),
                     Err(why) => {
-                        let failed = failure("SigningFailure", why, now);
-                        status.conditions.get_or_insert_default().push(failed);
+                        return Err(Error::Other {
+                            action: "sign CertificateSigningRequest",
+                            object: objects::name(request).to_owned(),
+                            why,
+                        });
                     }
                 }
             }

@@ -86,14 +86,25 @@ pub fn missed(
     let number = now.duration_since(first).as_secs() / distance + 1;
     let skipped = SignedDuration::from_secs((number - 2).saturating_mul(distance));
     let near = first.checked_add(skipped).map_err(|_| NEVER)?;
+    // the newest one behind `from`; an error when there are more than are gone through
     let newest = |from: Timestamp| {
         let following = std::iter::successors(times.after(from), |at| times.after(*at));
-        following.take(STEPS_MAX).take_while(|at| *at <= now).last()
+        let mut left = STEPS_MAX;
+        let mut newest = None;
+        for at in following.take_while(|at| *at <= now) {
+            left = left.checked_sub(1).ok_or(())?;
+            newest = Some(at);
+        }
+        Ok::<_, ()>(newest)
     };
     // Where distances differ, the approximation may lie beyond the newest one: upstream misses it then.
+    let found = match newest(near) {
+        Ok(None) => newest(first).map(|found| found.or(Some(first))),
+        found => found,
+    };
     Ok(Missed {
-        latest: newest(near).or_else(|| newest(first)).or(Some(first)),
-        many: number > MANY,
+        latest: found.unwrap_or(None),
+        many: number > MANY || found.is_err(),
         since,
     })
 }
@@ -109,8 +120,9 @@ pub fn again(cron: &CronJob, times: &Times, now: Timestamp) -> Duration {
         Ok(Missed { since, .. }) => since,
     };
     // A schedule that never comes is looked at like one that comes in a day.
-    let wait = times
-        .after(from)
+    let next = times.after(from).filter(|next| *next > now);
+    let wait = next
+        .or_else(|| times.after(now))
         .map_or(SignedDuration::from_hours(24), |next| {
             next.duration_since(now).saturating_add(LATER)
         });
@@ -133,6 +145,24 @@ mod tests {
             "status": {"lastScheduleTime": last.map(|last| at(last).to_string())},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn a_pause_too_long_to_go_through_starts_nothing_and_ends() {
+        let times = Times {
+            schedule: &Schedule::parse("* 9-17 * * *").unwrap(),
+            zone: &TimeZone::UTC,
+        };
+        let long_ago: CronJob = serde_json::from_value(json!({
+            "metadata": {"name": "c", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"schedule": "", "jobTemplate": {}},
+            "status": {"lastScheduleTime": "2026-01-01T10:00:00Z"},
+        }))
+        .unwrap();
+        let night = at("02:00:00");
+        let found = missed(&long_ago, &times, night, true).unwrap();
+        assert_eq!((found.latest, found.many), (None, true));
+        assert_eq!(again(&long_ago, &times, night).as_secs(), 7 * 3600);
     }
 
     #[test]

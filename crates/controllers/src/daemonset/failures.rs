@@ -19,6 +19,12 @@ pub struct Failures {
 }
 
 impl Failures {
+    /// Whether [`admit`](Self::admit) would have the failed pod replaced now.
+    pub fn is_due(&self, key: &str, now: Instant) -> bool {
+        let known = self.known.get(key);
+        known.is_none_or(|(since, delay)| now.saturating_duration_since(*since) >= *delay)
+    }
+
     /// The failed pod may be replaced now, or after this time.
     pub fn admit(&mut self, key: &str, now: Instant) -> Result<(), Duration> {
         self.known
@@ -49,9 +55,11 @@ mod tests {
     fn a_pod_that_fails_again_waits_ever_longer() {
         let (mut failures, start) = (Failures::default(), Instant::now());
         let mut admit = |key: &str, seconds: u64| {
-            failures
-                .admit(key, start + Duration::from_secs(seconds))
-                .map_err(|wait| wait.as_secs())
+            let now = start + Duration::from_secs(seconds);
+            let due = failures.is_due(key, now);
+            let outcome = failures.admit(key, now);
+            assert_eq!(due, outcome.is_ok(), "{key} {seconds}");
+            outcome.map_err(|wait| wait.as_secs())
         };
         assert_eq!(admit("a", 0), Ok(()));
         assert_eq!(admit("b", 0), Ok(()), "another node");

@@ -190,6 +190,10 @@ impl Context {
             spots: &spots,
             hash,
             now,
+            due: &|node, pod| {
+                let (failures, place) = (self.failures.lock(), place_of(&set, node));
+                objects::phase(pod) != "Failed" || failures.is_due(&place, Instant::now())
+            },
         });
         let done = self.act(&set, hash, plan).await;
         if done.is_ok() {
@@ -268,14 +272,9 @@ impl Context {
                 .record(set, Severity::Normal, "SucceededDaemonPod", text);
             return Ok(());
         }
-        let status = set.status.as_ref();
-        let generation = status.and_then(|status| status.observed_generation);
-        let place = format!(
-            "{}/{}/{node}",
-            objects::uid(set),
-            generation.unwrap_or_default()
-        );
-        self.failures.lock().admit(&place, Instant::now())?;
+        self.failures
+            .lock()
+            .admit(&place_of(set, node), Instant::now())?;
         let text = format!("Found failed daemon pod {key} on node {node}, will try to kill it");
         self.recorder
             .record(set, Severity::Warning, "FailedDaemonPod", text);
@@ -329,4 +328,12 @@ fn surplus(
         is_present(one) || pods.iter().any(|pod| plan::is_updated(pod, hash_of(one)))
     };
     history::surplus(revisions, is_needed, old.saturating_sub(limit))
+}
+
+/// What failures of the set's present generation on a node are counted under.
+fn place_of(set: &DaemonSet, node: &str) -> String {
+    let status = set.status.as_ref();
+    let generation = status.and_then(|status| status.observed_generation);
+    let uid = objects::uid(set);
+    format!("{uid}/{}/{node}", generation.unwrap_or_default())
 }

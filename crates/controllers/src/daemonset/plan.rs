@@ -42,6 +42,8 @@ pub struct View<'a> {
     pub hash: &'a str,
     /// The time.
     pub now: Timestamp,
+    /// Whether a pod that has ended on a node may be made anew now.
+    pub due: &'a dyn Fn(&str, &Pod) -> bool,
 }
 
 /// What to do.
@@ -55,20 +57,16 @@ pub struct Plan {
     pub ended: Vec<(String, Arc<Pod>)>,
 }
 
-impl Plan {
-    /// Nothing is to be done.
-    pub fn is_empty(&self) -> bool {
-        self.create.is_empty() && self.delete.is_empty() && self.ended.is_empty()
-    }
-}
-
-/// Decides. An update goes on only when every node has what it should have.
+/// Decides. An update goes on only when every node has what it should have, but for those where the pod failed too often to be
+/// made anew already.
 pub fn plan(view: &View) -> Plan {
     let mut plan = Plan::default();
     for (node, spot) in view.spots {
         view.manage(&mut plan, node, spot);
     }
-    if plan.is_empty() && view.is_rolling() {
+    let due = plan.ended.iter().any(|(node, pod)| (view.due)(node, pod));
+    let settled = plan.create.is_empty() && plan.delete.is_empty() && !due;
+    if settled && view.is_rolling() {
         let (surge, unavailable) = view.limits();
         if surge == 0 {
             view.replace(&mut plan, unavailable);

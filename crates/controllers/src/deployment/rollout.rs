@@ -78,7 +78,9 @@ impl Context {
         let Some(new) = &sets.new else {
             return Ok(false);
         };
-        let old: Vec<arithmetic::Set> = sets.old.iter().map(|set| scaling::view(set)).collect();
+        let old = sets.old.iter().map(|set| scaling::view(set));
+        // what an empty one says of its pods is of before it was emptied
+        let old: Vec<arithmetic::Set> = old.filter(|set| set.replicas > 0).collect();
         let steps = arithmetic::shrink_old(&Goal::of(deployment), &scaling::view(new), &old);
         for step in &steps {
             self.resize_to(deployment, sets, &step.name, step.replicas)

@@ -1,7 +1,9 @@
 //! Snapshots, changes, deletes and waiting, without a server.
 
 use super::*;
+use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 
 fn object(name: &str, uid: &str, version: u64) -> ConfigMap {
@@ -107,4 +109,43 @@ async fn a_new_list_reports_what_disappeared_meanwhile() {
     assert_eq!(seen(&stream.next().await.unwrap()).0, "1");
     assert_eq!(seen(&stream.next().await.unwrap()).0, "2");
     assert!(informer.by_index("a").is_empty());
+}
+
+#[tokio::test]
+async fn an_object_that_changes_hands_is_told_to_both_who_had_and_who_has_it() {
+    let (informer, mut writer) = fixture();
+    let inner = informer.inner.clone();
+    let owned = |version: u64, owner: Option<&str>| {
+        let mut object = object("a", "1", version);
+        object.metadata.owner_references = owner.map(|owner| {
+            vec![OwnerReference {
+                uid: owner.into(),
+                controller: Some(true),
+                ..OwnerReference::default()
+            }]
+        });
+        object
+    };
+    let mut stream = Box::pin(informer.stream());
+    for event in [
+        watcher::Event::Init,
+        watcher::Event::InitApply(owned(1, Some("x"))),
+        watcher::Event::InitDone,
+    ] {
+        inner.apply(&mut writer, event);
+    }
+    let mut told = |version: u64, owner: Option<&str>| {
+        inner.apply(&mut writer, watcher::Event::Apply(owned(version, owner)));
+        let mut all = Vec::new();
+        while let Some(Some(object)) = stream.next().now_or_never() {
+            let owner = controller_of(&*object).map(|owner| owner.uid.clone());
+            all.push((revision_of(&*object), owner.unwrap_or_default()));
+        }
+        all
+    };
+    let pair = |version: u64, owner: &str| (version, owner.to_owned());
+    assert_eq!(told(2, Some("x")), [pair(2, "x")]);
+    assert_eq!(told(3, None), [pair(2, "x"), pair(3, "")]);
+    assert_eq!(told(4, Some("y")), [pair(4, "y")]);
+    assert_eq!(told(5, Some("z")), [pair(4, "y"), pair(5, "z")]);
 }

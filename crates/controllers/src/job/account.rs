@@ -132,10 +132,8 @@ fn suspension(look: &Look, status: &mut JobStatus, events: &mut Vec<Told>) {
         return;
     }
     events.push((Severity::Normal, event.to_owned(), message.to_owned()));
-    if !suspended {
-        // activeDeadlineSeconds begin again.
-        status.start_time = Some(whole_seconds(look.now));
-    }
+    // activeDeadlineSeconds begin again when it is resumed; the time between counts for nothing
+    status.start_time = (!suspended).then(|| whole_seconds(look.now));
 }
 
 /// Notes the pods that have ended. Returns those to release, and whether there are more.

@@ -9,7 +9,7 @@ use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::backoff::Failures;
-use super::conditions::{self, FAILED, FAILURE_TARGET, SUCCESS_CRITERIA_MET};
+use super::conditions::{self, FAILED, FAILURE_TARGET, SUCCESS_CRITERIA_MET, SUSPENDED};
 use super::indexes::Indexes;
 use super::pod;
 use super::policy::{self, Ruling};
@@ -289,7 +289,14 @@ impl Look<'_> {
         if is_suspended(self.spec) {
             return None;
         }
-        let start = self.status.start_time.as_ref()?.0;
+        let whole = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let mut conditions = self.status.conditions.iter().flatten();
+        let rested = conditions.any(|one| one.type_ == SUSPENDED && one.status == "True");
+        let Some(start) = self.status.start_time.as_ref().filter(|_| !rested) else {
+            // it begins, or goes on after a pause
+            return Some(whole);
+        };
+        let start = start.0;
         let passed = self.now.duration_since(start).max(SignedDuration::ZERO);
         let left = SignedDuration::from_secs(seconds).saturating_sub(passed);
         Some(Duration::try_from(left).unwrap_or_default())

@@ -122,7 +122,7 @@ impl Context {
             self.released.forget(uid);
             return self.expire(&job).await;
         }
-        if spec.managed_by.as_deref().is_some_and(|by| by != MANAGER) {
+        if !is_own(&job) {
             return Ok(None);
         }
         let satisfied = self.expectations.satisfied(uid, &self.shared.pods);
@@ -256,4 +256,11 @@ impl Context {
             )),
         }
     }
+}
+
+/// Whether the Job is this controller's to manage.
+fn is_own(job: &Job) -> bool {
+    let spec = job.spec.as_ref();
+    spec.and_then(|spec| spec.managed_by.as_deref())
+        .is_none_or(|by| by == MANAGER)
 }

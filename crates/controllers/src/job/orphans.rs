@@ -11,7 +11,7 @@ use kube::runtime::Controller;
 use kube::runtime::reflector::ObjectRef;
 use tokio_util::sync::CancellationToken;
 
-use super::{pod, pods};
+use super::{finished, is_own, pod, pods};
 use crate::drive::drive;
 use crate::error::{Error, is_not_found};
 use crate::objects;
@@ -31,11 +31,11 @@ pub async fn run(shared: Shared, shutdown: CancellationToken) {
     .await;
 }
 
-/// The pods of a Job that is not there any more.
+/// The pods of a Job that is not there any more, or that counts none any more.
 fn left_by(shared: &Shared, job: &Job) -> Vec<ObjectRef<Pod>> {
     let (namespace, name) = (objects::namespace(job), objects::name(job));
     let live = shared.jobs.get(Some(namespace), name);
-    if live.is_some_and(|live| objects::uid(&*live) == objects::uid(job)) {
+    if live.is_some_and(|live| objects::uid(&*live) == objects::uid(job) && counts_pods(&live)) {
         return Vec::new();
     }
     let pods = shared.pods.by_index(&owned_by(objects::uid(job)));
@@ -55,13 +55,13 @@ async fn look(shared: &Shared, pod: Arc<Pod>) -> Result<Option<Duration>, Error>
         }
         let namespace = objects::namespace(&*pod);
         let known = shared.jobs.get(Some(namespace), &owner.name);
-        if known.is_some_and(|job| objects::uid(&*job) == owner.uid) {
+        if known.is_some_and(|job| objects::uid(&*job) == owner.uid && counts_pods(&job)) {
             return Ok(None);
         }
         // The cache may not have it yet.
         let jobs: Api<Job> = Api::namespaced(shared.client.clone(), namespace);
         match jobs.get(&owner.name).await {
-            Ok(job) if objects::uid(&job) == owner.uid => return Ok(None),
+            Ok(job) if objects::uid(&job) == owner.uid && counts_pods(&job) => return Ok(None),
             Ok(_) => {}
             Err(error) if is_not_found(&error) => {}
             Err(error) => {
@@ -77,11 +77,17 @@ async fn look(shared: &Shared, pod: Arc<Pod>) -> Result<Option<Duration>, Error>
     Ok(None)
 }
 
+/// Somebody counts the Job's pods, and lets them go: it has not finished, or is somebody else's to manage.
+fn counts_pods(job: &Job) -> bool {
+    finished(job).is_none() || !is_own(job)
+}
+
 /// A Job selects it, and takes it in.
 fn adoptable(shared: &Shared, pod: &Pod) -> bool {
     shared.jobs.all().iter().any(|job| {
         let selector = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-        objects::namespace(&**job) == objects::namespace(pod)
+        counts_pods(job)
+            && objects::namespace(&**job) == objects::namespace(pod)
             && selector
                 .is_some_and(|selector| objects::selects(selector, pod.metadata.labels.as_ref()))
     })

@@ -172,25 +172,19 @@ pub fn logs_of_the_previous_attempt_are_of_what_ended_last() {
     let space = Space::new("previous");
     let script = "cat /proc/sys/kernel/random/uuid; exit 1";
     space.apply(&(pod("crash", script) + "    terminationMessagePolicy: FallbackToLogsOnError\n"));
-    let status = ".status.containerStatuses[0]";
-    eventually("it waits after its second attempt", || {
-        let path = format!("{status}.restartCount}}{{{status}.state.waiting.reason");
-        let told = space.field("pod/crash", &path);
-        match told.as_str() {
-            "0CrashLoopBackOff" | "" => Err(told),
-            told if told.ends_with("CrashLoopBackOff") => Ok(()),
-            _ => Err(told),
-        }
-    });
-    eventually("the log of the last state is told", || {
-        let message = space.field(
-            "pod/crash",
-            &format!("{status}.lastState.terminated.message"),
-        );
+    let of = |path: &str| space.field("pod/crash", &format!(".status.containerStatuses[0]{path}"));
+    let (log, message) = eventually("it waits after its second attempt", || {
+        // what is read in between is of one moment if nothing has changed around it
+        let now = || [of(".restartCount"), of(".state.waiting.reason")];
+        let before = now();
+        let message = of(".lastState.terminated.message");
         let log = space.kubectl("logs --previous crash").ran().stdout;
-        match !log.is_empty() && log == message {
-            true => Ok(()),
-            false => Err(format!("{log:?} instead of {message:?}")),
+        let stands = before[0] != "0" && before[1] == "CrashLoopBackOff" && before == now();
+        match stands {
+            true => Ok((log, message)),
+            false => Err(before.join(" ")),
         }
     });
+    assert_ne!(log, "");
+    assert_eq!(log, message);
 }

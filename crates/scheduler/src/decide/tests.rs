@@ -45,22 +45,28 @@ fn of_many_nodes_a_share_is_looked_at_all_the_way_around() {
         .collect();
     let mut many = cluster(&all);
     let small = pod("small", asking("1", "0"));
-    let from = |first, cluster: &Cluster| {
-        let placed = decide(&Incoming::of(&small), cluster, &Storage::default(), first);
+    let behind = |last: &str, cluster: &Cluster| {
+        let placed = decide(&Incoming::of(&small), cluster, &Storage::default(), last);
         let placed = placed.unwrap();
-        (placed.node, placed.looked_at)
+        (placed.node, placed.last)
     };
+    let both = |first: usize, last: usize| (names[first].clone(), names[last].clone());
     // 50 - 1000 / 125 percent
-    assert_eq!(from(0, &many), (names[0].clone(), 420));
-    assert_eq!(from(300, &many), (names[300].clone(), 420));
+    assert_eq!(behind("", &many), both(0, 419));
+    assert_eq!(behind(&names[299], &many), both(300, 719));
+    assert_eq!(
+        behind("node-0299a", &many),
+        both(300, 719),
+        "gone meanwhile"
+    );
     // around the end, where the first of all names is among them
-    assert_eq!(from(900, &many), (names[0].clone(), 420));
-    assert_eq!(from(1900, &many), (names[0].clone(), 420));
+    assert_eq!(behind(&names[899], &many), both(0, 319));
+    assert_eq!(behind(&names[999], &many), both(0, 419));
     // whatever is full is passed over, and the last that is left is found
     for name in &names[..999] {
         place(&mut many, name, &format!("on-{name}"), asking("4", "0"));
     }
-    assert_eq!(from(300, &many), (names[999].clone(), 1000));
+    assert_eq!(behind(&names[299], &many), both(999, 299));
     assert_eq!(
         [1, 99, 200, 5000, 10_000].map(enough),
         [100, 100, 100, 500, 500]
@@ -185,14 +191,14 @@ proptest! {
                 Ok(placed) => { cluster.place(&placed.node, Incoming::of(&pod).resident); }
                 Err(_) => {
                     for room in cluster.rooms().values() {
-                        let left = 4000 - room.taken.get("cpu").copied().unwrap_or(0);
+                        let left = 4000 - room.taken.get("cpu");
                         prop_assert!(left < *size || room.residents.len() == 20);
                     }
                 }
             }
         }
         for room in cluster.rooms().values() {
-            prop_assert!(room.taken.get("cpu").copied().unwrap_or(0) <= 4000);
+            prop_assert!(room.taken.get("cpu") <= 4000);
             prop_assert!(room.residents.len() <= 20);
         }
     }
@@ -234,7 +240,7 @@ proptest! {
             }
         }
         for room in cluster.rooms().values() {
-            prop_assert!(room.taken.get("cpu").copied().unwrap_or(0) <= 4000);
+            prop_assert!(room.taken.get("cpu") <= 4000);
         }
     }
 }

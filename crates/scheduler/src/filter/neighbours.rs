@@ -34,7 +34,12 @@ impl Pairs {
             return pairs;
         }
         for room in view.cluster.rooms().values() {
-            for resident in &room.residents {
+            // a pod that wants nothing is only told what others want
+            let residents = match indifferent {
+                true => &room.choosy,
+                false => &room.residents,
+            };
+            for resident in residents {
                 pairs.shift(view, resident, room, 1);
             }
         }

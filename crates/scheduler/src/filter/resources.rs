@@ -2,6 +2,7 @@
 
 use super::Rejection;
 use crate::cluster::{Footprint, NodeRoom};
+use crate::sums::BUILT_IN;
 
 /// No pod of the node has the ports.
 pub fn host_ports(footprint: &Footprint, room: &NodeRoom) -> Result<(), Rejection> {
@@ -21,22 +22,29 @@ pub fn host_ports(footprint: &Footprint, room: &NodeRoom) -> Result<(), Rejectio
 pub fn fit(footprint: &Footprint, room: &NodeRoom) -> Result<(), Rejection> {
     let mut reasons = Vec::new();
     let mut resolvable = true;
-    let allowed = room.allocatable.get("pods").copied().unwrap_or(0);
+    let allowed = room.allocatable.pods;
     if i64::try_from(room.residents.len()).unwrap_or(i64::MAX) >= allowed {
         reasons.push("Too many pods".to_owned());
     }
-    for name in ordered(footprint) {
-        let wanted = footprint.requests.get(name).copied().unwrap_or(0);
-        if wanted == 0 {
-            continue;
-        }
-        let allocatable = room.allocatable.get(name).copied().unwrap_or(0);
-        let taken = room.taken.get(name).copied().unwrap_or(0);
-        if wanted > allocatable.saturating_sub(taken) {
+    let mut check = |name: &str, wanted: i64, allocatable: i64, taken: i64| {
+        if wanted != 0 && wanted > allocatable.saturating_sub(taken) {
             reasons.push(format!("Insufficient {name}"));
             // Even an empty node would not do.
             resolvable &= wanted <= allocatable;
         }
+    };
+    let (wanted, allocatable, taken) = (&footprint.requests, &room.allocatable, &room.taken);
+    // the built-in resources first, as upstream lists them
+    for (at, name) in BUILT_IN.iter().enumerate() {
+        check(
+            name,
+            wanted.built_in[at],
+            allocatable.built_in[at],
+            taken.built_in[at],
+        );
+    }
+    for (name, amount) in &wanted.others {
+        check(name, *amount, allocatable.get(name), taken.get(name));
     }
     if reasons.is_empty() {
         return Ok(());
@@ -45,16 +53,4 @@ pub fn fit(footprint: &Footprint, room: &NodeRoom) -> Result<(), Rejection> {
         reasons,
         resolvable,
     })
-}
-
-/// The built-in resources first, as upstream lists them.
-fn ordered(footprint: &Footprint) -> impl Iterator<Item = &str> {
-    const FIRST: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
-    FIRST.into_iter().chain(
-        footprint
-            .requests
-            .keys()
-            .map(String::as_str)
-            .filter(|name| !FIRST.contains(name)),
-    )
 }

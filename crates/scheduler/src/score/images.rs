@@ -22,10 +22,7 @@ pub fn scores(view: &View, rooms: &[&NodeRoom]) -> Vec<i64> {
     let nodes = view.cluster.rooms().len() as f64;
     let spread: Vec<f64> = names
         .iter()
-        .map(|name| {
-            let all = view.cluster.rooms().values();
-            all.filter(|room| room.images.contains_key(name)).count() as f64 / nodes
-        })
+        .map(|name| view.cluster.nodes_with_image(name) as f64 / nodes)
         .collect();
     let most = MOST_BYTES_EACH.saturating_mul(i64::try_from(names.len()).unwrap_or(1));
     let score = |room: &&NodeRoom| {

@@ -48,7 +48,12 @@ fn weights(view: &View) -> Weights {
         }
     };
     for room in view.cluster.rooms().values() {
-        for resident in &room.residents {
+        // without wishes of its own, only those of others count
+        let residents = match own.is_empty() {
+            true => &room.choosy,
+            false => &room.residents,
+        };
+        for resident in residents {
             for (weight, term) in own {
                 if term.means(resident, namespaces) {
                     add(term, room, *weight);

@@ -43,7 +43,10 @@ pub fn scores(view: &View, rooms: &[&NodeRoom]) -> Vec<i64> {
                 continue;
             };
             let count = match spread.key == HOSTNAME {
-                true => spread.count(&resident.namespace, room),
+                true => match spread.owner() {
+                    Some(owner) => view.cluster.of_owner_on(owner, room),
+                    None => spread.count(&resident.namespace, room),
+                },
                 false => counts.get(value).copied().unwrap_or(0),
             };
             score += count as f64 * weight + (spread.max_skew - 1) as f64;
@@ -84,12 +87,23 @@ fn counts<'a>(
             .entry(room.label(&spread.key).unwrap_or_default())
             .or_insert(0);
     }
-    for room in view.cluster.rooms().values() {
+    let mut add = |room: &NodeRoom, pods: &dyn Fn() -> i64| {
         if own && !has_keys(spreads, room) || !spread.counts_node(view.incoming.pod, room) {
-            continue;
+            return;
         }
         if let Some(count) = counts.get_mut(room.label(&spread.key).unwrap_or_default()) {
-            *count += spread.count(&view.incoming.resident.namespace, room);
+            *count += pods();
+        }
+    };
+    match spread.owner() {
+        Some(owner) => {
+            let found = view.cluster.nodes_of_owner(owner);
+            found.for_each(|(room, pods)| add(room, &|| pods));
+        }
+        None => {
+            let namespace = &view.incoming.resident.namespace;
+            let rooms = view.cluster.rooms().values();
+            rooms.for_each(|room| add(room, &|| spread.count(namespace, room)));
         }
     }
     counts

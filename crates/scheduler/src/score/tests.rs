@@ -50,8 +50,15 @@ fn balance_counts() {
         |cpu: &str, memory: &str| crate::cluster::Footprint::of(&pod("p", asking(cpu, memory)));
     let empty = &two();
     let room = &empty.rooms()["a"];
-    // 2 of 4 processors, 1 of 4 GiB
-    assert_eq!(resources::balanced(&footprint("2", "1Gi"), room), 87);
+    // 2 of 4 processors, 1 of 4 GiB: a quarter apart, half of which is the deviation
+    assert_eq!(resources::balanced(&footprint("2", "1Gi"), room), 68);
+    assert_eq!(resources::balanced(&footprint("4", "0"), room), 50);
+    assert_eq!(resources::balanced(&footprint("1", "1Gi"), room), 75);
+    let mut tilted = two();
+    place(&mut tilted, "a", "0", asking("4", "0"));
+    let full = &tilted.rooms()["a"];
+    assert_eq!(resources::balanced(&footprint("0", "4Gi"), full), 100);
+    assert_eq!(resources::balanced(&footprint("0", "2Gi"), full), 87);
     assert_eq!(resources::balanced(&footprint("0", "0"), room), 0);
     assert_eq!(resources::least_allocated(&footprint("2", "1Gi"), room), 62);
 }

@@ -132,12 +132,17 @@ impl Scheduler {
                     self.queue.retry(&uid);
                 }
             }
-            Input::Outcome(Outcome::Bound { uid }) => self.queue.remove(&uid),
-            Input::Outcome(Outcome::Void { uid }) => {
+            Input::Outcome(Outcome::Bound { uid }) => {
+                self.failures.remove(&uid);
                 self.queue.remove(&uid);
+            }
+            Input::Outcome(Outcome::Void { uid }) => {
                 self.forget_assumption(&uid);
+                self.queue.hold(&uid);
             }
             Input::Outcome(Outcome::Failed { uid }) => {
+                let failures = self.failures.entry(uid.clone()).or_insert(0);
+                *failures = failures.saturating_add(1);
                 self.forget_assumption(&uid);
                 self.queue.retry(&uid);
             }
@@ -239,6 +244,7 @@ impl Scheduler {
     }
 
     fn drop_pod(&mut self, uid: &str) {
+        self.failures.remove(uid);
         self.assumed.remove(uid);
         self.queue.remove(uid);
         let kept = self.cluster.withdraw(uid);
@@ -270,9 +276,12 @@ impl Scheduler {
     fn take_node_event(&mut self, event: watcher::Event<Node>) {
         match event {
             watcher::Event::Apply(node) => self.take_node(node),
-            watcher::Event::Delete(node) => self
-                .cluster
-                .remove_node(node.metadata.name.as_deref().unwrap_or_default()),
+            watcher::Event::Delete(node) => {
+                let name = node.metadata.name.as_deref().unwrap_or_default();
+                self.cluster.remove_node(name);
+                // a domain may be gone with it that pods were to be spread over
+                self.queue.retry_sociable();
+            }
             watcher::Event::Init => self.nodes.seen = Some(HashSet::new()),
             watcher::Event::InitApply(node) => {
                 if let Some(seen) = &mut self.nodes.seen {

@@ -25,7 +25,14 @@ use crate::storage::Choice;
 const REQUESTS_AT_ONCE: usize = 64;
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
+/// How long a pod waits after its binding failed, with so many failures before: 100 ms, doubling to 10 s.
+fn bind_again(failures: u32) -> Duration {
+    const MOST: Duration = Duration::from_secs(10);
+    (RETRY_DELAY * (1 << failures.min(7))).min(MOST)
+}
+
 /// Writes in the background and reports outcomes.
+#[derive(Clone)]
 pub(super) struct Writer {
     client: Client,
     recorder: Recorder,
@@ -47,19 +54,21 @@ impl Writer {
         }
     }
 
-    /// Binds the pod; the outcome comes back as an input. At most one task per waiting pod exists.
-    pub(super) fn bind(&self, uid: String, pod: Arc<Pod>, node: String) {
-        let (permits, outcomes) = (self.permits.clone(), self.outcomes.clone());
-        let (client, recorder) = (self.client.clone(), self.recorder.clone());
+    /// Binds the pod; the outcome comes back as an input, after a while if it failed, and the longer the more `failures` there
+    /// were before. At most one task per waiting pod exists.
+    pub(super) fn bind(&self, uid: String, pod: Arc<Pod>, node: String, failures: u32) {
+        let writer = self.clone();
+        let outcomes = self.outcomes.clone();
         tokio::spawn(async move {
             let result = {
-                let _permit = permits.acquire().await;
-                post_binding(client, &pod, &node).await
+                let _permit = writer.permits.acquire().await;
+                post_binding(writer.client.clone(), &pod, &node).await
             };
             let outcome = match result {
                 Ok(()) => {
                     let (namespace, name) = identity(&pod);
                     let message = format!("Successfully assigned {namespace}/{name} to {node}");
+                    let recorder = &writer.recorder;
                     recorder.record(&*pod, Severity::Normal, "Scheduled", message);
                     Outcome::Bound { uid }
                 }
@@ -69,7 +78,12 @@ impl Writer {
                 Err(error) => {
                     let (namespace, name) = identity(&pod);
                     tracing::warn!(%error, pod = format!("{namespace}/{name}"), node, "binding failed, trying again");
-                    tokio::time::sleep(RETRY_DELAY).await;
+                    // one failure may be the API server's, or the network's; its user is told of what lasts
+                    if failures > 0 {
+                        let message = format!("running Bind plugin \"DefaultBinder\": {error}");
+                        writer.tell(pod, "SchedulerError", message, None, true);
+                    }
+                    tokio::time::sleep(bind_again(failures)).await;
                     Outcome::Failed { uid }
                 }
             };
@@ -113,7 +127,18 @@ impl Writer {
         nomination: Option<Option<String>>,
         tell: bool,
     ) -> Option<JoinHandle<()>> {
-        if tell {
+        self.tell(pod, "Unschedulable", message, nomination, tell)
+    }
+
+    fn tell(
+        &self,
+        pod: Arc<Pod>,
+        reason: &str,
+        message: String,
+        nomination: Option<Option<String>>,
+        event: bool,
+    ) -> Option<JoinHandle<()>> {
+        if event {
             self.recorder.record(
                 &*pod,
                 Severity::Warning,
@@ -128,8 +153,7 @@ impl Writer {
         });
         let waits = known.filter(|known| known.status == "False");
         let told = waits.is_some_and(|known| {
-            known.message.as_deref() == Some(&message)
-                && known.reason.as_deref() == Some("Unschedulable")
+            known.message.as_deref() == Some(&message) && known.reason.as_deref() == Some(reason)
         });
         let nominated = status.and_then(|status| status.nominated_node_name.clone());
         let nomination = nomination.filter(|node| *node != nominated);
@@ -142,7 +166,7 @@ impl Writer {
         let mut change = json!({"status": {"conditions": [{
             "type": "PodScheduled",
             "status": "False",
-            "reason": "Unschedulable",
+            "reason": reason,
             "message": message,
             "lastProbeTime": null,
             "lastTransitionTime": seconds(since.unwrap_or_else(Timestamp::now)),
@@ -361,4 +385,15 @@ fn seconds(time: Timestamp) -> String {
     Timestamp::from_second(time.as_second())
         .unwrap_or(time)
         .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bindings_are_tried_again_ever_later() {
+        let waits = [0, 1, 6, 7, 1000].map(|failures| bind_again(failures).as_millis());
+        assert_eq!(waits, [100, 200, 6400, 10_000, 10_000]);
+    }
 }

@@ -176,3 +176,56 @@ fn a_volume_that_is_there_is_taken_before_one_is_made() {
         .count();
     assert_eq!((choices.len(), fixed), (2, 1));
 }
+
+#[test]
+fn volumes_stay_in_their_zones() {
+    let ask = |of_volume: Value, of_node: Value| {
+        let bound = json!({"spec": {"volumeName": "v"}, "metadata": {"annotations": {BIND_COMPLETED: "yes"}}});
+        let storage = storage(&[bound], &[json!({"metadata": {"labels": of_volume}})]);
+        let node = json!({"metadata": {"name": "here", "labels": of_node}});
+        let needs = storage.needs(&pod(&["c"])).unwrap();
+        storage
+            .check(&needs, &serde_json::from_value(node).unwrap())
+            .is_ok()
+    };
+    let zone = |zone: &str| json!({"topology.kubernetes.io/zone": zone});
+    let old = |zone: &str| json!({"failure-domain.beta.kubernetes.io/zone": zone});
+    for (of_volume, of_node, expected) in [
+        (zone("a"), zone("a"), true),
+        (zone("a"), zone("b"), false),
+        (zone("a__b"), zone("b"), true),
+        (old("a"), zone("a"), true),
+        (old("a"), zone("b"), false),
+        (old("a"), old("a"), true),
+        (zone("a"), json!({}), true),
+        (
+            zone("a"),
+            json!({"topology.kubernetes.io/region": "r"}),
+            false,
+        ),
+        (json!({}), zone("a"), true),
+    ] {
+        assert_eq!(
+            ask(of_volume.clone(), of_node.clone()),
+            expected,
+            "{of_volume} {of_node}"
+        );
+    }
+}
+
+#[test]
+fn classes_provide_where_they_may() {
+    let ask = |topologies: Value| {
+        let mut storage = storage(&[json!({})], &[]);
+        let class = storage.classes.get_mut("later").unwrap();
+        class.allowed_topologies = serde_json::from_value(topologies).unwrap();
+        let needs = storage.needs(&pod(&["c"])).unwrap();
+        storage.check(&needs, &node()).is_ok()
+    };
+    let host = |hosts: &[&str]| json!({"matchLabelExpressions": [{"key": "kubernetes.io/hostname", "values": hosts}]});
+    assert!(ask(Value::Null));
+    assert!(ask(json!([])));
+    assert!(ask(json!([host(&["there"]), host(&["there", "here"])])));
+    assert!(!ask(json!([host(&["there"])])));
+    assert!(!ask(json!([{}])));
+}

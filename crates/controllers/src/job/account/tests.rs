@@ -255,6 +255,12 @@ fn a_job_is_suspended_and_resumed() {
     assert_eq!(conditions(&status), ["Suspended=True JobSuspended"]);
     assert_eq!(told(&events), ["Suspended"]);
     assert!(status.get("failed").is_none(), "its pods do not count");
+    let ran = json!({"startTime": "2026-01-01T00:00:00Z"});
+    let (paused, _) = settled(&suspended, &ran, &pods(&["a=Running"]));
+    assert!(
+        paused.get("startTime").is_none(),
+        "the pause is no time of its own: {paused}"
+    );
     let (same, events) = settled(&suspended, &status, &[]);
     assert_eq!(conditions(&same), ["Suspended=True JobSuspended"]);
     assert!(events.is_empty());
@@ -264,6 +270,12 @@ fn a_job_is_suspended_and_resumed() {
     assert_eq!(conditions(&status), ["Suspended=False JobResumed"]);
     assert_eq!(told(&events), ["Resumed"]);
     assert_eq!(status["startTime"], "2026-01-01T00:10:00Z");
+    // ten minutes have passed since the start that an older version left there
+    let short = json!({"suspend": false, "activeDeadlineSeconds": 60});
+    let (status, _) = settled(&short, &before, &[]);
+    assert_eq!(conditions(&status), ["Suspended=False JobResumed"]);
+    let (status, _) = settled(&short, &json!({"startTime": "2026-01-01T00:00:00Z"}), &[]);
+    assert_ne!(conditions(&status), [""; 0], "without a pause it is over");
 }
 
 #[test]
