@@ -142,6 +142,17 @@ impl Recorder {
     }
 }
 
+/// The object's name and the time; of one whose name leaves no room for that, its uid and the time.
+fn name_of(about: &ObjectReference, at: Timestamp) -> String {
+    const BYTES_MAX: usize = 253;
+    let named = |name: Option<&str>| format!("{}.{:x}", name.unwrap_or("pod"), at.as_nanosecond());
+    let name = named(about.name.as_deref());
+    match name.len() <= BYTES_MAX {
+        true => name,
+        false => named(about.uid.as_deref()),
+    }
+}
+
 async fn send(
     client: &kube::Client,
     node_name: &str,
@@ -175,11 +186,7 @@ async fn send(
     if known.len() >= REMEMBERED_MAX {
         known.clear();
     }
-    let name = format!(
-        "{}.{:x}",
-        note.about.name.as_deref().unwrap_or("pod"),
-        note.at.as_nanosecond()
-    );
+    let name = name_of(&note.about, note.at);
     let event = Event {
         metadata: ObjectMeta {
             name: Some(name.clone()),
@@ -222,4 +229,22 @@ fn field_path(pod: &Pod, name: &str) -> String {
         "containers"
     };
     format!("spec.{list}{{{name}}}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_long_names_have_names_too() {
+        let about = |name: &str| ObjectReference {
+            name: Some(name.to_owned()),
+            uid: Some("u".to_owned()),
+            ..ObjectReference::default()
+        };
+        let at = Timestamp::from_second(1_700_000_000).expect("a time");
+        assert!(name_of(&about("web"), at).starts_with("web."));
+        assert!(name_of(&about(&"a".repeat(250)), at).starts_with("u."));
+        assert!(name_of(&ObjectReference::default(), at).starts_with("pod."));
+    }
 }
