@@ -43,9 +43,11 @@ fn the_emptier_node_wins_and_ties_go_by_name() {
 #[test]
 fn balance_counts() {
     let mut cluster = two();
-    place(&mut cluster, "a", "1", asking("2", "0"));
-    place(&mut cluster, "b", "2", asking("1", "1Gi"));
-    assert_eq!(choice(json!({}), &cluster), "b");
+    // as much is left of both, and one becomes more alike
+    place(&mut cluster, "a", "1", asking("0", "2Gi"));
+    place(&mut cluster, "b", "2", asking("2", "0"));
+    let large = pod("p", asking("0", "1Gi"));
+    assert_eq!(answer(&large, &cluster).unwrap(), "b");
     let footprint =
         |cpu: &str, memory: &str| crate::cluster::Footprint::of(&pod("p", asking(cpu, memory)));
     let empty = &two();

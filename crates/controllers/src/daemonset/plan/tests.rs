@@ -126,7 +126,8 @@ fn an_update_replaces_as_many_as_may_be_unavailable() {
         (json!(1), "a=o! b=o! c=o", "-a0 -b0"),
         (json!(2), "a=o! b=o c=o", "-a0 -b0"),
         // one that failed too often to be made anew now holds nobody up
-        (json!(2), "a=o b=o z=of", "-a0 !z0"),
+        (json!(2), "a=o b=o z=of", "-z0 -a0 !z0"),
+        (json!(2), "a=o b=o z=nf", "-a0 !z0"),
         (json!(1), "a=o b=of", "!b0"),
         // a pod that is missing comes first
         (json!(1), "a= b=o", "+a"),
