@@ -75,8 +75,10 @@ pub async fn build(docker: Docker, query: &Query, request: Request<Incoming>) ->
         }
     };
     let all = narrated(events, work, move |event| {
-        let shown = event_line(&event).filter(|value| !quiet || value.get("aux").is_some());
-        shown.map(|value| line(&value))
+        let shown = event_lines(&event).into_iter();
+        let shown = shown.filter(|value| !quiet || value.get("aux").is_some());
+        let lines: Vec<_> = shown.map(|value| line(&value)).collect();
+        (!lines.is_empty()).then(|| lines.concat().into())
     });
     stream("application/json", all)
 }
@@ -85,7 +87,19 @@ fn unpack(file: std::fs::File, into: &std::path::Path) -> std::io::Result<()> {
     Tree::open(into)?.unpack("/", body::decompressed(file)?, Existing::Replace)
 }
 
-/// As the classic builder prints it.
+/// As the classic builder prints it; programs look for the id in its last words.
+fn event_lines(event: &BuildEvent) -> Vec<Value> {
+    let built = match event {
+        BuildEvent::Built { id } => {
+            let id = id.trim_start_matches("sha256:");
+            let short = id.get(..12).unwrap_or(id);
+            Some(json!({ "stream": format!("Successfully built {short}\n") }))
+        }
+        _ => None,
+    };
+    event_line(event).into_iter().chain(built).collect()
+}
+
 fn event_line(event: &BuildEvent) -> Option<Value> {
     let said = |text: String| Some(json!({ "stream": text }));
     match event {

@@ -5,31 +5,39 @@ use futures::StreamExt;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use image::{Auth, Image, Platform, PullEvent};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use crate::filters::{Filters, path_matches};
 use crate::query::Query;
 use crate::reply::{Answer, Refusal, empty, json_of, line, narrated, stream};
 use crate::{Docker, body};
 
 pub fn list(docker: &Docker, query: &Query) -> Answer {
-    let filters = query.filters()?;
+    let known = ["before", "dangling", "label", "reference", "since", "until"];
+    let filters = Filters::of(query, &known)?;
+    let dangling = filters.flag("dangling")?;
+    let until = filters.until(Timestamp::now())?;
+    let created = |filter: &str| {
+        let image = filters.values(filter).first();
+        image
+            .map(|image| docker.inner.images.get(image).map(|image| image.created))
+            .transpose()
+    };
+    let (before, since) = (created("before")?, created("since")?);
     let wants = |image: &Image| {
-        filters.iter().all(|(name, values)| {
-            values.iter().any(|value| match name.as_str() {
-                "reference" => image
-                    .tags
-                    .iter()
-                    .any(|tag| tag == value || tag.split(':').next() == Some(value)),
-                "dangling" => image.tags.is_empty() == (value == "true" || value == "1"),
-                "label" => match value.split_once('=') {
-                    Some((key, value)) => image.config.labels.get(key).is_some_and(|v| v == value),
-                    None => image.config.labels.contains_key(value),
-                },
-                _ => true,
-            })
-        })
+        filters.any("reference", |pattern| {
+            image
+                .tags
+                .iter()
+                .any(|tag| path_matches(pattern, tag) || path_matches(pattern, without_tag(tag)))
+        }) && dangling.is_none_or(|dangling| image.tags.is_empty() == dangling)
+            && until.is_none_or(|until| image.created < until)
+            && before.is_none_or(|before| image.created < before)
+            && since.is_none_or(|since| image.created > since)
+            && filters.labels(&image.config.labels)
     };
     let mut images: Vec<Image> = docker
         .inner
@@ -298,6 +306,14 @@ pub async fn remove(docker: &Docker, name: &str, query: &Query) -> Answer {
     json_of(&removed_rows(&removed))
 }
 
+/// `localhost:5000/app:1` is `localhost:5000/app`.
+fn without_tag(name: &str) -> &str {
+    match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => name,
+    }
+}
+
 fn short(id: &str) -> &str {
     let id = id.trim_start_matches("sha256:");
     id.get(..12).unwrap_or(id)
@@ -313,12 +329,24 @@ fn removed_rows(removed: &[image::Removed]) -> Vec<Value> {
         .collect()
 }
 
-pub async fn prune(docker: &Docker, query: &Query) -> Answer {
-    let all = query
-        .filters()?
-        .get("dangling")
-        .is_some_and(|values| values.iter().any(|v| v == "false" || v == "0"));
+/// `docker builder prune`: the whole cache, or nothing if a filter means a part of it.
+pub async fn prune_build_cache(docker: &Docker) -> Answer {
     let images = docker.inner.images.clone();
-    let removed = tokio::task::spawn_blocking(move || images.prune(all)).await??;
+    let freed = tokio::task::spawn_blocking(move || images.prune_build_cache()).await??;
+    json_of(&json!({ "CachesDeleted": [], "SpaceReclaimed": freed }))
+}
+
+pub async fn prune(docker: &Docker, query: &Query) -> Answer {
+    let known = ["dangling", "label", "label!", "until"];
+    let filters = Filters::of(query, &known)?;
+    let all = filters.flag("dangling")? == Some(false);
+    let until = filters.until(Timestamp::now())?;
+    let images = docker.inner.images.clone();
+    let removed = tokio::task::spawn_blocking(move || {
+        images.prune(all, |image| {
+            until.is_none_or(|until| image.created < until) && filters.labels(&image.config.labels)
+        })
+    })
+    .await??;
     json_of(&json!({ "ImagesDeleted": removed_rows(&removed), "SpaceReclaimed": 0 }))
 }

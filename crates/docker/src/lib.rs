@@ -8,6 +8,7 @@ mod body;
 mod build;
 mod commit;
 mod containers;
+mod filters;
 mod images;
 mod monitor;
 mod mounts;

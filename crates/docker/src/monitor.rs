@@ -120,7 +120,7 @@ fn settle(docker: Docker, id: String) {
             if container.running() {
                 return;
             }
-            if container.record.host.auto_remove {
+            if container.record.host.auto_remove && !docker.inner.turns.is_restarting(&id) {
                 if let Err(refusal) = lifecycle::remove_now(&docker, &id).await {
                     tracing::warn!(
                         id,

@@ -2,9 +2,10 @@
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use serde_json::json;
 
 use crate::query::{Query, decode};
-use crate::reply::{Answer, Body, Refusal};
+use crate::reply::{Answer, Body, Refusal, json_of};
 use crate::{
     API_VERSION, API_VERSION_MIN, Docker, build, commit, containers, images, system, volumes,
 };
@@ -61,6 +62,11 @@ async fn dispatch(docker: Docker, request: Request<Incoming>) -> Answer {
         (&Method::POST, ["commit"]) => {
             return commit::commit(&docker, &query, request.into_body()).await;
         }
+        // there are none but those that are always there
+        (&Method::POST, ["networks", "prune"]) => {
+            return json_of(&json!({ "NetworksDeleted": null }));
+        }
+        (&Method::POST, ["build", "prune"]) => return images::prune_build_cache(&docker).await,
         (&Method::POST, ["auth"]) => return system::auth(),
         (&Method::POST, ["build"]) => return build::build(docker, &query, request).await,
         (&Method::GET, ["containers", "json"]) => {
@@ -70,7 +76,7 @@ async fn dispatch(docker: Docker, request: Request<Incoming>) -> Answer {
             return containers::create::create(&docker, &query, request.into_body()).await;
         }
         (&Method::POST, ["containers", "prune"]) => {
-            return containers::lifecycle::prune(&docker).await;
+            return containers::lifecycle::prune(&docker, &query).await;
         }
         (_, ["containers", id]) => Some((decode(id), "")),
         (_, ["containers", id, action]) => Some((decode(id), *action)),

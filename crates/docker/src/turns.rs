@@ -10,6 +10,26 @@ use tokio::sync::OwnedMutexGuard;
 #[derive(Default)]
 pub struct Turns {
     known: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    /// How often each container is being restarted now.
+    restarting: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+/// While it is held, the container is being restarted.
+pub struct Restarting {
+    id: String,
+    all: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl Drop for Restarting {
+    fn drop(&mut self) {
+        let mut all = self.all.lock();
+        if let Some(times) = all.get_mut(&self.id) {
+            *times -= 1;
+            if *times == 0 {
+                all.remove(&self.id);
+            }
+        }
+    }
 }
 
 impl Turns {
@@ -21,6 +41,20 @@ impl Turns {
     /// The turn to give or change a name.
     pub async fn names(&self) -> OwnedMutexGuard<()> {
         self.take("").await
+    }
+
+    /// Somebody restarts the container: its end is none.
+    pub fn restarting(&self, id: &str) -> Restarting {
+        *self.restarting.lock().entry(id.to_owned()).or_insert(0) += 1;
+        Restarting {
+            id: id.to_owned(),
+            all: self.restarting.clone(),
+        }
+    }
+
+    /// Whether somebody restarts the container.
+    pub fn is_restarting(&self, id: &str) -> bool {
+        self.restarting.lock().contains_key(id)
     }
 
     async fn take(&self, key: &str) -> OwnedMutexGuard<()> {
@@ -54,6 +88,11 @@ mod tests {
         drop(first);
         assert!(turns.of("a").now_or_never().is_some());
         assert!(turns.names().now_or_never().is_some());
+        let two = (turns.restarting("a"), turns.restarting("a"));
+        drop(two.0);
+        assert!(turns.is_restarting("a") && !turns.is_restarting("b"));
+        drop(two.1);
+        assert!(!turns.is_restarting("a"));
         assert!(
             turns.known.lock().len() <= 3,
             "what is not held is forgotten"

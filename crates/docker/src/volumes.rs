@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::filters::Filters;
 use crate::query::Query;
 use crate::record::null_default;
 use crate::reply::{Answer, Refusal, empty, json_of, json_with};
@@ -142,23 +143,23 @@ fn all(docker: &Docker) -> Vec<Value> {
         .collect()
 }
 
+fn labels(volume: &Value) -> BTreeMap<String, String> {
+    let labels = volume["Labels"].as_object().into_iter().flatten();
+    labels
+        .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
+        .collect()
+}
+
 pub async fn list(docker: &Docker, query: &Query) -> Answer {
-    let filters = query.filters()?;
+    let filters = Filters::of(query, &["dangling", "driver", "label", "name"])?;
+    let dangling = filters.flag("dangling")?;
     let used = users(docker).await;
     let wants = |volume: &Value| {
         let name = volume["Name"].as_str().unwrap_or_default();
-        filters.iter().all(|(filter, values)| {
-            values.iter().any(|value| match filter.as_str() {
-                "name" => name.contains(value.as_str()),
-                "driver" => value == "local",
-                "dangling" => used.contains_key(name) != (value == "true" || value == "1"),
-                "label" => match value.split_once('=') {
-                    Some((key, value)) => volume["Labels"][key] == value,
-                    None => volume["Labels"].get(value).is_some(),
-                },
-                _ => true,
-            })
-        })
+        filters.matches("name", name)
+            && filters.any("driver", |driver| driver == "local")
+            && dangling.is_none_or(|dangling| used.contains_key(name) != dangling)
+            && filters.labels(&labels(volume))
     };
     let volumes: Vec<Value> = all(docker).into_iter().filter(wants).collect();
     json_of(&json!({ "Volumes": volumes, "Warnings": null }))
@@ -215,28 +216,10 @@ async fn delete(docker: &Docker, name: &str) -> Result<(), Refusal> {
 
 /// Removes what no container uses and nobody named; with the filter `all` named volumes too.
 pub async fn prune(docker: &Docker, query: &Query) -> Answer {
-    let filters = query.filters()?;
-    let values = |filter: &str| {
-        let found = filters.iter().find(|(name, _)| name.as_str() == filter);
-        found
-            .map(|(_, values)| values.iter().map(String::as_str).collect::<Vec<_>>())
-            .unwrap_or_default()
-    };
-    let named_too = values("all")
-        .iter()
-        .any(|value| matches!(*value, "true" | "1"));
-    let labelled = |volume: &Value, wanted: &str| match wanted.split_once('=') {
-        Some((key, value)) => volume["Labels"][key] == value,
-        None => volume["Labels"].get(wanted).is_some(),
-    };
+    let filters = Filters::of(query, &["all", "label", "label!"])?;
+    let named_too = filters.flag("all")? == Some(true);
     let chosen = |volume: &Value| {
-        (named_too || volume["Labels"].get(ANONYMOUS).is_some())
-            && values("label")
-                .iter()
-                .all(|wanted| labelled(volume, wanted))
-            && !values("label!")
-                .iter()
-                .any(|wanted| labelled(volume, wanted))
+        (named_too || volume["Labels"].get(ANONYMOUS).is_some()) && filters.labels(&labels(volume))
     };
     let _names = docker.inner.turns.names().await;
     let used = users(docker).await;

@@ -100,12 +100,12 @@ impl Images {
         self.store.remove(reference, force)
     }
 
-    /// Removes images without a name (`docker image prune`), or all that no snapshot uses.
+    /// Removes images without a name (`docker image prune`), or all that no snapshot uses; of them those that are `wanted`.
     ///
     /// # Errors
     /// When the index cannot be written.
-    pub fn prune(&self, all: bool) -> Result<Vec<Removed>, Error> {
-        self.store.prune(all)
+    pub fn prune(&self, all: bool, wanted: impl Fn(&Image) -> bool) -> Result<Vec<Removed>, Error> {
+        self.store.prune(all, wanted)
     }
 
     /// Forgets the build cache and removes what only it held; bytes freed.

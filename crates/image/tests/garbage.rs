@@ -45,10 +45,10 @@ async fn pruning_takes_what_has_no_name_or_no_user() {
         (3, 3),
         "the first lost its name, not its content"
     );
-    let pruned = home.images.prune(false).unwrap();
+    let pruned = home.images.prune(false, |_| true).unwrap();
     assert_eq!(pruned[0], Removed::Deleted(first.id.clone()));
     assert_eq!((layers(&home), blobs(&home)), (2, 2));
-    let pruned = home.images.prune(true).unwrap();
+    let pruned = home.images.prune(true, |_| true).unwrap();
     assert!(pruned.contains(&Removed::Deleted(second.id)), "{pruned:?}");
     assert!(
         home.images.resolve("plim-used").is_some(),
@@ -56,7 +56,7 @@ async fn pruning_takes_what_has_no_name_or_no_user() {
     );
     assert_eq!((layers(&home), blobs(&home)), (1, 1));
     home.images.remove_snapshot("plim-c").unwrap();
-    home.images.prune(true).unwrap();
+    home.images.prune(true, |_| true).unwrap();
     assert_eq!((layers(&home), blobs(&home)), (0, 0));
 }
 
@@ -72,7 +72,7 @@ async fn nothing_is_deleted_while_somebody_reads_the_directory() {
     let kept = home.images.keep_everything();
     home.images.remove("plim-x", true).unwrap();
     assert!(home.images.resolve("plim-x").is_none());
-    home.images.prune(true).unwrap();
+    home.images.prune(true, |_| true).unwrap();
     assert_eq!(
         (layers(&home), blobs(&home)),
         (1, 1),
@@ -102,7 +102,7 @@ async fn the_build_cache_is_bounded_and_can_be_emptied() {
     );
     let failing = "FROM plim-base\nRUN echo x > /x\nRUN false\n";
     home.build(&[("Dockerfile", failing)]).await.error();
-    home.images.prune(false).unwrap();
+    home.images.prune(false, |_| true).unwrap();
     assert!(
         home.images.resolve(&image.id).is_none(),
         "no build tagged it"
@@ -154,7 +154,7 @@ async fn a_build_keeps_what_it_needs_while_others_clean_up() {
         for _ in 0..2 {
             gate.entered.acquire().await.unwrap().forget();
             home.images.remove("plim-base", true).ok();
-            home.images.prune(true).unwrap();
+            home.images.prune(true, |_| true).unwrap();
             home.images.prune_build_cache().unwrap();
             home.images.collect_garbage().unwrap();
             home.base().await;
@@ -196,7 +196,7 @@ async fn a_pull_keeps_what_it_needs_while_others_clean_up() {
     let clean = async {
         entered.acquire().await.unwrap().forget();
         assert_eq!(blobs(&home), 1, "the configuration");
-        home.images.prune(true).unwrap();
+        home.images.prune(true, |_| true).unwrap();
         home.images.collect_garbage().unwrap();
         assert_eq!(blobs(&home), 1, "it is needed in a moment");
         go.send(()).unwrap();

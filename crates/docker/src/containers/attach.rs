@@ -44,6 +44,7 @@ pub async fn attach(
         stdout: query.flag("stdout"),
         stderr: query.flag("stderr"),
         tty,
+        own: false,
     };
     let ended = process.wait();
     let id = container.id().to_owned();
@@ -66,6 +67,8 @@ pub struct Wants {
     pub stdout: bool,
     pub stderr: bool,
     pub tty: bool,
+    /// The output has no other reader: it is taken in to its end, whoever listens.
+    pub own: bool,
 }
 
 type Connection = TokioIo<hyper::upgrade::Upgraded>;
@@ -143,6 +146,11 @@ pub async fn serve(
             _ => continue,
         };
         if to.write_all(&framed).await.is_err() {
+            // nobody listens any more, and nobody is held up for that
+            match wants.own {
+                true => while process.output.recv().await.is_some() {},
+                false => drop(process),
+            }
             break;
         }
     }

@@ -1,6 +1,7 @@
 //! `POST /containers/create`.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use engine::{ContainerSpec, LogConfig, Mount, Resources, SandboxNetwork, SandboxSpec};
@@ -261,7 +262,7 @@ fn sandbox(docker: &Docker, id: &str, record: &Record) -> Result<SandboxSpec, Re
         hostname: record.config.hostname.clone(),
         labels: BTreeMap::from([(OWNER.0.to_owned(), OWNER.1.to_owned())]),
         network,
-        hosts: hosts(record, &[]),
+        hosts: hosts(record, &[], docker.inner.network.gateway().into()),
         resolv_conf,
         published: if own {
             ports::published(&record.config, &record.host)?
@@ -272,14 +273,20 @@ fn sandbox(docker: &Docker, id: &str, record: &Record) -> Result<SandboxSpec, Re
     })
 }
 
+/// What stands for this machine, as containers reach it.
+const HOST_GATEWAY: &str = "host-gateway";
+
 /// /etc/hosts.
-pub fn hosts(record: &Record, addresses: &[std::net::IpAddr]) -> String {
+pub fn hosts(record: &Record, addresses: &[IpAddr], gateway: IpAddr) -> String {
     let mut text = String::from(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
     );
     for extra in &record.host.extra_hosts {
         if let Some((name, ip)) = extra.split_once(':').or_else(|| extra.split_once('=')) {
-            text += &format!("{ip}\t{name}\n");
+            match ip {
+                HOST_GATEWAY => text += &format!("{gateway}\t{name}\n"),
+                ip => text += &format!("{ip}\t{name}\n"),
+            }
         }
     }
     for address in addresses {

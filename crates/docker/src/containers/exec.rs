@@ -8,8 +8,9 @@ use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
 
-use super::attach::{Wants, serve, take_over};
+use super::attach::{Wants, frame, serve, take_over};
 use super::{Container, lifecycle};
 use crate::query::Query;
 use crate::record::null_default;
@@ -161,12 +162,30 @@ pub async fn request(
                 stdin: wanted.attach_stdin,
                 privileged: wanted.privileged,
             };
-            let process = match docker.inner.engine.exec(&container, spec).await {
+            let mut process = match docker.inner.engine.exec(&container, spec).await {
                 Ok(process) => process,
                 Err(error) => {
                     let code = error.start_code().unwrap_or(126);
                     note(&docker, id, |exec| exec.code = Some(code));
-                    return Err(Refusal::bad(format!("OCI runtime exec failed: {error}")));
+                    let why = format!("OCI runtime exec failed: {error}");
+                    if start.detach {
+                        return Err(Refusal::bad(why));
+                    }
+                    // who is attached reads it where the output would be, and asks for the code
+                    let text = format!("{why}\r\n");
+                    let said = match wanted.tty {
+                        true => text.into(),
+                        false => frame(1, text.as_bytes()),
+                    };
+                    return Ok(take_over(
+                        &mut request,
+                        wanted.tty,
+                        move |connection| async move {
+                            let (_, mut to) = tokio::io::split(connection);
+                            let _ = to.write_all(&said).await;
+                            let _ = to.shutdown().await;
+                        },
+                    ));
                 }
             };
             let waiter = process.wait();
@@ -181,12 +200,15 @@ pub async fn request(
                 });
             });
             if start.detach {
+                process.stdin = None;
+                tokio::spawn(async move { while process.output.recv().await.is_some() {} });
                 return empty(StatusCode::OK);
             }
             let wants = Wants {
                 stdout: wanted.attach_stdout,
                 stderr: wanted.attach_stderr,
                 tty: wanted.tty,
+                own: true,
             };
             Ok(take_over(&mut request, wanted.tty, move |connection| {
                 serve(connection, process, wants, async {

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use engine::{SandboxNetwork, SandboxState, SandboxUpdate};
 use http::StatusCode;
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Container, create, find, save};
+use crate::filters::Filters;
 use crate::query::Query;
 use crate::reply::{Answer, Refusal, empty, json_of};
 use crate::{Docker, names, ports, volumes};
@@ -111,7 +113,11 @@ pub async fn prepare_sandbox(docker: &Docker, container: &Container) -> Result<(
     let addresses = attachment.addresses();
     let published = ports::aimed(&sandbox.spec.published, attachment.address);
     let update = SandboxUpdate {
-        hosts: Some(create::hosts(&container.record, &addresses)),
+        hosts: Some(create::hosts(
+            &container.record,
+            &addresses,
+            network.gateway().into(),
+        )),
         published: (!published.is_empty()).then(|| published.clone()),
         ..SandboxUpdate::default()
     };
@@ -143,7 +149,21 @@ pub async fn release(docker: &Docker, id: &str) {
 
 pub async fn stop(docker: &Docker, container: &Container, query: &Query) -> Answer {
     if !container.running() {
-        return empty(StatusCode::NOT_MODIFIED);
+        // it may be about to be started again
+        let _turn = docker.inner.turns.of(container.id()).await;
+        let mut now = find(docker, container.id()).await?;
+        let code = now.exit_code();
+        let policy = &now.record.host.restart_policy;
+        if now.status.exit.is_some()
+            && policy.applies(code, now.record.restarts, now.record.stopped_by_user)
+        {
+            now.record.stopped_by_user = true;
+            save(docker, container.id(), &now.record).await?;
+            return empty(StatusCode::NO_CONTENT);
+        }
+        if !now.running() {
+            return empty(StatusCode::NOT_MODIFIED);
+        }
     }
     let signal = signal_of(query)?;
     stop_now(docker, container, signal, grace(container, query)?).await?;
@@ -194,14 +214,11 @@ async fn stop_now(
 }
 
 pub async fn restart(docker: &Docker, container: &Container, query: &Query) -> Answer {
+    let (signal, grace) = (signal_of(query)?, grace(container, query)?);
+    // one that is to be removed at its end has not ended
+    let _kept = docker.inner.turns.restarting(container.id());
     if container.running() {
-        stop_now(
-            docker,
-            container,
-            signal_of(query)?,
-            grace(container, query)?,
-        )
-        .await?;
+        stop_now(docker, container, signal, grace).await?;
     }
     let now = find(docker, container.id()).await?;
     start(docker, &now).await?;
@@ -217,7 +234,9 @@ pub async fn kill(docker: &Docker, container: &Container, query: &Query) -> Answ
         )));
     }
     let signal = signal_of(query)?.unwrap_or(9);
-    if signal == 9 {
+    let own = container.status.spec.stop_signal;
+    // whoever asks it to end does not want it back; any signal may be meant so where none is named for it
+    if signal == 9 || own.is_none_or(|own| own == signal) {
         let mut record = container.record.clone();
         record.stopped_by_user = true;
         save(docker, container.id(), &record).await?;
@@ -378,13 +397,16 @@ async fn detach(docker: &Docker, id: &str) {
     }
 }
 
-pub async fn prune(docker: &Docker) -> Answer {
+pub async fn prune(docker: &Docker, query: &Query) -> Answer {
+    let filters = Filters::of(query, &["label", "label!", "until"])?;
+    let until = filters.until(Timestamp::now())?;
+    let wants = |container: &Container| {
+        !container.running()
+            && until.is_none_or(|until| container.status.created_at < until)
+            && filters.labels(&container.record.config.labels)
+    };
     let mut deleted = Vec::new();
-    for container in super::all(docker)
-        .await
-        .into_iter()
-        .filter(|c| !c.running())
-    {
+    for container in super::all(docker).await.into_iter().filter(wants) {
         let _turn = docker.inner.turns.of(container.id()).await;
         if find(docker, container.id())
             .await

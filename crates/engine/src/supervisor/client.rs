@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 pub const UNSENT_HIGH: usize = 64 << 10;
 /// A client with this much unsent is given up.
 const UNSENT_MAX: usize = 4 << 20;
-/// A client that takes nothing for so long while output waits for it is given up.
+/// A client that takes nothing for so long is given up, but for one that is attached to a container: the container waits for it,
+/// for as long as its connection is open.
 const STALL_MAX: Duration = Duration::from_secs(10);
 /// Descriptors that may come with a request.
 const DESCRIPTORS_MAX: usize = 3;
@@ -65,8 +66,11 @@ impl Client {
 
     /// Whether it has stopped taking what waits for it.
     pub fn stalled(&self, now: Instant) -> bool {
+        let patient = matches!(self.role, Role::Attach { .. } | Role::Exec);
         self.unsent.len() > UNSENT_MAX
-            || (!self.unsent.is_empty() && now.duration_since(self.progress) > STALL_MAX)
+            || (!patient
+                && !self.unsent.is_empty()
+                && now.duration_since(self.progress) > STALL_MAX)
     }
 
     /// Reads once; false at the end of the stream.

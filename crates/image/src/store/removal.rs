@@ -2,7 +2,7 @@
 
 use super::{State, Store};
 use crate::error::Error;
-use crate::model::Removed;
+use crate::model::{Image, Removed};
 use crate::reference::{Reference, is_digest};
 
 impl Store {
@@ -48,14 +48,18 @@ impl Store {
         Ok(removed)
     }
 
-    pub fn prune(&self, all: bool) -> Result<Vec<Removed>, Error> {
+    pub fn prune(&self, all: bool, wanted: impl Fn(&Image) -> bool) -> Result<Vec<Removed>, Error> {
         let mut removed = Vec::new();
         {
             let mut state = self.state.lock();
             let ids: Vec<String> = state.index.images.keys().cloned().collect();
             for id in ids {
                 let tagged = state.names_of(&id).iter().any(|n| !n.contains('@'));
-                if self.user_of(&id).is_none() && (all || !tagged) {
+                let image = state.files.get(&id);
+                let image = image.map(|file| state.image(&id, file, state.is_local(&id)));
+                // of one that cannot be described nothing is known that would spare it
+                let wanted = image.is_none_or(|image| wanted(&image));
+                if self.user_of(&id).is_none() && (all || !tagged) && wanted {
                     state.drop_image(&id, &mut removed);
                 }
             }

@@ -34,7 +34,12 @@ pub fn private_images_are_pulled_with_the_secrets_of_a_pod() {
     let (_registry, address) = private_registry();
     let archive = Root::scratch().join("image.tar");
     let docker = |arguments: &str| space.instance.docker(arguments);
-    docker(&format!("save -o {} busybox:static", archive.display())).ok();
+    // one of its own: names of one image would keep others from being removed
+    docker("build -q -t private:1 -")
+        .stdin("FROM busybox:static\nLABEL of=team\n")
+        .ok();
+    docker(&format!("save -o {} private:1", archive.display())).ok();
+    docker("rmi private:1").ok();
     let image = format!("{address}/team/app:1");
     let copy = format!(
         "--insecure-policy copy --dest-creds user:secret --dest-tls-verify=false docker-archive:{} docker://{image}",

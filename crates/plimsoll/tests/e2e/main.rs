@@ -18,6 +18,7 @@ mod docker;
 mod dualstack;
 mod explained;
 mod failures;
+mod habits;
 mod hostile;
 mod jobs;
 mod kinds;
@@ -114,6 +115,9 @@ fn main() {
         probes: a_failing_liveness_probe_restarts_the_container
             readiness_decides_who_gets_traffic
             probes_by_grpc_and_tls_decide_in_real_pods;
+        habits: filters_mean_what_they_say
+            ends_and_beginnings
+            a_build_says_what_it_made;
         kubelet: private_images_are_pulled_with_the_secrets_of_a_pod
             what_others_say_of_a_pod_while_its_hook_runs_stands
             hooks_without_end_keep_nobody_from_starting

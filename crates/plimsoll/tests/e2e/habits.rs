@@ -1,0 +1,165 @@
+//! What people with Docker habits, and their programs, rely on beyond the plain way.
+
+use crate::support::{Root, Run, eventually, holds, with_images};
+
+/// A filter that is not understood would have others' containers deleted.
+pub fn filters_mean_what_they_say() {
+    let instance = with_images();
+    let docker = |arguments: &str| instance.docker(arguments);
+    for (name, labels) in [
+        ("one", "-l a=1 -l b=2"),
+        ("two", "-l a=1"),
+        ("three", "-l c"),
+    ] {
+        let command = format!("run --name {name} {labels} busybox:static true");
+        docker(&command).ok();
+    }
+    docker("run -d --name four -p 127.0.0.1::80 busybox:static sleep 1000").ok();
+    let names = |filters: &str| {
+        let said = docker(&format!("ps -a --format '{{{{.Names}}}}' {filters}")).ok();
+        let mut names: Vec<String> = said.lines().map(str::to_owned).collect();
+        names.sort();
+        names.join(" ")
+    };
+    for (filters, expected) in [
+        ("-f label=a=1 -f label=b=2", "one"),
+        ("-f label=a=1", "one two"),
+        ("-f label=a -f label=c", ""),
+        ("-f name=^/?one$", "one"),
+        ("-f name=^on$", ""),
+        ("-f name=o", "four one two"),
+        ("-f before=two", "one"),
+        ("-f since=two", "four three"),
+        ("-f ancestor=busybox:static -f status=running", "four"),
+        ("-f ancestor=nothing", ""),
+        ("-f publish=80", "four"),
+        ("-f publish=81", ""),
+        ("-f id=nothing", ""),
+    ] {
+        assert_eq!(names(filters), expected, "{filters}");
+    }
+    holds(
+        &docker("ps -f colour=red").fails(1),
+        "invalid filter 'colour'",
+    );
+    holds(
+        &docker("ps -a -f before=nobody").fails(1),
+        "No such container",
+    );
+
+    docker("container prune -f --filter until=24h").ok();
+    docker("container prune -f --filter label=b=2 --filter label=c").ok();
+    assert_eq!(names(""), "four one three two", "none of them was meant");
+    docker("container prune -f --filter label!=a").ok();
+    assert_eq!(names(""), "four one two");
+    docker("container prune -f --filter label=b").ok();
+    assert_eq!(names(""), "four two");
+    holds(
+        &docker("container prune -f --filter colour=red").fails(1),
+        "invalid filter 'colour'",
+    );
+
+    docker("build -q -t old:1 -")
+        .stdin("FROM busybox:static\nLABEL keep=yes\n")
+        .ok();
+    docker("image prune -af --filter label!=keep --filter until=24h").ok();
+    let listed = |reference: &str| {
+        let command = format!("images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' {reference}");
+        docker(&command).ok().trim().to_owned()
+    };
+    assert_eq!(listed("old"), "old:1");
+    assert_eq!(listed("-f reference=busy*"), "busybox:static");
+    assert_eq!(listed("-f reference=*:1"), "old:1");
+    docker("tag old:1 localhost:5000/team/app:1").ok();
+    assert_eq!(
+        listed("localhost:5000/team/app"),
+        "localhost:5000/team/app:1"
+    );
+    docker("system prune -f").ok();
+    docker("builder prune -f").ok();
+    docker("network prune -f").ok();
+    assert_eq!(names(""), "four");
+    docker("rm -f four").ok();
+    instance.purge();
+}
+
+/// What is asked to end ends, what is restarted goes on, and nobody is cut off.
+pub fn ends_and_beginnings() {
+    let instance = with_images();
+    let docker = |arguments: &str| instance.docker(arguments);
+    let state = |name: &str| {
+        let ran = docker(&format!("inspect -f '{{{{.State.Status}}}}' {name}")).ran();
+        ran.stdout.trim().to_owned()
+    };
+    // between two attempts
+    docker("run -d --name failing --restart always busybox:static false").ok();
+    eventually("it is tried more and more seldom", || {
+        let count = docker("inspect -f '{{.RestartCount}}' failing").ok();
+        match count.trim().parse::<u32>() {
+            Ok(count) if count >= 3 => Ok(()),
+            _ => Err(count),
+        }
+    });
+    docker("stop failing").ok();
+    let count = docker("inspect -f '{{.RestartCount}}' failing").ok();
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(docker("inspect -f '{{.RestartCount}}' failing").ok(), count);
+    assert_eq!(state("failing"), "exited");
+    docker("rm failing").ok();
+    // a signal by hand
+    let script = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
+    let run = format!("run -d --name asked --restart always busybox:static sh -c \"{script}\"");
+    docker(&run).ok();
+    docker("exec asked true").ok();
+    docker("kill -s TERM asked").ok();
+    eventually("it has ended", || match &*state("asked") {
+        "exited" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(state("asked"), "exited");
+    docker("rm asked").ok();
+    // one that would be removed at its end
+    docker("run -d --rm --name fleeting busybox:static sleep 1000").ok();
+    docker("restart -t 0 fleeting").ok();
+    assert_eq!(state("fleeting"), "running");
+    // commands that are not there, and one that nobody listens to
+    let ran = docker("exec fleeting no-such-command").ran();
+    assert_eq!(ran.code, 127, "{ran}");
+    holds(&ran.both(), "OCI runtime exec failed");
+    let chatty = "i=0; while [ $i -lt 20 ]; do echo $i; i=$((i+1)); sleep 0.05; done; touch /done";
+    docker(&format!("exec -d fleeting sh -c \"{chatty}\"")).ok();
+    eventually("it has said all", || {
+        let ran = docker("exec fleeting test -e /done").ran();
+        if ran.code == 0 { Ok(()) } else { Err(ran) }
+    });
+    docker("rm -f fleeting").ok();
+    // a reader that takes its time
+    let slow = "-c 'docker run --rm busybox:static seq 1 1000000 | (sleep 12; wc -l)'";
+    let socket = instance.run_dir().join("docker.sock");
+    let counted = Run::new("sh", slow)
+        .env("DOCKER_HOST", format!("unix://{}", socket.display()))
+        .env("HOME", Root::home())
+        .ok();
+    assert_eq!(counted.trim(), "1000000");
+    // this machine, as containers name it
+    let hosts = "run --rm --add-host there:host-gateway busybox:static cat /etc/hosts";
+    holds(&docker(hosts).ok(), &format!("{}\tthere", instance.gateway));
+    instance.purge();
+}
+
+/// What programs look for in the words of a build.
+pub fn a_build_says_what_it_made() {
+    let instance = with_images();
+    let said = instance
+        .docker("build -t said:1 -")
+        .stdin("FROM busybox:static\nLABEL said=yes\n")
+        .ok();
+    let id = instance.docker("inspect -f '{{.Id}}' said:1").ok();
+    let short = &id.trim_start_matches("sha256:")[..12];
+    holds(
+        &said,
+        &format!("Successfully built {short}\nSuccessfully tagged said:1"),
+    );
+    instance.purge();
+}
