@@ -27,13 +27,15 @@ pub fn list(docker: &Docker, query: &Query) -> Answer {
             .transpose()
     };
     let (before, since) = (created("before")?, created("since")?);
-    let wants = |image: &Image| {
+    let is_named = |tag: &str| {
         filters.any("reference", |pattern| {
-            image
-                .tags
-                .iter()
-                .any(|tag| path_matches(pattern, tag) || path_matches(pattern, without_tag(tag)))
-        }) && dangling.is_none_or(|dangling| image.tags.is_empty() == dangling)
+            path_matches(pattern, tag) || path_matches(pattern, without_tag(tag))
+        })
+    };
+    let by_name = !filters.values("reference").is_empty();
+    let wants = |image: &Image| {
+        (!by_name || image.tags.iter().any(|tag| is_named(tag)))
+            && dangling.is_none_or(|dangling| image.tags.is_empty() == dangling)
             && until.is_none_or(|until| image.created < until)
             && before.is_none_or(|before| image.created < before)
             && since.is_none_or(|since| image.created > since)
@@ -50,8 +52,10 @@ pub fn list(docker: &Docker, query: &Query) -> Answer {
     let rows: Vec<Value> = images
         .iter()
         .map(|image| {
+            // of its names those that were asked for
+            let tags: Vec<&String> = image.tags.iter().filter(|tag| is_named(tag)).collect();
             json!({
-                "Id": image.id, "ParentId": "", "RepoTags": image.tags, "RepoDigests": image.digests, "Created": image.created.as_second(),
+                "Id": image.id, "ParentId": "", "RepoTags": tags, "RepoDigests": image.digests, "Created": image.created.as_second(),
                 "Size": image.size_bytes, "VirtualSize": image.size_bytes, "SharedSize": -1, "Containers": -1, "Labels": image.config.labels,
             })
         })

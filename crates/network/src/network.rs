@@ -152,7 +152,7 @@ impl Network {
         let ear = netfilter::listen().map_err(|error| {
             Error::link("cannot listen for changes of the packet filter", error)
         })?;
-        let rules = Rules::open(layouts, owner, plans, runs.clone()).await?;
+        let rules = Rules::open(layouts, owner, bridge::mac(&config), plans, runs.clone()).await?;
 
         let inner = Arc::new(Inner {
             config,

@@ -151,6 +151,35 @@ fn flows_of_udp_leave_an_endpoint_that_has_gone() {
     });
 }
 
+/// What a container sends to another one's hardware address would meet no policy.
+#[test]
+fn frames_from_container_to_container_are_dropped() {
+    let cluster = Cluster::new(2);
+    let [a, b] = &cluster.pods[..] else { panic!() };
+    // where they go through the packet filter all the same (if the kernel has that at all), this would show nothing
+    let setting = "net.bridge.bridge-nf-call-iptables=0";
+    let _ = cluster.machine.host.command(&["sysctl", "-w", setting]);
+    let address = cluster.at[0].address;
+    assert!(b.fetch(of(address, 8080)).is_ok(), "by the gateway");
+    let mac = a.text(&["cat", "/sys/class/net/eth0/address"]);
+    let to = address.to_string();
+    b.text(&[
+        "ip",
+        "neigh",
+        "replace",
+        &to,
+        "lladdr",
+        mac.trim(),
+        "dev",
+        "eth0",
+    ]);
+    b.text(&["ip", "route", "replace", &to, "dev", "eth0"]);
+    let error = b.fetch(of(address, 8080)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "dropped");
+    b.text(&["ip", "route", "del", &to, "dev", "eth0"]);
+    assert!(b.fetch(of(address, 8080)).is_ok(), "by the gateway again");
+}
+
 #[test]
 fn policies_hold_for_both_families() {
     let cluster = Cluster::new(3);

@@ -26,6 +26,9 @@ use held::Held;
 /// Ports come free without telling, and addresses change: so often is a refusal looked at again.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// The machine may have another address: so often is that looked at while a Service has one of them.
+const LOOK: Duration = Duration::from_secs(10);
+
 /// The condition that says why a Service has no address; the name is upstream's.
 const CONDITION: &str = "LoadBalancerPortsError";
 
@@ -72,7 +75,7 @@ impl Balancer {
             }
             let addresses = machine_addresses(&self.network);
             let outcomes = judge(&services, &addresses, &held::now(&self.network.published()));
-            wait = Duration::from_secs(3600);
+            wait = LOOK;
             let mut seen = HashSet::new();
             for (service, outcome) in &outcomes {
                 let uid = service.uid().unwrap_or_default();

@@ -271,10 +271,12 @@ impl Addresses {
         let needs = matches!(kind.as_str(), "NodePort" | "LoadBalancer")
             && service["spec"]["allocateLoadBalancerNodePorts"].as_bool() != Some(false);
         let mut kept = Vec::new();
+        let named = ports_of(service);
         let ports = service["spec"]["ports"]
             .as_array_mut()
             .map(std::mem::take)
             .unwrap_or_default();
+        let several = ports.len() > 1;
         let mut done = Vec::with_capacity(ports.len());
         let mut problems = Problems::default();
         for (n, mut port) in ports.into_iter().enumerate() {
@@ -307,14 +309,25 @@ impl Addresses {
                 }
                 kept.push(entry);
             } else if needs {
-                // A port that stays without naming its node port keeps it.
+                // A port of the same name keeps its node port without naming it, unless another one has it now.
+                let is_same = |before: &&Value| match several {
+                    // without names there is one port
+                    true if port["name"].is_null() => {
+                        before["port"] == port["port"] && before["protocol"] == port["protocol"]
+                    }
+                    _ => before["name"] == port["name"],
+                };
                 let before = old.and_then(|old| {
-                    object::items(old, &["spec", "ports"])
-                        .iter()
-                        .find(|p| p["port"] == port["port"] && p["protocol"] == port["protocol"])
-                        .and_then(|p| p["nodePort"].as_u64())
+                    let mut ports = object::items(old, &["spec", "ports"]).iter();
+                    u16::try_from(ports.find(is_same)?["nodePort"].as_u64()?).ok()
                 });
-                let number = match before.and_then(|n| u16::try_from(n).ok()) {
+                let elsewhere = |number: &u16| {
+                    let entry = (*number, protocol.clone());
+                    named.contains(&entry) || kept.contains(&entry)
+                };
+                let before = before.filter(|number| *number > 0 && !elsewhere(number));
+                let before = before.filter(|number| had.contains(&(*number, protocol.clone())));
+                let number = match before {
                     Some(number) => Some(number),
                     None => {
                         // One port by two protocols is one node port, as people expect of DNS.
@@ -358,10 +371,16 @@ impl Addresses {
 
     fn free_port(&self, taken: &Taken, protocol: &str) -> Option<u16> {
         let count = u32::from(self.ports.1.saturating_sub(self.ports.0)) + 1;
-        let start = rand::rng().random_range(0..count);
-        (0..count)
-            .map(|n| self.ports.0 + ((start + n) % count) as u16)
-            .find(|port| !taken.ports.contains(&(*port, protocol.to_owned())))
+        // the lower part is left to those who choose, until the rest is full (KEP-3668)
+        let band = (count / 32).clamp(16, 128);
+        let band = if count > band { band } else { 0 };
+        let among = |first: u32, count: u32| {
+            let start = rand::rng().random_range(0..count.max(1));
+            (0..count)
+                .map(|n| self.ports.0 + (first + (start + n) % count) as u16)
+                .find(|port| !taken.ports.contains(&(*port, protocol.to_owned())))
+        };
+        among(band, count - band).or_else(|| among(0, band))
     }
 }
 

@@ -74,6 +74,8 @@ pub fn hpa_to_v2(object: &mut Value) {
         .and_then(Value::as_object_mut)
         .and_then(|s| s.remove("currentCPUUtilizationPercentage"))
         && now.is_i64()
+        // what the annotation says of it is more
+        && current.is_empty()
     {
         current.push(json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": now}}}));
     }
@@ -87,6 +89,10 @@ pub fn hpa_to_v2(object: &mut Value) {
 
 /// autoscaling/v2 → v1.
 pub fn hpa_to_v1(object: &mut Value) {
+    // what stands there is of another time, or somebody's who wants it taken for a part of the spec
+    for key in [METRICS, CURRENT_METRICS, CONDITIONS, BEHAVIOR] {
+        annotation(object, key);
+    }
     if let Some(Value::Array(metrics)) = object["spec"]
         .as_object_mut()
         .and_then(|s| s.remove("metrics"))
@@ -349,6 +355,24 @@ mod tests {
         );
         hpa_to_v2(&mut object);
         assert_eq!(object["spec"]["metrics"].as_array().map(Vec::len), Some(7));
+        assert_eq!(object, v2);
+    }
+
+    #[test]
+    fn annotations_of_another_time_become_no_spec_and_usage_is_told_once() {
+        let usage = json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 7, "averageValue": "7m"}}});
+        let v2 = json!({
+            "metadata": {"name": "a"},
+            "spec": {"maxReplicas": 3, "metrics": [
+                {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}}}]},
+            "status": {"currentMetrics": [usage]},
+        });
+        let mut object = v2.clone();
+        object["metadata"]["annotations"] =
+            json!({METRICS: "[{\"type\":\"Resource\",\"resource\":{\"name\":\"memory\"}}]"});
+        hpa_to_v1(&mut object);
+        assert_eq!(object["status"]["currentCPUUtilizationPercentage"], 7);
+        hpa_to_v2(&mut object);
         assert_eq!(object, v2);
     }
 

@@ -85,6 +85,7 @@ const HPA: Kind = Kind {
     storage: "/registry/horizontalpodautoscalers",
     storage_version: "autoscaling/v2",
     status: true,
+    generation: true,
     columns: columns::HPA,
     validate: validate::hpa,
     validate_update: validate::hpa_update,

@@ -15,6 +15,9 @@ use super::run::Run;
 use crate::quantity::Quantity;
 use crate::selector::Selector;
 
+/// Of several autoscalers that select the same pods, so many are named.
+const SELECTING_SHOWN_MAX: usize = 2;
+
 impl<'a> Run<'a> {
     /// Evaluates all metrics and picks the highest proposal; sets ScalingActive.
     pub(super) fn highest_proposal(&mut self, scale: &Scale) -> Result<(i32, String), String> {
@@ -165,7 +168,8 @@ impl<'a> Run<'a> {
             selecting.sort_unstable();
             let keys: Vec<String> = selecting
                 .iter()
-                .map(|name| format!("{{{name} {}}}", inputs.hpa.namespace))
+                .take(SELECTING_SHOWN_MAX)
+                .map(|name| format!("{}/{name}", inputs.hpa.namespace))
                 .collect();
             let error = format!(
                 "pods by selector {} are controlled by more than one HPA (e.g. [{}])",

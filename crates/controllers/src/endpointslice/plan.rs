@@ -47,9 +47,14 @@ pub fn plan(service: &Service, pods: &[Arc<Pod>], existing: &[Arc<EndpointSlice>
             group.1.insert(endpoint_key(&endpoint), endpoint);
         }
     }
+    // those of a Service of this name that is gone are collected with it: whoever took them over would lose them
+    let of_another = |slice: &EndpointSlice| {
+        let owner = objects::controller_of(slice);
+        owner.is_some_and(|owner| owner.uid != objects::uid(service))
+    };
     let mut slices: Vec<&Arc<EndpointSlice>> = existing
         .iter()
-        .filter(|slice| !objects::is_terminating(&***slice))
+        .filter(|slice| !objects::is_terminating(&***slice) && !of_another(slice))
         .collect();
     slices.sort_by_key(|slice| {
         (
@@ -66,6 +71,9 @@ pub fn plan(service: &Service, pods: &[Arc<Pod>], existing: &[Arc<EndpointSlice>
             .push(slice);
     }
     let mut plan = Plan::default();
+    let others = existing.iter().filter(|slice| of_another(slice));
+    plan.delete
+        .extend(others.map(|slice| objects::name(&**slice).to_owned()));
     let labels = labels(service);
     let nothing: Vec<&str> = families
         .into_iter()

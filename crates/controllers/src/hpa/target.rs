@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::error::{message, reason, status_code};
 
-/// Kinds whose resource needs no asking.
+/// Kinds whose resource needs no asking, whatever version of their group is named.
 const KNOWN: [(&str, &str, &str, &str); 4] = [
     ("apps", "v1", "Deployment", "deployments"),
     ("apps", "v1", "ReplicaSet", "replicasets"),
@@ -53,13 +53,16 @@ impl Targets {
             [group, version] => (group, version),
             _ => return Err(format!("unexpected GroupVersion string: {version}")),
         };
-        let gvk = GroupVersionKind::gvk(group, version, kind);
-        if let Some((.., plural)) = KNOWN
-            .iter()
-            .find(|known| (known.0, known.1, known.2) == (group, version, kind))
-        {
+        let known = |known: &&(&str, &str, &str, &str)| {
+            (known.0, known.2) == (group, kind)
+                && (group == "apps" || version.is_empty() || version == "v1")
+        };
+        if let Some((_, version, _, plural)) = KNOWN.iter().find(known) {
+            let gvk = GroupVersionKind::gvk(group, version, kind);
             return Ok(ApiResource::from_gvk_with_plural(&gvk, plural));
         }
+        // the version that is named says nothing: the group may not serve it any more
+        let gvk = GroupVersionKind::gvk(group, "", kind);
         if let Some((_, found)) = self
             .kinds
             .lock()
@@ -68,8 +71,19 @@ impl Targets {
         {
             return found.clone();
         }
-        let found = match discovery::pinned_kind(&self.client, &gvk).await {
-            Ok((resource, _)) => Ok(resource),
+        let discovered = match group {
+            "" => discovery::pinned_kind(&self.client, &GroupVersionKind::gvk("", "v1", kind))
+                .await
+                .map(|(resource, _)| Some(resource)),
+            group => discovery::group(&self.client, group).await.map(|group| {
+                let all = group.resources_by_stability().into_iter();
+                all.map(|(resource, _)| resource)
+                    .find(|resource| resource.kind == kind)
+            }),
+        };
+        let found = match discovered {
+            Ok(Some(resource)) => Ok(resource),
+            Ok(None) => Err(no_match(kind, group)),
             Err(kube::Error::Discovery(_)) => Err(no_match(kind, group)),
             Err(error) if status_code(&error) == Some(404) => Err(no_match(kind, group)),
             // Not an answer: ask again next time.

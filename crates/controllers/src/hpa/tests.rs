@@ -167,7 +167,7 @@ async fn two_autoscalers_of_one_target_keep_the_size() {
     assert_eq!(status, "False");
     assert_eq!(
         message,
-        "pods by selector app=web are controlled by more than one HPA (e.g. [{one default} {two default}])"
+        "pods by selector app=web are controlled by more than one HPA (e.g. [default/one default/two])"
     );
     fixture
         .usage

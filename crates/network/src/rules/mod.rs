@@ -9,6 +9,7 @@
 //! upstream's nftables mode (KEP-3866), with one chain per service port where upstream has one more per endpoint.
 
 mod batch;
+mod between;
 mod change;
 mod encode;
 pub(crate) mod fixed;
@@ -37,6 +38,8 @@ pub(crate) struct Rules {
     /// One for each family.
     layouts: Vec<Layout>,
     owner: Owner,
+    /// The bridge's hardware address.
+    mac: [u8; 6],
     /// Foreign rules that could not be made, as they were reported.
     refused: BTreeSet<String>,
     /// What should be applied.
@@ -50,6 +53,7 @@ impl Rules {
     pub async fn open(
         layouts: Vec<Layout>,
         owner: Owner,
+        mac: [u8; 6],
         wanted: Plans,
         runs: OwnRuns,
     ) -> Result<Self, Error> {
@@ -63,6 +67,7 @@ impl Rules {
             kernel,
             layouts,
             owner,
+            mac,
             refused: BTreeSet::new(),
             wanted,
             applied: false,
@@ -73,6 +78,7 @@ impl Rules {
             rules.run(&rules.scripts(text::replace)).await?;
         }
         rules.remove_others().await?;
+        rules.guard_bridge().await;
         if foreign::kernel::has_legacy_filter() {
             tracing::warn!(
                 "the old iptables (iptables-legacy) also filters on this machine, where no rule of ours goes: if its FORWARD chain drops, run `iptables-legacy -I FORWARD -i {0} -j ACCEPT; iptables-legacy -I FORWARD -o {0} -j ACCEPT`",
@@ -171,6 +177,17 @@ impl Rules {
             .collect()
     }
 
+    /// Has frames from container to container dropped. A kernel that cannot filter them at all is told of.
+    async fn guard_bridge(&self) {
+        let script = between::script(&self.owner.table(), &self.owner.bridge, self.mac);
+        if let Err(error) = self.run(&script).await {
+            tracing::warn!(
+                %error,
+                "containers can send frames to each other past network policies: this kernel does not filter bridges (CONFIG_NF_TABLES_BRIDGE, NFT_BRIDGE_META)"
+            );
+        }
+    }
+
     /// Removes tables of families that the instance has no more.
     async fn remove_others(&self) -> Result<(), Error> {
         let table = self.owner.table();
@@ -206,6 +223,10 @@ impl Rules {
     /// Makes the kernel's table the wanted one, whatever it is now. By the kernel's own interface the fixed part has to be
     /// there and stays.
     async fn load(&self, way: Way) -> Result<(), Error> {
+        if way == Way::Nft {
+            // whatever has happened to the others may have happened to this one
+            self.guard_bridge().await;
+        }
         let mut found = BTreeMap::new();
         for layout in &self.layouts {
             let (family, table) = (layout.family, layout.table.clone());
@@ -407,6 +428,10 @@ pub(crate) async fn purge(instance: &str) -> Result<(), Error> {
     }
     for family in Family::ALL {
         remove(&nft, family, &table, &runs).await?;
+    }
+    // a kernel that does not filter bridges has none
+    if let Err(error) = nft::run(&nft, &table, &between::removal(&table), &runs).await {
+        tracing::debug!(%error, "no table of the bridge was removed");
     }
     Ok(())
 }

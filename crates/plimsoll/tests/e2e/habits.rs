@@ -107,8 +107,8 @@ pub fn ends_and_beginnings() {
     assert_eq!(state("failing"), "exited");
     docker("rm failing").ok();
     // a signal by hand
-    let script = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
-    let run = format!("run -d --name asked --restart always busybox:static sh -c \"{script}\"");
+    let script = "trap \"exit 0\" TERM; while :; do sleep 0.1; done";
+    let run = format!("run -d --name asked --restart always busybox:static sh -c '{script}'");
     docker(&run).ok();
     docker("exec asked true").ok();
     docker("kill -s TERM asked").ok();
@@ -128,7 +128,7 @@ pub fn ends_and_beginnings() {
     assert_eq!(ran.code, 127, "{ran}");
     holds(&ran.both(), "OCI runtime exec failed");
     let chatty = "i=0; while [ $i -lt 20 ]; do echo $i; i=$((i+1)); sleep 0.05; done; touch /done";
-    docker(&format!("exec -d fleeting sh -c \"{chatty}\"")).ok();
+    docker(&format!("exec -d fleeting sh -c '{chatty}'")).ok();
     eventually("it has said all", || {
         let ran = docker("exec fleeting test -e /done").ran();
         if ran.code == 0 { Ok(()) } else { Err(ran) }

@@ -96,6 +96,32 @@ fn node_ports_come_and_go_with_the_type() {
 }
 
 #[test]
+fn a_port_keeps_its_node_port_by_its_name() {
+    let mut config = Config::new("unused");
+    config.node_ports = (30000, 32767);
+    let all = Addresses::new(&config).expect("a usable range");
+    let mut a = service(json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]}));
+    claim(&all, &mut a, None).expect("a port").keep();
+    let number = a["spec"]["ports"][0]["nodePort"].clone();
+    assert!(
+        number.as_u64() >= Some(30085),
+        "the lower part is for who chooses: {number}"
+    );
+    let mut other =
+        service(json!({"type": "NodePort", "ports": [{"port": 8080, "protocol": "TCP"}]}));
+    other["spec"]["clusterIP"] = a["spec"]["clusterIP"].clone();
+    claim(&all, &mut other, Some(&a)).expect("kept").keep();
+    assert_eq!(other["spec"]["ports"][0]["nodePort"], number);
+    // but not while another of them names it
+    let mut both = service(json!({"type": "NodePort", "ports": [
+        {"name": "a", "port": 80, "protocol": "TCP", "nodePort": number}, {"port": 81, "protocol": "TCP"}]}));
+    both["spec"]["clusterIP"] = a["spec"]["clusterIP"].clone();
+    claim(&all, &mut both, Some(&other)).expect("two").keep();
+    assert_eq!(both["spec"]["ports"][0]["nodePort"], number);
+    assert_ne!(both["spec"]["ports"][1]["nodePort"], number);
+}
+
+#[test]
 fn one_port_by_two_protocols_has_one_node_port() {
     let all = addresses("10.0.0.0/24");
     let both = json!([{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}, {"port": 54, "protocol": "TCP"}]);

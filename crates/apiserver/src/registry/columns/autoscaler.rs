@@ -56,10 +56,21 @@ fn targets(specs: &[Value], statuses: &[Value]) -> String {
     if specs.is_empty() {
         return "<none>".into();
     }
+    // by what they are of; one that failed says nothing of that
+    let is_of = |spec: &Value, status: &Value| {
+        let source = |metric: &Value| {
+            let kind = text(metric, &["type"]).to_owned();
+            let key = kind[..kind.len().min(1)].to_lowercase() + kind.get(1..).unwrap_or_default();
+            let source = &metric[key];
+            let parts =
+                ["name", "container", "metric", "describedObject"].map(|part| source[part].clone());
+            (kind, parts)
+        };
+        source(spec) == source(status)
+    };
     let all: Vec<String> = specs
         .iter()
-        .enumerate()
-        .map(|(n, spec)| target(spec, statuses.get(n)))
+        .map(|spec| target(spec, statuses.iter().find(|status| is_of(spec, status))))
         .collect();
     let more = all.len().saturating_sub(SHOWN_MAX);
     let shown = all[..all.len().min(SHOWN_MAX)].join(", ");

@@ -92,6 +92,21 @@ fn one_pod_makes_one_slice() {
 }
 
 #[test]
+fn slices_of_an_earlier_service_of_the_name_are_not_taken_over() {
+    let pods = [pod(1, |_| {})];
+    let earlier = carry_out(plan(&simple(), &pods, &[]), &[]);
+    let mut anew = simple();
+    anew.metadata.uid = Some("another".into());
+    let plan = plan(&anew, &pods, &earlier);
+    assert_eq!(
+        (plan.create.len(), plan.update.len(), plan.delete.len()),
+        (1, 0, 1)
+    );
+    let owner = objects::controller_of(&plan.create[0]).expect("an owner");
+    assert_eq!(owner.uid, "another");
+}
+
+#[test]
 fn conditions_follow_readiness_and_deletion() {
     // change, publishNotReadyAddresses → ready, serving, terminating; nothing: not listed
     type Case = (fn(&mut Value), bool, Option<(bool, bool, bool)>);
