@@ -57,6 +57,7 @@ fn judge() -> Judge {
             protocol: Protocol::Udp,
             port: 53,
             node_port: Some(30053),
+            balanced: true,
             endpoints: ["10.64.0.2:5353", "[fd00:1::2]:5353"]
                 .map(|end| end.parse().unwrap())
                 .into(),

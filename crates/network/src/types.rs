@@ -233,6 +233,8 @@ pub struct ServicePort {
     pub port: u16,
     /// Port on the machine's own addresses, for services of type NodePort.
     pub node_port: Option<u16>,
+    /// Whether it is open on the addresses of the service's load balancer.
+    pub balanced: bool,
     /// Where connections go, each to endpoints of its own family. None: they are refused.
     pub endpoints: Vec<SocketAddr>,
     /// Those on this machine. Where a policy is `Local` and there is none, while `endpoints` has some, packets are
@@ -254,6 +256,7 @@ impl ServicePort {
             protocol,
             port,
             node_port: None,
+            balanced: true,
             local_endpoints: endpoints.clone(),
             endpoints,
         }

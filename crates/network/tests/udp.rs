@@ -47,6 +47,7 @@ fn udp_service(endpoints: &[SocketAddrV4]) -> Service {
             protocol: Protocol::Udp,
             port: SERVICE.port(),
             node_port: None,
+            balanced: true,
             endpoints: ends.clone(),
             local_endpoints: ends,
         }],

@@ -20,6 +20,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::Recorder;
+use crate::services::balanced_ports;
 use crate::traffic::Traffic;
 use held::Held;
 
@@ -208,7 +209,24 @@ fn judge<'a>(
             service.name_any(),
         )
     });
+    // what was given stays with whom it was given to; ports that came later have to be free
+    let is_granted = |service: &Service, port: (Protocol, u16)| {
+        keeps(service) && balanced_ports(service).is_none_or(|ports| ports.contains(&port))
+    };
+    let by = |service: &Service| {
+        let namespace = service.namespace().unwrap_or_default();
+        format!("the service {namespace}/{}", service.name_any())
+    };
     let mut taken: HashMap<(IpAddr, Protocol, u16), String> = HashMap::new();
+    for service in sorted.iter().filter(|service| is_balanced(service)) {
+        let own = ports(service);
+        for (protocol, port) in own.into_iter().filter(|port| is_granted(service, *port)) {
+            for address in wanted(service, addresses) {
+                let entry = taken.entry((address, protocol, port));
+                entry.or_insert_with(|| by(service));
+            }
+        }
+    }
     let mut outcomes = Vec::new();
     for service in sorted {
         if !is_balanced(service) {
@@ -235,15 +253,15 @@ fn judge<'a>(
                 ports.map(|(protocol, port)| (*address, protocol, port))
             })
             .collect();
-        let before = given(service);
+        let own = by(service);
         let conflict = ports.iter().find_map(|(address, protocol, port)| {
             let other = taken.get(&(*address, *protocol, *port)).cloned();
-            let other = other.or_else(|| {
+            let other = other.filter(|other| *other != own).or_else(|| {
                 let held = held
                     .iter()
                     .find(|held| held.is_on(*protocol, *port, *address));
-                let keeps = before.contains(&address.to_string().as_str());
-                held.filter(|_| !keeps).map(|held| held.by.clone())
+                let granted = is_granted(service, (*protocol, *port));
+                held.filter(|_| !granted).map(|held| held.by.clone())
             });
             Some(format!(
                 "port {port}/{} of {address} is held by {}",
@@ -257,9 +275,7 @@ fn judge<'a>(
                 outcomes.push((service, Outcome::Refused { reason, message }));
             }
             None => {
-                let namespace = service.namespace().unwrap_or_default();
-                let by = format!("the service {namespace}/{}", service.name_any());
-                taken.extend(ports.into_iter().map(|port| (port, by.clone())));
+                taken.extend(ports.into_iter().map(|port| (port, own.clone())));
                 outcomes.push((service, Outcome::Given(wanted)));
             }
         }
@@ -310,12 +326,21 @@ fn status(service: &Service, outcome: &Outcome, now: Timestamp) -> Option<serde_
         Outcome::Refused { .. } | Outcome::Cleared => Vec::new(),
     };
     let same_conditions = before.conditions.unwrap_or_default() == conditions;
-    if given(service) == wanted && same_conditions {
+    let opened = ports(service);
+    let same_ports =
+        wanted.is_empty() || balanced_ports(service) == Some(opened.iter().copied().collect());
+    if given(service) == wanted && same_conditions && same_ports {
         return None;
     }
+    let opened: Vec<_> = opened
+        .iter()
+        .map(|(protocol, port)| {
+            json!({ "port": port, "protocol": protocol.as_str().to_uppercase() })
+        })
+        .collect();
     let ingress: Vec<_> = wanted
         .iter()
-        .map(|ip| json!({ "ip": ip, "ipMode": "VIP" }))
+        .map(|ip| json!({ "ip": ip, "ipMode": "VIP", "ports": opened }))
         .collect();
     let ingress = if ingress.is_empty() {
         serde_json::Value::Null

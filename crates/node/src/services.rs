@@ -1,6 +1,6 @@
 //! Services and their endpoints, as the network needs them: what kube-proxy works out on other nodes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -46,6 +46,7 @@ pub fn desired<'a>(
                 .collect();
             let slices = &slices[..];
             let publish_unready = spec.publish_not_ready_addresses == Some(true);
+            let balanced = balanced_ports(service);
             let ports = spec.ports.iter().flatten().filter_map(|port| {
                 let protocol = port.protocol.as_deref().unwrap_or("TCP");
                 let name = port.name.as_deref().unwrap_or("");
@@ -59,10 +60,12 @@ pub fn desired<'a>(
                     }
                     all
                 };
+                let key = (known_protocol(protocol)?, u16::try_from(port.port).ok()?);
                 Some(network::ServicePort {
                     name: name.to_owned(),
-                    protocol: known_protocol(protocol)?,
-                    port: u16::try_from(port.port).ok()?,
+                    protocol: key.0,
+                    port: key.1,
+                    balanced: balanced.as_ref().is_none_or(|ports| ports.contains(&key)),
                     node_port: port.node_port.and_then(|p| u16::try_from(p).ok()),
                     endpoints: of(None),
                     local_endpoints: of(Some(node)),
@@ -137,6 +140,23 @@ fn affinity_seconds(spec: &ServiceSpec) -> Option<u32> {
 
 fn addresses<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<IpAddr> {
     texts.filter_map(|text| text.parse().ok()).collect()
+}
+
+/// The ports that its load balancer was given; `None`: all of them, as whoever gave it says nothing of ports.
+pub fn balanced_ports(service: &Service) -> Option<HashSet<(network::Protocol, u16)>> {
+    let status = service.status.as_ref();
+    let given = status.and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref())?;
+    let mut all = HashSet::new();
+    for ingress in given {
+        for port in ingress.ports.as_ref()? {
+            if let (Some(protocol), Ok(number)) =
+                (known_protocol(&port.protocol), u16::try_from(port.port))
+            {
+                all.insert((protocol, number));
+            }
+        }
+    }
+    Some(all)
 }
 
 /// The addresses that its load balancer was given. In mode `Proxy` something else accepts on them.

@@ -180,6 +180,7 @@ impl Dice {
                 name: format!("p{port}"),
                 protocol: self.protocol(),
                 port: 80 + port as u16,
+                balanced: self.chance(80),
                 node_port: self
                     .chance(30)
                     .then_some((30000 + 10 * number + port) as u16),

@@ -192,10 +192,14 @@ impl Plan {
             let key = (port.protocol, node_port);
             self.contested |= self.node_ports.insert(key, way).is_some();
         }
+        let balanced: &[IpAddr] = match port.balanced {
+            true => &service.balancer_ips,
+            false => &[],
+        };
         for (addresses, sources) in [
-            (&service.external_ips, None),
+            (&service.external_ips[..], None),
             (
-                &service.balancer_ips,
+                balanced,
                 (!service.source_ranges.is_empty()).then_some(&service.source_ranges[..]),
             ),
         ] {

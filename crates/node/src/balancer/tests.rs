@@ -199,3 +199,37 @@ fn families_of_the_service_choose_among_the_machines_addresses() {
     let any = Ipv6Addr::UNSPECIFIED.into();
     assert_eq!(told(&of(&["IPv6"]), &both, &held(any)), [six]);
 }
+
+#[test]
+fn a_port_that_comes_later_has_to_be_free() {
+    let held = [Held {
+        protocol: Protocol::Tcp,
+        port: 22,
+        address: ALL,
+        by: "sshd".into(),
+    }];
+    let given = |ports: serde_json::Value| json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.2", "ports": ports }] } } });
+    let first = json!([{ "port": 80, "protocol": "TCP" }]);
+    let grown = service("grown", "01", &["80/TCP", "22/TCP"], given(first.clone()));
+    let why = "grown PortInUse: port 22/TCP of 192.0.2.2 is held by sshd";
+    assert_eq!(told(std::slice::from_ref(&grown), &[ADDRESS], &held), [why]);
+    // until that is decided the port is not opened
+    let opened = balanced_ports(&grown).expect("ports");
+    assert!(opened.contains(&(Protocol::Tcp, 80)) && !opened.contains(&(Protocol::Tcp, 22)));
+    // the older one does not take what the younger has
+    let old = service("old", "01", &["80/TCP", "443/TCP"], given(first));
+    let has = json!([{ "port": 443, "protocol": "TCP" }]);
+    let young = service("young", "09", &["443/TCP"], given(has));
+    let why = "old PortInUse: port 443/TCP of 192.0.2.2 is held by the service n/young";
+    assert_eq!(
+        told(&[old, young.clone()], &[ADDRESS], &held),
+        [why, "young 192.0.2.2"]
+    );
+    // what is told already is not told again, and a port that is new is
+    let now = Timestamp::UNIX_EPOCH;
+    let outcome = Outcome::Given(vec![ADDRESS]);
+    assert_eq!(status(&young, &outcome, now), None);
+    let more = status(&grown, &outcome, now).expect("to be written");
+    let ports = &more["loadBalancer"]["ingress"][0]["ports"];
+    assert_eq!(ports[1], json!({ "port": 22, "protocol": "TCP" }));
+}
