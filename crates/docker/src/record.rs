@@ -99,6 +99,8 @@ pub struct HostConfig {
     #[serde(deserialize_with = "null_default")]
     pub group_add: Vec<String>,
     #[serde(deserialize_with = "null_default")]
+    pub sysctls: BTreeMap<String, String>,
+    #[serde(deserialize_with = "null_default")]
     pub extra_hosts: Vec<String>,
     #[serde(deserialize_with = "null_default")]
     pub dns: Vec<String>,

@@ -120,7 +120,9 @@ impl Balancer {
             .patch_status(&name, &PatchParams::default(), &Patch::Merge(patch))
             .await
         {
-            Err(kube::Error::Api(error)) if error.code == 404 || error.code == 409 => return Ok(()),
+            Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409 | 422) => {
+                return Ok(());
+            }
             Err(error) => return Err(error),
             Ok(_) => {}
         }

@@ -36,8 +36,17 @@ impl Recorder {
         tokio::spawn(async move {
             let mut known: HashMap<String, (String, i32)> = HashMap::new();
             while let Some(note) = notes.recv().await {
-                if let Err(error) = send(&client, &node_name, &note, &mut known).await {
-                    tracing::warn!(%error, reason = note.reason, "an event could not be written");
+                match send(&client, &node_name, &note, &mut known).await {
+                    Err(error) if is_of_ending_namespace(&error) => {
+                        tracing::debug!(
+                            reason = note.reason,
+                            "an event came too late for its namespace"
+                        );
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, reason = note.reason, "an event could not be written");
+                    }
+                    Ok(()) => {}
                 }
             }
         });
@@ -140,6 +149,15 @@ impl Recorder {
             tracing::debug!(reason, "an event was dropped: the queue is full");
         }
     }
+}
+
+/// Nothing new comes into a namespace that is being deleted.
+fn is_of_ending_namespace(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else {
+        return false;
+    };
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// The object's name and the time; of one whose name leaves no room for that, its uid and the time.

@@ -1,6 +1,7 @@
 //! One evaluation of one autoscaler: read, decide, write.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use autoscale::hpa::{Hpa, Pod as PodInput, Reading};
 use autoscale::selector::Selector;
@@ -27,6 +28,10 @@ use crate::shared::in_namespace;
 
 /// A node's clock may be so far ahead of ours.
 const SKEW: SignedDuration = SignedDuration::from_secs(60);
+
+/// The status of a change of size is written so often until it stands, the next time after twice this pause.
+const STATUS_ATTEMPTS: u32 = 5;
+const STATUS_PAUSE: Duration = Duration::from_millis(50);
 
 /// A pod that started later than now did so before the clock went back: it counts as long started, else its load would be
 /// ignored until that moment comes again.
@@ -230,29 +235,44 @@ impl Evaluator {
         }
         let mut object = HorizontalPodAutoscaler::clone(autoscaler);
         object.status = Some(decision.status.clone());
-        let name = objects::name(&**autoscaler);
-        match self
-            .api(autoscaler)
-            .replace_status(name, &PostParams::default(), &object)
-            .await
-        {
-            Ok(written) => self.memory.status_written(uid, written),
-            // Someone else changed the object; the next evaluation starts from that.
-            Err(error) if matches!(status_code(&error), Some(404 | 409)) => {
-                tracing::debug!(autoscaler = objects::key(&**autoscaler), %error, "status not written");
+        let (api, name) = (self.api(autoscaler), objects::name(&**autoscaler));
+        let mut pause = STATUS_PAUSE;
+        for attempt in 1.. {
+            let parameters = PostParams::default();
+            let error = match api.replace_status(name, &parameters, &object).await {
+                Ok(written) => return self.memory.status_written(uid, written),
+                Err(error) => error,
+            };
+            // That a size was changed, and why, is told nowhere else: whoever sees none later may take it for a person's wish.
+            let must = decision.rescale.is_some() && status_code(&error) != Some(404);
+            if !must || attempt == STATUS_ATTEMPTS {
+                return self.status_failed(autoscaler, &error);
             }
-            Err(error) => {
-                let message = message(&error);
-                tracing::warn!(autoscaler = objects::key(&**autoscaler), %error, "status not written");
-                if self.memory.may_warn(uid, "FailedUpdateStatus", &message) {
-                    self.recorder.record(
-                        &**autoscaler,
-                        Severity::Warning,
-                        "FailedUpdateStatus",
-                        message,
-                    );
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+            if let Ok(latest) = api.get(name).await {
+                if objects::uid(&latest) != uid {
+                    return;
                 }
+                object = latest;
+                object.status = Some(decision.status.clone());
             }
+        }
+    }
+
+    fn status_failed(&self, autoscaler: &HorizontalPodAutoscaler, error: &kube::Error) {
+        let key = objects::key(autoscaler);
+        // Someone else changed the object; the next evaluation starts from that.
+        if matches!(status_code(error), Some(404 | 409)) {
+            tracing::debug!(autoscaler = key, %error, "status not written");
+            return;
+        }
+        tracing::warn!(autoscaler = key, %error, "status not written");
+        let message = message(error);
+        let (uid, reason) = (objects::uid(autoscaler), "FailedUpdateStatus");
+        if self.memory.may_warn(uid, reason, &message) {
+            let severity = Severity::Warning;
+            self.recorder.record(autoscaler, severity, reason, message);
         }
     }
 

@@ -33,6 +33,13 @@ pub fn of(host: &HostConfig) -> Result<Security, Refusal> {
             .collect(),
         ..Security::default()
     };
+    for (name, value) in &host.sysctls {
+        let name = name.replace('/', ".");
+        if let Some(why) = not_its_own(host, &name) {
+            return Err(Refusal::bad(format!("invalid sysctl {name:?}: {why}")));
+        }
+        security.sysctls.insert(name, value.clone());
+    }
     for option in &host.security_opt {
         // Older clients write a colon.
         let (name, value) = option
@@ -69,6 +76,33 @@ pub fn of(host: &HostConfig) -> Result<Security, Refusal> {
     Ok(security)
 }
 
+/// Settings of the kernel that every IPC namespace has for itself.
+const OF_IPC: [&str; 8] = [
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shm_rmid_forced",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+];
+
+/// Why the setting is not the container's own to change, if it is not: others would have it, too.
+fn not_its_own(host: &HostConfig, name: &str) -> Option<&'static str> {
+    let shares = |mode: Option<&str>| mode == Some("host");
+    let ipc = host.rest.get("IpcMode").and_then(|mode| mode.as_str());
+    if name.contains("..") {
+        Some("it names no setting")
+    } else if name.starts_with("net.") {
+        shares(Some(&host.network_mode)).then_some("the container has the machine's network")
+    } else if OF_IPC.contains(&name) || name.starts_with("fs.mqueue.") {
+        shares(ipc).then_some("the container has the machine's IPC namespace")
+    } else {
+        Some("it is not in a separate kernel namespace")
+    }
+}
+
 pub fn ulimits(host: &HostConfig) -> Vec<Ulimit> {
     let ulimit = |request: &UlimitRequest| Ulimit {
         name: request.name.clone(),
@@ -81,6 +115,37 @@ pub fn ulimits(host: &HostConfig) -> Vec<Ulimit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_of_the_kernel_are_the_containers_own_or_refused() {
+        let ask = |name: &str, network: &str, ipc: &str| {
+            let host = HostConfig {
+                sysctls: [(name.to_owned(), "1".to_owned())].into(),
+                network_mode: network.into(),
+                rest: [("IpcMode".to_owned(), ipc.into())].into(),
+                ..HostConfig::default()
+            };
+            of(&host)
+                .map(|security| security.sysctls)
+                .map_err(|refusal| refusal.message)
+        };
+        for (name, network, ipc, expected) in [
+            ("net.core.somaxconn", "", "", true),
+            ("net/core/somaxconn", "", "", true),
+            ("net.core.somaxconn", "host", "", false),
+            ("kernel.shmmax", "host", "", true),
+            ("kernel.shmmax", "", "host", false),
+            ("fs.mqueue.msg_max", "", "", true),
+            ("kernel.panic", "", "", false),
+            ("vm.swappiness", "", "", false),
+            ("net.../../kernel.panic", "", "", false),
+        ] {
+            let found = ask(name, network, ipc);
+            assert_eq!(found.is_ok(), expected, "{name} {network} {ipc} {found:?}");
+        }
+        let told = ask("net/core/somaxconn", "", "").expect("its own");
+        assert_eq!(told["net.core.somaxconn"], "1");
+    }
 
     #[test]
     fn options_are_honoured_or_refused() {

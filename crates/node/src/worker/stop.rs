@@ -8,6 +8,7 @@ use engine::{ContainerStatus, ExecSpec, State};
 use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Preconditions};
+use kube::core::Status;
 use parking_lot::Mutex;
 
 use super::{Wanted, Worker};
@@ -258,11 +259,7 @@ impl Worker {
             };
             match outcome {
                 Ok(()) => return,
-                Err(kube::Error::Api(error))
-                    if error.code == 404 || error.code == 409 && error.message.contains("UID") =>
-                {
-                    return;
-                }
+                Err(kube::Error::Api(error)) if is_of_another(&error) => return,
                 Err(error) => {
                     tracing::warn!(%error, pod = self.pod.name_any(), "a terminated pod could not be removed; trying again");
                     tokio::time::sleep(Duration::from_millis(100u64 << attempt.min(6))).await;
@@ -314,6 +311,16 @@ impl Worker {
     }
 }
 
+/// The object is gone, or another one has its name: a deletion conflicts then, and a patch that names the old uid is invalid.
+fn is_of_another(error: &Status) -> bool {
+    match error.code {
+        404 => true,
+        409 => error.message.contains("UID"),
+        422 => error.message.contains("metadata.uid"),
+        _ => false,
+    }
+}
+
 fn directories_of(logs: &Path, uid: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(logs).into_iter().flatten().flatten();
     let suffix = format!("_{uid}");
@@ -330,4 +337,36 @@ fn deletion_grace(pod: &Pod) -> Duration {
             .unwrap_or(30)
             .max(0) as u64,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_of_another_pod_is_not_ours() {
+        for (code, message, expected) in [
+            (404, "pods \"a\" not found", true),
+            (
+                409,
+                "Precondition failed: UID in precondition: a, UID in object meta: b",
+                true,
+            ),
+            (409, "the object has been modified", false),
+            (
+                422,
+                "Pod \"a\" is invalid: metadata.uid: Invalid value: \"a\": field is immutable",
+                true,
+            ),
+            (
+                422,
+                "Pod \"a\" is invalid: status.phase: Unsupported value",
+                false,
+            ),
+            (500, "metadata.uid", false),
+        ] {
+            let error = Status::failure(message, "").with_code(code);
+            assert_eq!(is_of_another(&error), expected, "{code} {message}");
+        }
+    }
 }
