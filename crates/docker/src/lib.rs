@@ -9,6 +9,7 @@ mod build;
 mod commit;
 mod containers;
 mod filters;
+mod health;
 mod images;
 mod monitor;
 mod mounts;
@@ -64,6 +65,8 @@ struct Inner {
     /// Uploads and build contexts, as long as they are needed.
     uploads: PathBuf,
     turns: turns::Turns,
+    /// What health checks have found.
+    healths: health::Healths,
     /// Starts that failed: a container that never ran has no exit that the engine could tell.
     failures: tokio::sync::broadcast::Sender<containers::lifecycle::StartFailure>,
 }
@@ -82,6 +85,7 @@ impl Docker {
             volumes: home.join("volumes"),
             uploads: home.join("uploads"),
             turns: turns::Turns::default(),
+            healths: health::Healths::default(),
             failures: tokio::sync::broadcast::Sender::new(64),
         };
         Self {

@@ -8,7 +8,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::containers::{self, Container, lifecycle};
-use crate::{Docker, names, runner};
+use crate::{Docker, health, names, runner};
 
 const RESTART_MS: u64 = 100;
 const RESTART_MS_MAX: u64 = 60_000;
@@ -70,7 +70,11 @@ pub async fn run(docker: Docker, shutdown: CancellationToken) {
             event = events.recv() => event,
         };
         match event {
-            Ok(Event::ContainerExited { id, .. }) => settle(docker.clone(), id),
+            Ok(Event::ContainerStarted { id, .. }) => health::watch(&docker, &id).await,
+            Ok(Event::ContainerExited { id, .. }) => {
+                docker.inner.healths.ended(&id);
+                settle(docker.clone(), id);
+            }
             Ok(_) => {}
             Err(RecvError::Lagged(_)) => sweep(&docker).await,
             Err(RecvError::Closed) => return,
@@ -105,6 +109,8 @@ async fn sweep(docker: &Docker) {
     for container in containers::all(docker).await {
         if container.status.state == engine::State::Exited {
             settle(docker.clone(), container.id().to_owned());
+        } else if container.running() && !docker.inner.healths.is_asked(container.id()) {
+            health::watch(docker, container.id()).await;
         }
     }
 }

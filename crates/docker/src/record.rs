@@ -64,6 +64,8 @@ pub struct Config {
     pub volumes: BTreeMap<String, Value>,
     pub stop_signal: Option<String>,
     pub stop_timeout: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<image::Healthcheck>,
     #[serde(flatten)]
     pub rest: BTreeMap<String, Value>,
 }

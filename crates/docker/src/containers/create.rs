@@ -15,7 +15,7 @@ use crate::mounts::{self, Borrowed};
 use crate::query::Query;
 use crate::record::{ANNOTATION, Config, HostConfig, OWNER, Record};
 use crate::reply::{Answer, Refusal, json_with};
-use crate::{Docker, body, names, ports, volumes};
+use crate::{Docker, body, health, names, ports, volumes};
 
 use super::{devices, security, sharing};
 
@@ -215,6 +215,7 @@ fn completed(mut config: Config, image: &Image, id: &str) -> Config {
     if config.stop_signal.as_ref().is_none_or(String::is_empty) {
         config.stop_signal.clone_from(&of.stop_signal);
     }
+    config.healthcheck = health::merged(config.healthcheck.take(), of.healthcheck.as_ref());
     let mut labels = of.labels.clone();
     labels.append(&mut config.labels);
     config.labels = labels;

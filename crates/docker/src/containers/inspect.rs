@@ -63,7 +63,7 @@ pub async fn inspect(docker: &Docker, container: &Container) -> Answer {
         "" | "default" => "bridge",
         other => other,
     };
-    json_of(&json!({
+    let mut shown = json!({
         "Id": container.id(), "Name": format!("/{}", record.name), "Created": format!("{:.9}", status.created_at),
         "Path": status.spec.argv.first(), "Args": status.spec.argv.get(1..).unwrap_or_default(),
         "State": {
@@ -81,7 +81,11 @@ pub async fn inspect(docker: &Docker, container: &Container) -> Answer {
             "GlobalIPv6Address": address6, "IPv6Gateway": gateway6, "GlobalIPv6PrefixLen": prefix6,
             "Networks": { mode: network },
         },
-    }))
+    });
+    if let Some(health) = docker.inner.healths.of(container.id()) {
+        shown["State"]["Health"] = json!(health);
+    }
+    json_of(&shown)
 }
 
 /// As dockerd has it: nothing where there is no AppArmor.

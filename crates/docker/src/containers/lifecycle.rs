@@ -371,6 +371,7 @@ pub async fn remove_now(docker: &Docker, id: &str) -> Result<(), Refusal> {
     }
     // now it is gone for everybody who asks; taking an interface apart takes the kernel its time, and nobody waits for that
     engine.remove_sandbox(id).await?;
+    docker.inner.healths.forget(id);
     let (images, snapshot) = (docker.inner.images.clone(), id.to_owned());
     let files = tokio::task::spawn_blocking(move || {
         if let Some(log) = log {

@@ -22,6 +22,17 @@ async fn created(docker: &Docker, names: &[String]) -> Result<Option<Timestamp>,
     }
 }
 
+/// `Up 3 minutes (healthy)`.
+fn sentence(docker: &Docker, container: &Container, now: Timestamp) -> String {
+    let plain = container.sentence(now);
+    let health = docker.inner.healths.of(container.id());
+    match health.filter(|_| container.running() && !container.paused()) {
+        Some(health) if health.status == "starting" => format!("{plain} (health: starting)"),
+        Some(health) => format!("{plain} ({})", health.status),
+        None => plain,
+    }
+}
+
 /// The container is of this image, by whatever name.
 fn is_made_of(docker: &Docker, container: &Container, image: &str) -> bool {
     let record = &container.record;
@@ -78,13 +89,23 @@ pub async fn list(docker: &Docker, query: &Query) -> Answer {
             && filters.any("status", |value| container.state() == value)
             && filters.any("ancestor", |value| is_made_of(docker, container, value))
             && filters.any("publish", |value| {
-                record.host.port_bindings.keys().any(|port| is_among(port, value))
+                record
+                    .host
+                    .port_bindings
+                    .keys()
+                    .any(|port| is_among(port, value))
             })
             && filters.any("expose", |value| {
-                record.config.exposed_ports.keys().any(|port| is_among(port, value))
+                record
+                    .config
+                    .exposed_ports
+                    .keys()
+                    .any(|port| is_among(port, value))
             })
-            // nothing is checked yet
-            && filters.any("health", |value| value == "none")
+            && filters.any("health", |value| {
+                let health = docker.inner.healths.of(container.id());
+                health.map_or("none", |health| health.status) == value
+            })
             && filters.labels(&record.config.labels)
     };
     let now = Timestamp::now();
@@ -118,7 +139,7 @@ pub async fn list(docker: &Docker, query: &Query) -> Answer {
         rows.push(json!({
             "Id": container.id(), "Names": [format!("/{}", record.name)], "Image": record.image, "ImageID": record.image_id,
             "Command": command.join(" "), "Created": container.status.created_at.as_second(), "Ports": ports,
-            "Labels": record.config.labels, "State": container.state(), "Status": container.sentence(now),
+            "Labels": record.config.labels, "State": container.state(), "Status": sentence(docker, &container, now),
             "HostConfig": { "NetworkMode": record.host.network_mode },
             "NetworkSettings": { "Networks": { "bridge": network } },
             "Mounts": [],

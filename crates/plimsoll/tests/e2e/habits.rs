@@ -169,3 +169,60 @@ pub fn a_build_says_what_it_made() {
     );
     instance.purge();
 }
+
+/// By the image's check, by one's own, and by none.
+pub fn health_is_checked_and_told() {
+    let instance = with_images();
+    let docker = |arguments: &str| instance.docker(arguments);
+    docker("build -q -t checked:1 -")
+        .stdin("FROM busybox:static\nHEALTHCHECK --interval=1s --retries=2 CMD cat /tmp/well\nCMD [\"sleep\", \"1000\"]\n")
+        .ok();
+    let health = |name: &str| {
+        let ran = docker(&format!("inspect -f '{{{{.State.Health.Status}}}}' {name}")).ran();
+        ran.stdout.trim().to_owned()
+    };
+    let becomes = |name: &str, wanted: &str| {
+        eventually(&format!("{name} is {wanted}"), || match health(name) {
+            now if now == wanted => Ok(()),
+            other => Err(other),
+        });
+    };
+    docker("run -d --name image checked:1").ok();
+    docker("run -d --name own --health-cmd true --health-interval 1s checked:1").ok();
+    docker("run -d --name slow --health-cmd 'sleep 1000' --health-interval 1s --health-timeout 1s --health-retries 1 checked:1").ok();
+    docker("run -d --name none --no-healthcheck checked:1").ok();
+    becomes("image", "unhealthy");
+    let log = docker("inspect -f '{{(index .State.Health.Log 0).Output}}' image").ok();
+    holds(&log, "/tmp/well");
+    docker("exec image touch /tmp/well").ok();
+    becomes("image", "healthy");
+    becomes("own", "healthy");
+    becomes("slow", "unhealthy");
+    let log = docker("inspect -f '{{(index .State.Health.Log 0).Output}}' slow").ok();
+    holds(&log, "Health check exceeded timeout");
+    let count = docker("exec slow sh -c 'ps | grep -c \"[s]leep 1000\"'").ok();
+    assert!(
+        count.trim().parse::<u32>().is_ok_and(|count| count <= 2),
+        "{count}"
+    );
+    assert_eq!(
+        docker("inspect -f '{{.State.Health}}' none").ok(),
+        "<nil>\n"
+    );
+    let names = |filter: &str| {
+        let said = docker(&format!("ps --format '{{{{.Names}}}}' -f health={filter}")).ok();
+        let mut names: Vec<String> = said.lines().map(str::to_owned).collect();
+        names.sort();
+        names.join(" ")
+    };
+    assert_eq!(names("healthy"), "image own");
+    assert_eq!(names("unhealthy"), "slow");
+    assert_eq!(names("none"), "none");
+    holds(&docker("ps -f name=^own$").ok(), "(healthy)");
+    // found again by another daemon
+    instance.kill_daemon();
+    instance.plimsoll("up").ok();
+    becomes("own", "healthy");
+    docker("rm -f image own slow none").ok();
+    instance.purge();
+}

@@ -117,7 +117,8 @@ fn main() {
             probes_by_grpc_and_tls_decide_in_real_pods;
         habits: filters_mean_what_they_say
             ends_and_beginnings
-            a_build_says_what_it_made;
+            a_build_says_what_it_made
+            health_is_checked_and_told;
         kubelet: private_images_are_pulled_with_the_secrets_of_a_pod
             what_others_say_of_a_pod_while_its_hook_runs_stands
             hooks_without_end_keep_nobody_from_starting
