@@ -148,11 +148,15 @@ impl Network {
                 .collect(),
         };
         let (runs, table) = (OwnRuns::default(), names::table(&config.instance));
+        let ports = (
+            bridge::mac(&config),
+            names::interface_prefix(&config.instance),
+        );
         // Before the first rule, so that nothing that happens to them is missed.
         let ear = netfilter::listen().map_err(|error| {
             Error::link("cannot listen for changes of the packet filter", error)
         })?;
-        let rules = Rules::open(layouts, owner, bridge::mac(&config), plans, runs.clone()).await?;
+        let rules = Rules::open(layouts, owner, ports, plans, runs.clone()).await?;
 
         let inner = Arc::new(Inner {
             config,

@@ -9,14 +9,15 @@ use crate::names;
 /// Before br_netfilter, which translates destinations.
 const PRIORITY: i32 = -300;
 
-/// Makes the table what it should be, whatever it was.
-pub(super) fn script(table: &str, bridge: &str, mac: [u8; 6]) -> String {
+/// Makes the table what it should be, whatever it was. `ports`: what the names of the bridge's ports begin with; that they are asked
+/// for, and not the bridge, spares the kernel a module that some do not have (NFT_BRIDGE_META).
+pub(super) fn script(table: &str, ports: &str, mac: [u8; 6]) -> String {
     let mac = names::mac_text(mac);
     format!(
         "add table bridge {table}\n\
          flush table bridge {table}\n\
          add chain bridge {table} guard {{ type filter hook prerouting priority {PRIORITY}; policy accept; }}\n\
-         add rule bridge {table} guard meta ibrname \"{bridge}\" ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 ether daddr != {mac} drop\n"
+         add rule bridge {table} guard iifname \"{ports}*\" ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 ether daddr != {mac} drop\n"
     )
 }
 

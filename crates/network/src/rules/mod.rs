@@ -38,8 +38,9 @@ pub(crate) struct Rules {
     /// One for each family.
     layouts: Vec<Layout>,
     owner: Owner,
-    /// The bridge's hardware address.
+    /// The bridge's hardware address, and what the names of its ports begin with.
     mac: [u8; 6],
+    ports: String,
     /// Foreign rules that could not be made, as they were reported.
     refused: BTreeSet<String>,
     /// What should be applied.
@@ -53,7 +54,7 @@ impl Rules {
     pub async fn open(
         layouts: Vec<Layout>,
         owner: Owner,
-        mac: [u8; 6],
+        (mac, ports): ([u8; 6], String),
         wanted: Plans,
         runs: OwnRuns,
     ) -> Result<Self, Error> {
@@ -68,6 +69,7 @@ impl Rules {
             layouts,
             owner,
             mac,
+            ports,
             refused: BTreeSet::new(),
             wanted,
             applied: false,
@@ -179,11 +181,11 @@ impl Rules {
 
     /// Has frames from container to container dropped. A kernel that cannot filter them at all is told of.
     async fn guard_bridge(&self) {
-        let script = between::script(&self.owner.table(), &self.owner.bridge, self.mac);
+        let script = between::script(&self.owner.table(), &self.ports, self.mac);
         if let Err(error) = self.run(&script).await {
             tracing::warn!(
                 %error,
-                "containers can send frames to each other past network policies: this kernel does not filter bridges (CONFIG_NF_TABLES_BRIDGE, NFT_BRIDGE_META)"
+                "containers can send frames to each other past network policies: this kernel does not filter bridges (CONFIG_NF_TABLES_BRIDGE)"
             );
         }
     }

@@ -142,12 +142,10 @@ pub fn ends_and_beginnings() {
         .env("HOME", Root::home())
         .ok();
     assert_eq!(counted.trim(), "1000000");
-    // settings of its own kernel namespaces, and of no other
+    // settings of its own kernel namespaces
     let run =
         "run --rm --sysctl net.core.somaxconn=77 busybox:static cat /proc/sys/net/core/somaxconn";
     assert_eq!(docker(run).ok(), "77\n");
-    let refused = docker("run --rm --sysctl vm.swappiness=7 busybox:static true").fails(125);
-    holds(&refused, "it is not in a separate kernel namespace");
     // this machine, as containers name it
     let hosts = "run --rm --add-host there:host-gateway busybox:static cat /etc/hosts";
     holds(&docker(hosts).ok(), &format!("{}\tthere", instance.gateway));
