@@ -22,6 +22,8 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(30);
 const START_INTERVAL: Duration = Duration::from_secs(5);
 const RETRIES: u32 = 3;
+/// No time is shorter, as upstream's.
+const LEAST: Duration = Duration::from_millis(1);
 /// So many results are remembered, each with so much of its output.
 const RESULTS_MAX: usize = 5;
 const OUTPUT_BYTES_MAX: usize = 4096;
@@ -189,7 +191,7 @@ async fn ask(
     stop: CancellationToken,
 ) {
     let time = |nanoseconds: i64, usual: Duration| match u64::try_from(nanoseconds) {
-        Ok(nanoseconds) if nanoseconds > 0 => Duration::from_nanos(nanoseconds),
+        Ok(nanoseconds) if nanoseconds > 0 => Duration::from_nanos(nanoseconds).max(LEAST),
         _ => usual,
     };
     let (interval, timeout) = (time(check.interval, INTERVAL), time(check.timeout, TIMEOUT));

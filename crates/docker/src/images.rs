@@ -333,8 +333,24 @@ fn removed_rows(removed: &[image::Removed]) -> Vec<Value> {
         .collect()
 }
 
-/// `docker builder prune`: the whole cache, or nothing if a filter means a part of it.
-pub async fn prune_build_cache(docker: &Docker) -> Answer {
+/// `docker builder prune`: the whole cache, or nothing if a filter means a part of it, which cannot be told from the rest.
+pub async fn prune_build_cache(docker: &Docker, query: &Query) -> Answer {
+    let known = [
+        "description",
+        "id",
+        "inuse",
+        "label",
+        "label!",
+        "parent",
+        "private",
+        "shared",
+        "type",
+        "until",
+    ];
+    let filters = Filters::of(query, &known)?;
+    if known.iter().any(|name| !filters.values(name).is_empty()) {
+        return json_of(&json!({ "CachesDeleted": [], "SpaceReclaimed": 0 }));
+    }
     let images = docker.inner.images.clone();
     let freed = tokio::task::spawn_blocking(move || images.prune_build_cache()).await??;
     json_of(&json!({ "CachesDeleted": [], "SpaceReclaimed": freed }))

@@ -66,7 +66,9 @@ async fn dispatch(docker: Docker, request: Request<Incoming>) -> Answer {
         (&Method::POST, ["networks", "prune"]) => {
             return json_of(&json!({ "NetworksDeleted": null }));
         }
-        (&Method::POST, ["build", "prune"]) => return images::prune_build_cache(&docker).await,
+        (&Method::POST, ["build", "prune"]) => {
+            return images::prune_build_cache(&docker, &query).await;
+        }
         (&Method::POST, ["auth"]) => return system::auth(),
         (&Method::POST, ["build"]) => return build::build(docker, &query, request).await,
         (&Method::GET, ["containers", "json"]) => {

@@ -75,6 +75,16 @@ pub fn filters_mean_what_they_say() {
         listed("localhost:5000/team/app"),
         "localhost:5000/team/app:1"
     );
+    // the cache of the build above outlives a filter that spares it
+    docker("builder prune -f --filter until=24h").ok();
+    let cached = docker("build -t old:2 -")
+        .stdin("FROM busybox:static\nLABEL keep=yes\n")
+        .ok();
+    holds(&cached, "Using cache");
+    holds(
+        &docker("builder prune -f --filter colour=red").fails(1),
+        "invalid filter 'colour'",
+    );
     docker("system prune -f").ok();
     docker("builder prune -f").ok();
     docker("network prune -f").ok();
