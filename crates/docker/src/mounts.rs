@@ -259,6 +259,9 @@ fn mount(request: &MountRequest) -> Result<Point, Refusal> {
                 }
                 options.push(bind.propagation);
             }
+            if bind.non_recursive {
+                options.push("bind".into());
+            }
             let path = PathBuf::from(&request.source);
             if !bind.create_mountpoint && !path.exists() {
                 return Err(wrong(format!(

@@ -33,6 +33,9 @@ pub struct Record {
     pub error: String,
     /// The exit code that stands for that failure.
     pub failed_code: Option<i32>,
+    /// Volumes that were made for it alone, or for a container whose volumes it has, and that nobody named. `None` where an
+    /// earlier version made it.
+    pub made_volumes: Option<Vec<String>>,
 }
 
 /// The part of Docker's container configuration that is acted upon; the rest is kept and shown.
@@ -147,6 +150,8 @@ pub struct BindOptions {
     #[serde(deserialize_with = "null_default")]
     pub propagation: String,
     pub create_mountpoint: bool,
+    /// Without what is mounted beneath.
+    pub non_recursive: bool,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -18,7 +18,7 @@ use crate::record::null_default;
 use crate::reply::{Answer, Refusal, empty, json_of, json_with};
 use crate::{Docker, body, containers, names};
 
-pub use attach::{attach, drop_anonymous, volumes_of};
+pub use attach::{attach, drop_anonymous, made_for};
 
 const DATA: &str = "_data";
 const LABELS: &str = "labels.json";

@@ -168,7 +168,7 @@ pub struct Mount {
     pub target: String,
     pub kind: MountKind,
     pub read_only: bool,
-    /// More mount options (`size=64m`, `mode=1777`, `rslave`, `noexec`, ...).
+    /// More mount options (`size=64m`, `mode=1777`, `rslave`, `noexec`, ...). `bind`: without what is mounted beneath the source.
     pub options: Vec<String>,
 }
 

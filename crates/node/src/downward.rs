@@ -59,9 +59,38 @@ fn lines(map: &Option<BTreeMap<String, String>>) -> String {
     let lines: Vec<String> = map
         .iter()
         .flatten()
-        .map(|(key, value)| format!("{key}={value:?}"))
+        .map(|(key, value)| format!("{key}={}", quote(value)))
         .collect();
     lines.join("\n")
+}
+
+/// As Go's `strconv.Quote`, by which upstream's are read: what can be printed stands for itself, marks that combine among it.
+fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\u{7}' => quoted.push_str("\\a"),
+            '\u{8}' => quoted.push_str("\\b"),
+            '\u{c}' => quoted.push_str("\\f"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '\u{b}' => quoted.push_str("\\v"),
+            '\0'..='\u{1f}' | '\u{7f}' => quoted.push_str(&format!("\\x{:02x}", c as u32)),
+            _ if can_be_printed(c) => quoted.push(c),
+            _ if (c as u32) < 0x1_0000 => quoted.push_str(&format!("\\u{:04x}", c as u32)),
+            _ => quoted.push_str(&format!("\\U{:08x}", c as u32)),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn can_be_printed(c: char) -> bool {
+    // alone, marks that combine with what is before them would be escaped
+    c == '\'' || format!("a{c}").escape_debug().count() == 2
 }
 
 /// A request or limit of `container`, counted in its divisor and rounded up; what the node has stands in for a missing limit.
@@ -129,6 +158,20 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(field(&pod, path, &facts).ok().as_deref(), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn texts_are_quoted_as_go_quotes_them() {
+        for (text, quoted) in [
+            ("it's \"so\" \\", r#""it's \"so\" \\""#),
+            ("a\tb\r\nc\u{7}\u{b}", r#""a\tb\r\nc\a\v""#),
+            ("\u{1b}[0m\u{7f}", r#""\x1b[0m\x7f""#),
+            ("e\u{301} ก็ ❤\u{fe0f}", "\"e\u{301} ก็ ❤\u{fe0f}\""),
+            ("\u{a0}\u{200b}\u{feff}", r#""\u00a0\u200b\ufeff""#),
+            ("\u{e0001}", r#""\U000e0001""#),
+        ] {
+            assert_eq!(quote(text), quoted);
         }
     }
 

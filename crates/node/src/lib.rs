@@ -36,7 +36,7 @@ mod traffic;
 mod volumes;
 mod worker;
 
-pub use volumes::release_all as release_volumes;
+pub use volumes::{Held as HeldVolumes, release_all as release_volumes};
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

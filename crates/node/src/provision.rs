@@ -136,9 +136,8 @@ impl Provisioner {
 
     async fn provision(&self, claim: &PersistentVolumeClaim) -> Result<(), Failure> {
         let classes: Api<StorageClass> = Api::all(self.client.clone());
-        let spec = claim.spec.clone().unwrap_or_default();
-        let name = spec.storage_class_name.unwrap_or_default();
-        let Some(class) = classes.get_opt(&name).await? else {
+        let name = plan::class_of(claim).unwrap_or_default();
+        let Some(class) = classes.get_opt(name).await? else {
             return Err(Failure::Refused(format!(
                 "storageclass.storage.k8s.io {name:?} not found"
             )));

@@ -24,7 +24,7 @@ use thiserror::Error;
 pub use bounds::{Bounded, bounded};
 pub use contents::Kind as ObjectKind;
 pub use mounts::mounts;
-pub use place::{release, release_all, usage, usage_bytes};
+pub use place::{Held, release, release_all, usage, usage_bytes};
 pub use token::Tokens;
 
 use crate::downward::Facts;
@@ -166,7 +166,7 @@ impl Sources<'_> {
         }
         if let Some(source) = &volume.persistent_volume_claim {
             let found = self.claim(name, &source.claim_name).await?;
-            let read_only = found.read_only || source.read_only == Some(true);
+            let read_only = source.read_only == Some(true);
             if found.owned && !read_only {
                 self.own_once(name, &found.path, false)
                     .map_err(failed(&found.path))?;

@@ -217,7 +217,16 @@ async fn stop_everything(instance: &Instance, purge: bool) -> Result<()> {
             .await
             .with_context(|| format!("cannot stop sandbox {}", sandbox.id))?;
     }
-    let volumes = ["node/pods", "claims", "volumes"].map(|name| instance.data_dir.join(name));
+    // claims/NAME, volumes/NAME/_data
+    let volumes = [
+        ("node/pods", None),
+        ("claims", Some(1)),
+        ("volumes", Some(2)),
+    ]
+    .map(|(name, volumes_at)| node::HeldVolumes {
+        path: instance.data_dir.join(name),
+        volumes_at,
+    });
     node::release_volumes(&volumes, purge).map_err(|(path, error)| {
         anyhow::anyhow!(error).context(format!("cannot unmount the volumes in {}", path.display()))
     })?;

@@ -15,6 +15,7 @@ use crate::filter::selects_node;
 use crate::requests;
 
 const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 
@@ -221,7 +222,7 @@ fn fits(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
     let modes = has.access_modes.as_deref().unwrap_or_default();
     let mode = |mode: &Option<String>| mode.clone().unwrap_or_else(|| "Filesystem".into());
     volume.metadata.deletion_timestamp.is_none()
-        && class_of(claim) == has.storage_class_name.as_deref()
+        && class_of(claim).unwrap_or_default() == class_of_volume(volume)
         && mode(&wanted.volume_mode) == mode(&has.volume_mode)
         && wanted
             .access_modes
@@ -309,9 +310,15 @@ fn annotation<'a>(claim: &'a PersistentVolumeClaim, key: &str) -> Option<&'a str
         .map(String::as_str)
 }
 
+fn class_of_volume(volume: &PersistentVolume) -> &str {
+    let annotations = volume.metadata.annotations.as_ref();
+    let old = annotations.and_then(|all| all.get(OLD_CLASS).map(String::as_str));
+    let named = || volume.spec.as_ref()?.storage_class_name.as_deref();
+    old.or_else(named).unwrap_or_default()
+}
+
 fn class_of(claim: &PersistentVolumeClaim) -> Option<&str> {
-    annotation(claim, "volume.beta.kubernetes.io/storage-class")
-        .or_else(|| claim.spec.as_ref()?.storage_class_name.as_deref())
+    annotation(claim, OLD_CLASS).or_else(|| claim.spec.as_ref()?.storage_class_name.as_deref())
 }
 
 fn capacity(volume: &PersistentVolume) -> Option<&Quantity> {

@@ -1,13 +1,62 @@
-//! Which item of a list was which before a change, for rules that compare: items of a map are told by their keys.
+//! Which item of a list was which before a change: items of a map are told by their keys.
 //!
-//! The evaluator goes by position. So lists of maps with comparing rules below are taken out of what it is given, and
-//! their items are put to it one by one, each beside its namesake.
+//! The evaluator of rules goes by position. So lists of maps with rules below are taken out of what it is given, and their
+//! items are put to it one by one, each beside its namesake.
+
+use std::collections::HashMap;
 
 use kube_cel::CompiledSchema;
 use serde_json::Value;
 
 use super::schema::{Additional, Schema};
 use crate::schema::table::ListType;
+
+/// A list before a change.
+pub(super) enum Before<'k, 'v> {
+    /// No item is known to be one of before.
+    Unknown,
+    ByPosition(&'v [Value]),
+    /// By the text of the keys.
+    ByKeys(&'k str, HashMap<String, &'v Value>),
+}
+
+impl<'k, 'v> Before<'k, 'v> {
+    /// `old`: the list that `schema` is of, as it was.
+    pub fn of(schema: &'k Schema, old: Option<&'v Value>) -> Self {
+        let Some(list) = old.and_then(Value::as_array) else {
+            return Self::Unknown;
+        };
+        match schema.list {
+            ListType::Map => Self::by_keys(&schema.list_keys, list),
+            ListType::Unset => Self::ByPosition(list),
+            ListType::Atomic | ListType::Set => Self::Unknown,
+        }
+    }
+
+    fn by_keys(keys: &'k str, list: &'v [Value]) -> Self {
+        let mut named = HashMap::new();
+        for item in list {
+            named.entry(name(keys, item)).or_insert(item);
+        }
+        Self::ByKeys(keys, named)
+    }
+
+    /// What the item at a position was.
+    pub fn item(&self, position: usize, item: &Value) -> Option<&'v Value> {
+        match self {
+            Self::Unknown => None,
+            Self::ByPosition(list) => list.get(position),
+            Self::ByKeys(keys, named) => named.get(&name(keys, item)).copied(),
+        }
+    }
+}
+
+/// What tells an item of a map from the others.
+fn name(keys: &str, item: &Value) -> String {
+    let values = keys.split(',').map(|key| item.get(key));
+    let texts = values.map(|value| value.map(Value::to_string).unwrap_or_default());
+    texts.collect::<Vec<_>>().join("\0")
+}
 
 /// Items of a list that are compared one by one.
 pub(super) struct Detached<'s> {
@@ -60,7 +109,7 @@ fn walk<'s>(
     let Some(items) = schema.items.as_deref() else {
         return;
     };
-    if schema.list == ListType::Map && compiled.items.as_deref().is_some_and(compares) {
+    if schema.list == ListType::Map && compiled.items.as_deref().is_some_and(rules) {
         if let Some(taken) = compiled.items.take() {
             out.push(Detached {
                 path: path.clone(),
@@ -76,16 +125,12 @@ fn walk<'s>(
     }
 }
 
-/// Whether a rule here or below looks at what was before.
-fn compares(compiled: &CompiledSchema) -> bool {
-    let here = compiled.validations.iter().flatten();
-    here.into_iter().any(|rule| rule.is_transition_rule)
-        || compiled.properties.values().any(compares)
-        || compiled
-            .additional_properties
-            .as_deref()
-            .is_some_and(compares)
-        || compiled.items.as_deref().is_some_and(compares)
+/// Whether there is a rule here or below.
+fn rules(compiled: &CompiledSchema) -> bool {
+    !compiled.validations.is_empty()
+        || compiled.properties.values().any(rules)
+        || compiled.additional_properties.as_deref().is_some_and(rules)
+        || compiled.items.as_deref().is_some_and(rules)
 }
 
 /// An item: where it is, as it is, and as it was.
@@ -101,11 +146,12 @@ pub(super) fn pairs<'v>(
     out: &mut Vec<Pair<'v>>,
 ) {
     let Some((step, rest)) = path.split_first() else {
-        let before = old.and_then(Value::as_array);
+        let before = match old.and_then(Value::as_array) {
+            Some(list) => Before::by_keys(keys, list),
+            None => Before::Unknown,
+        };
         for (n, item) in new.as_array().into_iter().flatten().enumerate() {
-            let same = |other: &&Value| keys.split(',').all(|key| other.get(key) == item.get(key));
-            let was = before.and_then(|before| before.iter().find(same));
-            out.push((format!("{here}[{n}]"), item, was));
+            out.push((format!("{here}[{n}]"), item, before.item(n, item)));
         }
         return;
     };

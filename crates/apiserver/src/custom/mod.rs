@@ -109,15 +109,16 @@ impl Custom {
     /// A new object.
     pub(crate) fn validate(&self, object: &Value, problems: &mut Problems) {
         let mut found = Problems::default();
-        validate::validate(&self.schema, object, &mut found);
+        validate::validate(&self.schema, object, None, &mut found);
         self.apply_rules(object, None, &mut found);
         problems.0.append(&mut found.0);
     }
 
-    /// A changed object. Lists of unique items that were not unique before need not be now (upstream's ratcheting).
+    /// A changed object. What was not changed may stay, and lists of unique items that were not unique before need not be
+    /// now (upstream's ratcheting).
     pub(crate) fn validate_update(&self, new: &Value, old: &Value, problems: &mut Problems) {
         let mut found = Problems::default();
-        validate::validate(&self.schema, new, &mut found);
+        validate::validate(&self.schema, new, Some(old), &mut found);
         if !validate::validate_lists(&self.schema, old).is_empty() {
             found
                 .0

@@ -6,6 +6,7 @@
 
 mod check;
 mod cost;
+mod ratchet;
 
 use kube_cel::{CompiledSchema, ErrorKind, ValidationError, compile_schema, validate_compiled};
 use serde_json::Value;
@@ -93,7 +94,9 @@ impl Rules {
                     );
                     continue;
                 }
-                problems.0.push(told(&error, new, at));
+                if !ratchet::unchanged(&self.compiled, &error, new, old) {
+                    problems.0.push(told(&error, new, at));
+                }
             }
         }
         for list in &self.lists {

@@ -162,3 +162,71 @@ fn rules_that_cannot_be_read_are_refused() {
         ]
     );
 }
+
+#[test]
+fn what_was_not_changed_may_stay() {
+    let ordered = json!({"rule": "self.a <= self.b", "message": "a may not exceed b"});
+    let named = |item: &str| {
+        let mut numbers = numbers(ordered.clone());
+        numbers["properties"]["name"] = json!({"type": "string"});
+        json!({"type": "object", "properties": {"note": {"type": "string"}, "items": {"type": "array", "items": numbers, "x-kubernetes-list-type": item, "x-kubernetes-list-map-keys": ["name"]}}})
+    };
+    let entries = json!({"type": "object", "properties": {"note": {"type": "string"}}, "additionalProperties": numbers(json!({"rule": "self.a <= self.b", "fieldPath": ".a"}))});
+    let grows = json!({"rule": "self.a > oldSelf.a", "message": "a has to grow"});
+    let (wrong, fine) = (
+        json!({"a": 2, "b": 1, "name": "x"}),
+        json!({"a": 1, "b": 1, "name": "y"}),
+    );
+    // schema of spec, before, after, what is said
+    let cases = [
+        (
+            numbers(ordered.clone()),
+            json!({"a": 2, "b": 1}),
+            json!({"a": 2, "b": 1}),
+            vec![],
+        ),
+        (
+            numbers(ordered.clone()),
+            json!({"a": 2, "b": 1}),
+            json!({"a": 3, "b": 1}),
+            vec!["spec: Invalid value: a may not exceed b"],
+        ),
+        // one that compares is put again each time
+        (
+            numbers(grows),
+            json!({"a": 2, "b": 1}),
+            json!({"a": 2, "b": 1}),
+            vec!["spec: Invalid value: a has to grow"],
+        ),
+        // items by their keys
+        (
+            named("map"),
+            json!({"items": [fine, wrong]}),
+            json!({"items": [wrong], "note": "x"}),
+            vec![],
+        ),
+        (
+            named("map"),
+            json!({"items": [fine]}),
+            json!({"items": [fine, wrong]}),
+            vec!["spec.items[1]: Invalid value: a may not exceed b"],
+        ),
+        // entries of a map, and errors that are told of a place further below
+        (
+            entries.clone(),
+            json!({"x.y": {"a": 2, "b": 1}}),
+            json!({"x.y": {"a": 2, "b": 1}, "note": "x"}),
+            vec![],
+        ),
+        (
+            entries,
+            json!({"x.y": {"a": 2, "b": 1}}),
+            json!({"x.y": {"a": 3, "b": 1}}),
+            vec!["spec.x.y.a: Invalid value: failed rule: self.a <= self.b"],
+        ),
+    ];
+    for (of, old, new, expected) in cases {
+        let said = messages(of, new.clone(), Some(old.clone()));
+        assert_eq!(said, expected, "{old} -> {new}");
+    }
+}

@@ -6,6 +6,7 @@ mod scalars;
 
 use serde_json::{Map, Value};
 
+use super::correlate::Before;
 use super::schema::{Additional, Rules, Schema, Type};
 use crate::registry::Problems;
 use crate::schema::gotext::quote;
@@ -18,10 +19,11 @@ const PROBLEMS_MAX: usize = 100;
 /// How deep a value that an error shows is looked into, in bytes of its JSON.
 const SHOWN_BYTES_MAX: usize = 2048;
 
-/// Everything wrong with an object.
-pub fn validate(schema: &Schema, object: &Value, problems: &mut Problems) {
+/// Everything wrong with an object. What is as it was in `old` (before a change) may stay as it is, whatever the schema
+/// says of it now: upstream's ratcheting (KEP-4008).
+pub fn validate(schema: &Schema, object: &Value, old: Option<&Value>, problems: &mut Problems) {
     let mut found = Vec::new();
-    value(schema, object, "", &mut found);
+    value(schema, object, old, "", &mut found);
     lists(schema, object, "", &mut found);
     embedded(schema, object, "", true, &mut found);
     found.truncate(PROBLEMS_MAX);
@@ -102,10 +104,18 @@ fn is_of(kind: Type, value: &Value) -> bool {
     }
 }
 
-fn value(schema: &Schema, value: &Value, path: &str, out: &mut Vec<Cause>) {
-    if out.len() >= PROBLEMS_MAX {
+fn value(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, out: &mut Vec<Cause>) {
+    let before = out.len();
+    if before >= PROBLEMS_MAX {
         return;
     }
+    look(schema, value, old, path, out);
+    if out.len() > before && old == Some(value) {
+        out.truncate(before);
+    }
+}
+
+fn look(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, out: &mut Vec<Cause>) {
     if value.is_null() && schema.nullable {
         return;
     }
@@ -130,14 +140,16 @@ fn value(schema: &Schema, value: &Value, path: &str, out: &mut Vec<Cause>) {
         junctions(rules, value, path, out);
     }
     match value {
-        Value::Object(map) => members(schema, map, path, out),
+        Value::Object(map) => members(schema, map, old, path, out),
         Value::Array(list) => {
             if let Some(rules) = &schema.rules {
                 counts(rules, list.len(), path, out);
             }
             if let Some(items) = &schema.items {
+                let before = Before::of(schema, old);
                 for (n, item) in list.iter().enumerate() {
-                    self::value(items, item, &format!("{path}[{n}]"), out);
+                    let was = before.item(n, item);
+                    self::value(items, item, was, &format!("{path}[{n}]"), out);
                 }
             }
         }
@@ -145,7 +157,13 @@ fn value(schema: &Schema, value: &Value, path: &str, out: &mut Vec<Cause>) {
     }
 }
 
-fn members(schema: &Schema, map: &Map<String, Value>, path: &str, out: &mut Vec<Cause>) {
+fn members(
+    schema: &Schema,
+    map: &Map<String, Value>,
+    old: Option<&Value>,
+    path: &str,
+    out: &mut Vec<Cause>,
+) {
     if let Some(rules) = &schema.rules {
         for name in &rules.required {
             if !map.contains_key(name) {
@@ -170,7 +188,10 @@ fn members(schema: &Schema, map: &Map<String, Value>, path: &str, out: &mut Vec<
     }
     for (key, member) in map {
         match schema.member(key) {
-            Some(known) => value(known, member, &join(path, key), out),
+            Some(known) => {
+                let was = old.and_then(|old| old.get(key));
+                value(known, member, was, &join(path, key), out);
+            }
             None if matches!(schema.additional, Additional::Forbidden) => {
                 let message = format!(
                     "Invalid value: \"\": {}.{key} in body is a forbidden property",
@@ -186,7 +207,8 @@ fn members(schema: &Schema, map: &Map<String, Value>, path: &str, out: &mut Vec<
 fn junctions(rules: &Rules, value: &Value, path: &str, out: &mut Vec<Cause>) {
     let problems_of = |schema: &Schema| {
         let mut problems = Vec::new();
-        self::value(schema, value, path, &mut problems);
+        // the value as a whole is new, or this would not be asked
+        self::value(schema, value, None, path, &mut problems);
         problems
     };
     let mut say = |what: &str| {

@@ -7,7 +7,7 @@ use serde_json::json;
 fn messages(of: Value, value: Value) -> Vec<String> {
     let schema = schema(json!({"type": "object", "properties": {"spec": of}}));
     let mut problems = Problems::default();
-    validate(&schema, &json!({"spec": value}), &mut problems);
+    validate(&schema, &json!({"spec": value}), None, &mut problems);
     problems
         .0
         .iter()
@@ -229,4 +229,77 @@ fn complaints_are_bounded() {
         many.into(),
     );
     assert_eq!(found.len(), PROBLEMS_MAX);
+}
+
+#[test]
+fn what_was_not_changed_may_stay() {
+    let item = json!({"type": "object", "properties": {"name": {"type": "string"}, "size": {"type": "integer", "maximum": 3}, "tag": {"type": "string"}}, "required": ["name"]});
+    let list = |kind: &str| json!({"type": "array", "items": item, "x-kubernetes-list-type": kind, "x-kubernetes-list-map-keys": ["name"]});
+    let plain = json!({"type": "array", "items": item});
+    let big = json!({"name": "a", "size": 9});
+    let small = json!({"name": "b", "size": 1});
+    let wrong =
+        "spec[0].size: Invalid value: 9: spec[0].size in body should be less than or equal to 3";
+    // schema of spec, before, after, what is said
+    let cases = [
+        // a member that stays, beside one that comes
+        (
+            item.clone(),
+            big.clone(),
+            json!({"name": "a", "size": 9, "tag": "x"}),
+            vec![],
+        ),
+        (
+            item.clone(),
+            big.clone(),
+            json!({"name": "a", "size": 8}),
+            vec![
+                "spec.size: Invalid value: 8: spec.size in body should be less than or equal to 3",
+            ],
+        ),
+        // an object that lacks something is as it was only as a whole
+        (
+            item.clone(),
+            json!({"size": 1}),
+            json!({"size": 2}),
+            vec!["spec.name: Required value"],
+        ),
+        (item.clone(), json!({"size": 9}), json!({"size": 9}), vec![]),
+        // items are told by their keys, or by their places, or not at all
+        (list("map"), json!([small, big]), json!([big]), vec![]),
+        (list("map"), json!([small]), json!([big]), vec![wrong]),
+        (plain.clone(), json!([big]), json!([big, small]), vec![]),
+        (plain, json!([small, big]), json!([big]), vec![wrong]),
+        (
+            list("atomic"),
+            json!([big]),
+            json!([big, small]),
+            vec![wrong],
+        ),
+        (
+            list("atomic"),
+            json!([big, small]),
+            json!([big, small]),
+            vec![],
+        ),
+        // alternatives are of a value as a whole
+        (
+            json!({"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}, "not": {"properties": {"a": {"maximum": 3}}}}),
+            json!({"a": 1}),
+            json!({"a": 1, "b": 1}),
+            vec!["<nil>: Invalid value: \"\": \"spec\" must not validate the schema (not)"],
+        ),
+    ];
+    for (of, old, new, expected) in cases {
+        let schema = schema(json!({"type": "object", "properties": {"spec": of}}));
+        let wrap = |spec: &Value| json!({"spec": spec});
+        let mut problems = Problems::default();
+        validate(&schema, &wrap(&new), Some(&wrap(&old)), &mut problems);
+        let said: Vec<_> = problems
+            .0
+            .iter()
+            .map(|cause| format!("{}: {}", cause.field, cause.message))
+            .collect();
+        assert_eq!(said, expected, "{old} -> {new}");
+    }
 }

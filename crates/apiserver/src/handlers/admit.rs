@@ -12,7 +12,7 @@ use super::{
 };
 use crate::object::{self, at, items, text};
 use crate::quantity::Quantity;
-use crate::registry::columns::DEFAULT_CLASS;
+use crate::registry::columns::{class_of, is_default_class};
 use crate::registry::{self, Kind};
 use crate::status::ApiError;
 
@@ -152,7 +152,7 @@ async fn default_class(context: &Context, claim: &mut Value) -> Result<(), ApiEr
     if named {
         return Ok(());
     }
-    let default = newest_default(classes(context).await?, DEFAULT_CLASS);
+    let default = newest_default(classes(context).await?, is_default_class);
     if let Some(class) = default {
         claim["spec"]["storageClassName"] = class["metadata"]["name"].clone();
     }
@@ -167,24 +167,22 @@ async fn default_ingress_class(context: &Context, ingress: &mut Value) -> Result
         return Ok(());
     }
     let all = all_of(context, "networking.k8s.io", "ingressclasses").await?;
-    if let Some(class) = newest_default(all, DEFAULT_INGRESS_CLASS) {
+    let marked = |class: &Value| class["metadata"]["annotations"][DEFAULT_INGRESS_CLASS] == "true";
+    if let Some(class) = newest_default(all, marked) {
         ingress["spec"]["ingressClassName"] = class["metadata"]["name"].clone();
     }
     Ok(())
 }
 
 /// Of the classes that are marked as default the newest, of equally new ones the first by name.
-fn newest_default(classes: Vec<Value>, annotation: &str) -> Option<Value> {
-    classes
-        .into_iter()
-        .filter(|class| class["metadata"]["annotations"][annotation] == "true")
-        .min_by_key(|class| {
-            let metadata = &class["metadata"];
-            (
-                std::cmp::Reverse(text(metadata, &["creationTimestamp"]).to_owned()),
-                text(metadata, &["name"]).to_owned(),
-            )
-        })
+fn newest_default(classes: Vec<Value>, marked: impl Fn(&Value) -> bool) -> Option<Value> {
+    classes.into_iter().filter(marked).min_by_key(|class| {
+        let metadata = &class["metadata"];
+        (
+            std::cmp::Reverse(text(metadata, &["creationTimestamp"]).to_owned()),
+            text(metadata, &["name"]).to_owned(),
+        )
+    })
 }
 
 async fn classes(context: &Context) -> Result<Vec<Value>, ApiError> {
@@ -241,11 +239,7 @@ pub(super) fn update(
             .parse::<Quantity>()
             .ok()
     };
-    if size(new) <= size(old)
-        || growing
-            .iter()
-            .any(|class| new["spec"]["storageClassName"] == class.as_str())
-    {
+    if size(new) <= size(old) || growing.iter().any(|class| class_of(new) == class.as_str()) {
         return Ok(());
     }
     let name = text(new, &["metadata", "name"]);

@@ -155,6 +155,35 @@ async fn a_changed_schema_counts_at_once_and_ends_watches() {
     assert_eq!(events[0]["object"]["spec"]["shape"], "round");
 }
 
+/// Controllers can go on labelling, and finalizing, what a stricter schema would no longer take.
+#[tokio::test]
+async fn what_a_stricter_schema_finds_may_stay_as_it_is() {
+    let server = with_widgets().await;
+    server.post(WIDGETS, &widget("a")).await.expect(201);
+    let change = json!([
+        {"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/color/maxLength", "value": 2},
+        {"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/x-kubernetes-validations", "value": [{"rule": "self.color != 'red'", "message": "no red"}]},
+    ]);
+    server.patch(DEFINITION, "json", &change).await.expect(200);
+    let path = format!("{WIDGETS}/a");
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    server.patch(&path, "merge", &label).await.expect(200);
+    let grow = json!({"spec": {"size": 2}});
+    let refused = server.patch(&path, "merge", &grow).await.expect(422);
+    let said = refused["message"].as_str().unwrap_or_default();
+    assert!(
+        said.ends_with("is invalid: spec: Invalid value: no red"),
+        "{said}"
+    );
+    let paint = json!({"spec": {"color": "blue"}});
+    let refused = server.patch(&path, "merge", &paint).await.expect(422);
+    let said = refused["message"].as_str().unwrap_or_default();
+    assert!(
+        said.contains("spec.color: Too long: may not be more than 2 bytes"),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn a_version_that_is_no_longer_served_is_not_found() {
     let server = with_widgets().await;

@@ -14,7 +14,10 @@ pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
-const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+const DEFAULT_CLASS: [&str; 2] = [
+    "storageclass.kubernetes.io/is-default-class",
+    "storageclass.beta.kubernetes.io/is-default-class",
+];
 const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 /// The provisioner of classes whose volumes are made by hand.
 const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
@@ -49,12 +52,7 @@ pub fn claim_step(
     volumes: &[Arc<PersistentVolume>],
     classes: &[Arc<StorageClass>],
 ) -> ClaimStep {
-    let named = claim
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.volume_name.as_deref())
-        .filter(|name| !name.is_empty());
-    match named {
+    match volume_name(claim) {
         Some(name) => named_step(claim, name, volumes),
         None => unbound_step(claim, volumes, classes),
     }
@@ -89,6 +87,8 @@ fn named_step(
             "Bound" if completed => ClaimStep::Nothing,
             _ => ClaimStep::Bind(name.to_owned()),
         },
+        // the volume has forgotten (somebody replaced it by what a file says): it was the claim's, and still is
+        Owner::Nobody if completed => ClaimStep::Bind(name.to_owned()),
         _ if completed => lost(
             "ClaimMisbound",
             "Two claims are bound to the same volume, this one is bound incorrectly",
@@ -172,7 +172,10 @@ fn none_available() -> ClaimStep {
 pub fn default_class(classes: &[Arc<StorageClass>]) -> Option<&StorageClass> {
     classes
         .iter()
-        .filter(|class| objects::annotation(&***class, DEFAULT_CLASS) == Some("true"))
+        .filter(|class| {
+            let says = |key| objects::annotation(&***class, key) == Some("true");
+            DEFAULT_CLASS.into_iter().any(says)
+        })
         .min_by_key(|class| {
             let created = objects::created(&***class);
             (
@@ -346,14 +349,48 @@ pub fn volume_phase(
     };
     match claim.filter(|claim| objects::uid(*claim) == uid) {
         Some(claim) => {
-            let named = claim
-                .spec
-                .as_ref()
-                .and_then(|spec| spec.volume_name.as_deref());
+            let named = volume_name(claim);
             (named == volume.metadata.name.as_deref()).then(|| plain("Bound"))?
         }
         None => released(volume),
     }
+}
+
+/// What becomes of a volume that is kept for a claim which has another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spare {
+    /// It was made for that claim: whoever provisioned it removes it.
+    Released,
+    /// It may be anybody's again.
+    Unbound,
+    /// Whoever made it meant it for a claim of that name; it may be the next of that name's.
+    Reserved,
+}
+
+/// Whether `claim`, for which the volume is kept, has another one.
+pub fn spare(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> Option<Spare> {
+    let elsewhere = matches!(owner(volume), Owner::Claim(uid) if uid == objects::uid(claim))
+        && objects::annotation(claim, BIND_COMPLETED).is_some()
+        && volume_name(claim).is_some_and(|name| name != objects::name(volume));
+    let policy = volume.spec.as_ref();
+    let policy = policy.and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref());
+    let has = |key| objects::annotation(volume, key).is_some();
+    elsewhere.then(|| match has(BOUND_BY_CONTROLLER) {
+        _ if has(PROVISIONED_BY) && policy == Some("Delete") => Spare::Released,
+        true => Spare::Unbound,
+        false => Spare::Reserved,
+    })
+}
+
+/// Whether the claim has this volume, whatever the volume says.
+pub fn has(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
+    objects::annotation(claim, BIND_COMPLETED).is_some()
+        && volume_name(claim) == volume.metadata.name.as_deref()
+}
+
+fn volume_name(claim: &PersistentVolumeClaim) -> Option<&str> {
+    let name = claim.spec.as_ref()?.volume_name.as_deref();
+    name.filter(|name| !name.is_empty())
 }
 
 /// Nobody has the volume any more: its policy says what becomes of it.

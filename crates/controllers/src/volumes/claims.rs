@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
@@ -139,7 +139,8 @@ impl Storage {
         Ok(())
     }
 
-    /// A claim that is being deleted goes when no pod that has not ended uses it.
+    /// A claim that is being deleted goes when no pod that has a node uses it, be it one that has ended: its successor may
+    /// need what is in there.
     async fn let_go(&self, claim: &PersistentVolumeClaim) -> Result<(), Error> {
         if !claim
             .finalizers()
@@ -148,15 +149,19 @@ impl Storage {
         {
             return Ok(());
         }
-        let pods = self
-            .shared
-            .pods
-            .by_index(&in_namespace(objects::namespace(claim)));
-        let used = pods.iter().any(|pod| {
-            !objects::is_finished(pod) && claims_of(pod).any(|name| name == objects::name(claim))
-        });
-        if used {
+        let namespace = objects::namespace(claim);
+        let known = self.shared.pods.by_index(&in_namespace(namespace));
+        if known.iter().any(|pod| uses(pod, claim)) {
             return Ok(());
+        }
+        // what is known here may be behind, and with the claim its data may go
+        let pods: Api<Pod> = Api::namespaced(self.shared.client.clone(), namespace);
+        let listed = pods.list(&ListParams::default()).await;
+        let listed = listed.map_err(Error::api("list Pods", namespace.to_owned()))?;
+        if listed.items.iter().any(|pod| uses(pod, claim)) {
+            return Err(Error::Stale {
+                object: objects::key(claim),
+            });
         }
         let kept: Vec<&String> = claim
             .finalizers()
@@ -196,6 +201,13 @@ impl Storage {
     fn claims_api(&self, claim: &PersistentVolumeClaim) -> Api<PersistentVolumeClaim> {
         Api::namespaced(self.shared.client.clone(), objects::namespace(claim))
     }
+}
+
+/// Whether a pod has the claim, or is about to: one without a node can wait for another of its name.
+fn uses(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    node.is_some_and(|node| !node.is_empty())
+        && claims_of(pod).any(|name| name == objects::name(claim))
 }
 
 fn settle(

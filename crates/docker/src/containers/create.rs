@@ -82,7 +82,7 @@ pub async fn create(docker: &Docker, query: &Query, incoming: Incoming) -> Answe
     };
     container(docker, &id, &record, Vec::new())?;
     let image_volumes = image.config.volumes.clone();
-    let borrowed = borrowed(docker, &record.host).await?;
+    let (borrowed, lent) = borrowed(docker, &record.host).await?;
     let plan = mounts::plan(
         &record.config,
         &record.host,
@@ -105,6 +105,7 @@ pub async fn create(docker: &Docker, query: &Query, incoming: Incoming) -> Answe
             }
         };
         let mounts = volumes::attach(docker, plan, &rootfs, &mut anonymous).await?;
+        record.made_volumes = Some([&anonymous[..], &lent].concat());
         let container = ContainerSpec {
             rootfs,
             ..container(docker, &id, &record, mounts)?
@@ -124,15 +125,20 @@ pub async fn create(docker: &Docker, query: &Query, incoming: Incoming) -> Answe
     json_with(StatusCode::CREATED, &json!({ "Id": id, "Warnings": [] }))
 }
 
-/// The mounts of the containers that `--volumes-from` names.
-async fn borrowed(docker: &Docker, host: &HostConfig) -> Result<Vec<Borrowed>, Refusal> {
-    let mut borrowed = Vec::new();
+/// The mounts of the containers that `--volumes-from` names, and the volumes that were made for these: the last that has one
+/// takes it along.
+async fn borrowed(
+    docker: &Docker,
+    host: &HostConfig,
+) -> Result<(Vec<Borrowed>, Vec<String>), Refusal> {
+    let (mut borrowed, mut lent) = (Vec::new(), Vec::new());
     for text in &host.volumes_from {
         let (name, read_only) = mounts::borrowed_from(text)?;
         // not as "not found": clients take that for a missing image
         let lender = super::find(docker, name)
             .await
             .map_err(|refusal| Refusal::bad(refusal.message))?;
+        lent.extend(volumes::made_for(docker, &lender));
         borrowed.extend(
             lender
                 .status
@@ -147,7 +153,7 @@ async fn borrowed(docker: &Docker, host: &HostConfig) -> Result<Vec<Borrowed>, R
                 }),
         );
     }
-    Ok(borrowed)
+    Ok((borrowed, lent))
 }
 
 async fn free(docker: &Docker, name: &str) -> Result<(), Refusal> {

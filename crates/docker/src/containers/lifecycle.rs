@@ -347,7 +347,7 @@ pub async fn remove(docker: &Docker, container: &Container, query: &Query) -> An
 
 /// The volumes that nobody named go with the container that they were made for, if no other has them.
 pub async fn remove_volumes(docker: &Docker, container: &Container) {
-    let names = volumes::volumes_of(docker, container);
+    let names = volumes::made_for(docker, container);
     if !names.is_empty() {
         let _names = docker.inner.turns.names().await;
         volumes::drop_anonymous(docker, &names).await;

@@ -2,19 +2,24 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use engine::{Mount, MountKind};
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, Uid};
+use rustix::io::Errno;
 
 use super::{ANONYMOUS, ensure, name_of};
 use crate::mounts::{Point, Source, make_source};
 use crate::reply::Refusal;
-use crate::tree::{Existing, Tree};
+use crate::tree::{Existing, Found, Tree};
 use crate::{Docker, containers, names};
 
-/// Beside a volume's data while it is being filled: what a crash left half full is filled anew.
-const FILLING: &str = "filling";
+/// Beside a volume's data: what it is filled with, until that is complete, and then until it has been moved.
+const FILLING: &str = "_data.filling";
+const FILLED: &str = "_data.filled";
+/// An earlier version's mark of a volume that was being filled. What is there may be somebody's by now.
+const OLD_MARK: &str = "filling";
 
 /// Makes everything that the plan names. The caller has the turn of names, so that nobody removes a volume meanwhile.
 /// `rootfs`: the container's own files. Volumes that were made for this container alone are told in `made`, also when a
@@ -75,18 +80,16 @@ pub async fn attach(
     Ok(mounts)
 }
 
-/// Copies what the image has at `target` into an empty volume, with the owner and rights of the directory itself.
+/// Copies what the image has at `target` into an empty volume, with the owner and rights of the directory itself. What comes
+/// is complete before the first of it is there, and what is in a volume is never removed.
 fn fill(rootfs: &Path, target: &str, data: &Path) -> io::Result<()> {
-    let marker = data.with_file_name(FILLING);
-    if marker.exists() {
-        for entry in std::fs::read_dir(data)? {
-            let entry = entry?;
-            match entry.file_type()?.is_dir() {
-                true => std::fs::remove_dir_all(entry.path())?,
-                false => std::fs::remove_file(entry.path())?,
-            }
-        }
-    } else if std::fs::read_dir(data)?.next().is_some() {
+    missing_is_fine(std::fs::remove_file(data.with_file_name(OLD_MARK)))?;
+    let (copy, complete) = (data.with_file_name(FILLING), data.with_file_name(FILLED));
+    missing_is_fine(std::fs::remove_dir_all(&copy))?;
+    if complete.exists() {
+        return move_into(&complete, data);
+    }
+    if std::fs::read_dir(data)?.next().is_some() {
         return Ok(());
     }
     // `/.`: what is inside the directory, also when the path is a link to it
@@ -96,7 +99,52 @@ fn fill(rootfs: &Path, target: &str, data: &Path) -> io::Result<()> {
         Err(error) if matches!(error.raw_os_error(), Some(2 | 20)) => return Ok(()),
         Err(error) => return Err(error),
     };
-    std::fs::write(&marker, "")?;
+    let device = |path: &Path| path.metadata().map(|data| data.dev());
+    if device(data)? != device(data.parent().unwrap_or(data))? {
+        // nothing can be moved into a disk of its own
+        return copy_into(&found, data);
+    }
+    std::fs::create_dir(&copy)?;
+    let copied = copy_into(&found, &copy).and_then(|()| std::fs::rename(&copy, &complete));
+    if copied.is_err() {
+        let _ = std::fs::remove_dir_all(&copy);
+    }
+    copied?;
+    move_into(&complete, data)
+}
+
+/// Moves what a complete copy has into a volume, which somebody may have mounted already, and its owner and rights.
+fn move_into(complete: &Path, data: &Path) -> io::Result<()> {
+    let of = complete.metadata()?;
+    std::os::unix::fs::chown(data, Some(of.uid()), Some(of.gid()))?;
+    std::fs::set_permissions(data, of.permissions())?;
+    for entry in std::fs::read_dir(complete)? {
+        let entry = entry?;
+        let place = data.join(entry.file_name());
+        // what somebody has put there meanwhile stays
+        let there = rustix::fs::renameat_with(
+            rustix::fs::CWD,
+            entry.path(),
+            rustix::fs::CWD,
+            place,
+            RenameFlags::NOREPLACE,
+        );
+        match there {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    std::fs::remove_dir_all(complete)
+}
+
+fn missing_is_fine(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn copy_into(found: &Found, data: &Path) -> io::Result<()> {
     let (reader, writer) = io::pipe()?;
     let (packed, unpacked) = std::thread::scope(|scope| {
         let packing = scope.spawn(|| found.pack(".", writer));
@@ -114,8 +162,10 @@ fn fill(rootfs: &Path, target: &str, data: &Path) -> io::Result<()> {
         Some(Gid::from_raw(found.stat.st_gid)),
         AtFlags::EMPTY_PATH,
     )?;
-    rustix::fs::chmod(data, Mode::from_raw_mode(found.stat.st_mode & 0o7777))?;
-    std::fs::remove_file(&marker)
+    Ok(rustix::fs::chmod(
+        data,
+        Mode::from_raw_mode(found.stat.st_mode & 0o7777),
+    )?)
 }
 
 /// Removes volumes that were made for one container alone and that no container uses any more. The caller has the turn of
@@ -138,8 +188,25 @@ pub async fn drop_anonymous(docker: &Docker, names: &[String]) {
     }
 }
 
+/// The volumes that go with a container: those that nobody named when it was made.
+pub fn made_for(docker: &Docker, container: &containers::Container) -> Vec<String> {
+    let record = &container.record;
+    record.made_volumes.clone().unwrap_or_else(|| {
+        let binds = record
+            .host
+            .binds
+            .iter()
+            .filter_map(|bind| bind.split(':').next());
+        let mounts = record.host.mounts.iter().map(|mount| mount.source.as_str());
+        let named: Vec<&str> = binds.chain(mounts).collect();
+        let mut all = volumes_of(docker, container);
+        all.retain(|name| !named.contains(&name.as_str()));
+        all
+    })
+}
+
 /// The volumes that a container uses, by name.
-pub fn volumes_of(docker: &Docker, container: &containers::Container) -> Vec<String> {
+fn volumes_of(docker: &Docker, container: &containers::Container) -> Vec<String> {
     let mounts = container.status.spec.mounts.iter();
     mounts
         .filter_map(|mount| name_of(docker, &mount.source))
@@ -149,7 +216,7 @@ pub fn volumes_of(docker: &Docker, container: &containers::Container) -> Vec<Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     #[test]
     fn an_empty_volume_gets_what_the_image_has() {
@@ -177,13 +244,28 @@ mod tests {
             0o1770
         );
         std::fs::write(data.join("deep/file"), "mine").expect("written");
+        // also where an earlier version was broken off, and somebody has put other things there since
+        std::fs::write(volume.join(OLD_MARK), "").expect("written");
         fill(&root, "/srv", &data).expect("it is not empty");
         assert_eq!(read().as_deref(), Some("mine"));
         // a crash in the middle
-        std::fs::write(volume.join(FILLING), "").expect("written");
-        std::fs::write(data.join("half"), "").expect("written");
+        std::fs::remove_dir_all(&data).expect("removed");
+        for path in [&data, &volume.join(FILLING).join("half")] {
+            std::fs::create_dir_all(path).expect("made");
+        }
         fill(&root, "/srv", &data).expect("filled anew");
         assert_eq!(read().as_deref(), Some("image"));
-        assert!(!data.join("half").exists() && !volume.join(FILLING).exists());
+        assert!(!data.join("half").exists());
+        // and between the copy and its last move: what is there by then stays
+        let complete = volume.join(FILLED);
+        std::fs::create_dir_all(complete.join("deep")).expect("made");
+        std::fs::write(complete.join("late"), "image").expect("written");
+        std::fs::write(data.join("deep/file"), "mine").expect("written");
+        fill(&root, "/srv", &data).expect("moved on");
+        assert_eq!(read().as_deref(), Some("mine"));
+        assert!(data.join("late").exists());
+        for name in [OLD_MARK, FILLING, FILLED] {
+            assert!(!volume.join(name).exists(), "{name}");
+        }
     }
 }

@@ -129,7 +129,10 @@ fn of_caller(wanted: &Mount) -> Value {
     options.push(access);
     match wanted.kind {
         MountKind::Bind => {
-            options.push("rbind");
+            // `bind`: without what is mounted beneath the source
+            if !options.contains(&"bind") {
+                options.push("rbind");
+            }
             let propagation = [
                 "private", "slave", "shared", "rprivate", "rslave", "rshared",
             ];

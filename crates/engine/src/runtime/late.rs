@@ -86,8 +86,8 @@ fn absent(error: &io::Error) -> bool {
 
 /// A copy of what a mount of the caller shows, with the access and propagation that it asks for.
 pub(super) fn copy(mount: &Mount) -> io::Result<OwnedFd> {
-    let tree = tree::copy(&mount.source, true)?;
     let has = |name: &str| mount.options.iter().any(|option| option == name);
+    let tree = tree::copy(&mount.source, !has("bind"))?;
     let mut attributes = Attributes {
         propagation: libc::MS_PRIVATE,
         ..Attributes::default()

@@ -22,6 +22,7 @@ const WANTED_OF: [&str; 2] = [
     "volume.kubernetes.io/storage-provisioner",
     "volume.beta.kubernetes.io/storage-provisioner",
 ];
+const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
@@ -106,6 +107,12 @@ pub fn plan<'a>(
 
 fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     metadata.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+/// The claim's class, as the older annotation or the field tells it.
+pub fn class_of(claim: &PersistentVolumeClaim) -> Option<&str> {
+    annotation(&claim.metadata, OLD_CLASS)
+        .or_else(|| claim.spec.as_ref()?.storage_class_name.as_deref())
 }
 
 fn wants_volume(claim: &PersistentVolumeClaim, node: &str) -> bool {

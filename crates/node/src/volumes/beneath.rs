@@ -12,13 +12,16 @@ use std::{fs, thread};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::mount::{UnmountFlags, mount_bind_recursive, unmount};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
 
 /// The kernel asks to try again when somebody renames beside us; an attacker may keep it from ever succeeding.
 const ATTEMPTS: u32 = 64;
 
-/// Mounts `inside` of the volume at `base` on `target`, which nobody but this program can write. What was mounted there
-/// before goes. Directories that are missing are made with the volume's own mode.
+/// Mounts `inside` of the volume at `base` on `target`, which nobody but this program can write, without what is mounted
+/// beneath it (as upstream). What was mounted there before goes. Directories that are missing are made with the volume's own
+/// mode.
+///
+/// What is mounted in the volume later comes here; what is unmounted here stays where it is in the volume.
 ///
 /// # Errors
 /// `PermissionDenied` when a link leads out of the volume; else what the kernel says.
@@ -43,12 +46,24 @@ pub fn bind(base: &Path, inside: &Path, target: &Path) -> io::Result<()> {
     }
     // through the descriptor: no name is looked up again
     let path = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
-    Ok(mount_bind_recursive(path, target)?)
+    mount_bind(path, target)?;
+    Ok(let_go(target)?)
+}
+
+/// Keeps what is unmounted beneath `target` from being unmounted wherever else it is mounted: copies of mounts on a machine
+/// whose file systems are shared are peers, and what happens to one happens to all.
+pub fn let_go(target: &Path) -> rustix::io::Result<()> {
+    mount_change(target, MountPropagationFlags::DOWNSTREAM)
 }
 
 /// Unmounts whatever is mounted on `target`.
 fn release(target: &Path) -> io::Result<()> {
     for _ in 0..ATTEMPTS {
+        // one that an earlier version made has more in it; no mount at all is told below
+        let _ = mount_change(
+            target,
+            MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+        );
         match unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             Ok(()) => {}
             Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
@@ -153,6 +168,39 @@ mod tests {
             fs::read(held.path().join("secret")).expect("untouched"),
             b"x"
         );
+    }
+
+    /// On a machine as systemd leaves it, where mounts are shared.
+    #[test]
+    fn what_is_mounted_in_a_volume_stays_when_its_part_goes() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let held = directory();
+        let (top, target) = (held.path().join("host"), held.path().join("pod/part"));
+        fs::create_dir_all(&top).expect("made");
+        let mounted = super::super::place::in_memory(&top, None);
+        mount_change(&top, MountPropagationFlags::SHARED).expect("shared");
+        let (disk, later) = (top.join("log/audit"), top.join("log/later"));
+        for path in [&disk, &later] {
+            fs::create_dir_all(path).expect("made");
+        }
+        super::super::place::in_memory(&disk, None).expect("mounted");
+        fs::write(disk.join("file"), "x").expect("written");
+        let first = bind(&top, Path::new("log"), &target);
+        let seen = target.join("audit/file").exists();
+        super::super::place::in_memory(&later, None).expect("mounted");
+        fs::write(later.join("file"), "x").expect("written");
+        let came = target.join("later/file").exists();
+        let again = bind(&top, Path::new("log"), &target);
+        let released = super::super::place::release(&held.path().join("pod"));
+        let stays = [&disk, &later].map(|path| path.join("file").exists());
+        super::super::place::release(&top).expect("released");
+        assert!(mounted.expect("mounted"));
+        first.and(again).and(released).expect("bound and released");
+        assert!(!seen, "upstream binds without what is mounted beneath");
+        assert!(came, "what is mounted later is seen");
+        assert_eq!(stays, [true; 2], "file systems of the host stay mounted");
     }
 
     /// Somebody inside swaps a directory and a link to the outside for each other, as fast as possible.

@@ -10,8 +10,6 @@ use super::{VolumeError, host_path};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
     pub path: PathBuf,
-    /// Every mode of access only reads.
-    pub read_only: bool,
     /// Whether fsGroup may change owners in it: not in a hostPath, which is the host's.
     pub owned: bool,
 }
@@ -65,22 +63,18 @@ pub fn place(
             "PersistentVolume {name} is bound to another claim"
         )));
     }
-    let modes = spec.access_modes.as_deref().unwrap_or_default();
-    let read_only = !modes.is_empty() && modes.iter().all(|mode| mode == "ReadOnlyMany");
     if let Some(local) = &spec.local {
         if !Path::new(&local.path).exists() {
             return Err(wrong(format!("path {:?} does not exist", local.path)));
         }
         return Ok(Found {
             path: PathBuf::from(&local.path),
-            read_only,
             owned: true,
         });
     }
     if let Some(host) = &spec.host_path {
         return Ok(Found {
             path: host_path::find(volume, &host.path, host.type_.as_deref().unwrap_or(""))?,
-            read_only,
             owned: false,
         });
     }
@@ -128,10 +122,7 @@ mod tests {
             json!({"claimRef": {"uid": "u"}, "local": {"path": "/"}, "accessModes": ["ReadOnlyMany"]}),
         );
         let found = place("x", &claim(json!({})), &good).expect("a place");
-        assert_eq!(
-            (found.path.as_path(), found.read_only, found.owned),
-            (Path::new("/"), true, true)
-        );
+        assert_eq!((found.path.as_path(), found.owned), (Path::new("/"), true));
         for (spec, why) in [
             (
                 json!({"claimRef": {"uid": "other"}, "local": {"path": "/"}}),

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::VolumeError;
 
-/// The path, if what is there is of the wanted kind; the kinds ending in `OrCreate` make what is missing.
+/// The path, if what is there is of the wanted kind; the kinds ending in `OrCreate` make what is missing, and so does none,
+/// for which upstream's runtimes make a directory.
 pub fn find(volume: &str, path: &str, kind: &str) -> Result<PathBuf, VolumeError> {
     let real = PathBuf::from(path);
     let failed = |source| VolumeError::Io {
@@ -14,7 +15,7 @@ pub fn find(volume: &str, path: &str, kind: &str) -> Result<PathBuf, VolumeError
         path: path.into(),
         source,
     };
-    if kind == "DirectoryOrCreate" && !real.exists() {
+    if matches!(kind, "DirectoryOrCreate" | "") && !real.exists() {
         fs::create_dir_all(&real).map_err(failed)?;
         fs::set_permissions(&real, fs::Permissions::from_mode(0o755)).map_err(failed)?;
     }
@@ -67,7 +68,8 @@ mod tests {
         for (path, kind, good) in [
             (at("none"), "Directory", false),
             (at("none"), "File", false),
-            (at("none"), "", true),
+            (at("any"), "", true),
+            (at("any"), "Directory", true),
             (at("made/deep"), "DirectoryOrCreate", true),
             (at("made"), "Directory", true),
             (at("made"), "File", false),

@@ -1,5 +1,6 @@
 //! Which volumes a container sees, and where.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -25,7 +26,7 @@ pub fn mounts(
                 container.name, mount.name
             )
         })?;
-        let source = match sub_path(mount, environment) {
+        let source = match sub_path(mount, environment)? {
             None => place.path.clone(),
             Some(sub) => {
                 let inside = inside(&sub).ok_or_else(|| {
@@ -58,20 +59,29 @@ pub fn mounts(
     Ok(mounts)
 }
 
-fn sub_path(mount: &VolumeMount, environment: &[(String, String)]) -> Option<String> {
-    let lookup = |name: &str| {
-        environment
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.clone())
+/// The part of the volume that is asked for; `None`: all of it. An expression that lacks a value asks for neither.
+fn sub_path(
+    mount: &VolumeMount,
+    environment: &[(String, String)],
+) -> Result<Option<String>, String> {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let Some(expression) = given(&mount.sub_path_expr) else {
+        return Ok(given(&mount.sub_path));
     };
-    let expanded = mount
-        .sub_path_expr
-        .as_deref()
-        .map(|text| expand(text, lookup));
-    expanded
-        .or_else(|| mount.sub_path.clone())
-        .filter(|sub| !sub.is_empty())
+    let missing = RefCell::new(Vec::new());
+    let lookup = |name: &str| {
+        let found = environment.iter().find(|(n, _)| n == name);
+        let value = found.map(|(_, value)| value.clone());
+        if value.as_ref().is_none_or(String::is_empty) {
+            missing.borrow_mut().push(name.to_owned());
+        }
+        value
+    };
+    let expanded = expand(&expression, lookup);
+    match missing.into_inner().as_slice() {
+        [] => Ok(Some(expanded)),
+        missing => Err(format!("missing value for {}", missing.join(", "))),
+    }
 }
 
 /// How mounts made on one side later reach the other, and whether what is mounted deeper is read-only too.
@@ -128,6 +138,7 @@ mod tests {
         let environment = [
             ("POD".to_owned(), "web-0".to_owned()),
             ("UP".to_owned(), "..".to_owned()),
+            ("EMPTY".to_owned(), String::new()),
         ];
         let with = |field: &str, sub: &str| {
             let mount = serde_json::json!({ "name": "v", "mountPath": "/x", field: sub });
@@ -153,11 +164,19 @@ mod tests {
         let out = with("subPath", "out").expect_err("link out");
         let climbing = ["../x", "/etc", "a/../../b"].map(|path| with("subPath", path).is_err());
         let expression = with("subPathExpr", "$(UP)/x").is_err();
+        let lacking = ["$(EMPTY)", "tenants/$(EMPTY)/$(NONE)"]
+            .map(|text| with("subPathExpr", text).expect_err("a value is missing"));
+        let escaped = with("subPathExpr", "$$(NONE)").map(drop);
         super::super::release(&pod).expect("released");
         assert_eq!(
             out,
             "failed to prepare subPath for volumeMount \"v\" of container \"c\""
         );
+        assert_eq!(
+            lacking,
+            ["missing value for EMPTY", "missing value for EMPTY, NONE"]
+        );
+        escaped.expect("text with a dollar");
         assert!(climbing.into_iter().all(|refused| refused) && expression);
         assert!(base.join("plain").exists(), "only the mounts went");
     }

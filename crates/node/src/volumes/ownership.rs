@@ -20,8 +20,11 @@ const DEPTH_MAX: u32 = 256;
 
 /// Gives the volume to the group. `on_root_mismatch`: only if its top directory is not the group's already.
 ///
+/// What cannot be given (a file system without owners, a file that may not be changed) stays as it is, and is logged, as
+/// upstream does: the pod starts. So does what lies deeper than 256 directories.
+///
 /// # Errors
-/// What the kernel says about the first file that could not be given; a tree deeper than 256 directories.
+/// What the kernel says about a directory that cannot be read.
 pub fn give(root: &Path, group: u32, read_only: bool, on_root_mismatch: bool) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(root, flags, Mode::empty())?;
@@ -33,16 +36,43 @@ pub fn give(root: &Path, group: u32, read_only: bool, on_root_mismatch: bool) ->
         }
     }
     let group = Gid::from_raw(group);
-    contents(&directory, group, read_only, 0)?;
+    let mut refused = Refused::default();
+    contents(&directory, (group, read_only), 0, &mut refused)?;
     // the top comes last: what it says is true of everything beneath it
-    one(&directory, group, read_only)
+    refused.note(one(&directory, group, read_only));
+    if let Some(error) = refused.first {
+        let (volume, refused) = (root.display(), refused.count);
+        tracing::warn!(%volume, refused, %error, "a volume could not be given to its pod's group as a whole");
+    }
+    Ok(())
 }
 
-fn contents(directory: &OwnedFd, group: Gid, read_only: bool, depth: u32) -> io::Result<()> {
+/// What could not be given.
+#[derive(Default)]
+struct Refused {
+    count: usize,
+    first: Option<io::Error>,
+}
+
+impl Refused {
+    fn note(&mut self, outcome: io::Result<()>) {
+        if let Err(error) = outcome {
+            self.count += 1;
+            self.first.get_or_insert(error);
+        }
+    }
+}
+
+fn contents(
+    directory: &OwnedFd,
+    (group, read_only): (Gid, bool),
+    depth: u32,
+    refused: &mut Refused,
+) -> io::Result<()> {
     if depth == DEPTH_MAX {
-        return Err(io::Error::other(format!(
-            "it is deeper than {DEPTH_MAX} directories"
-        )));
+        let why = format!("it is deeper than {DEPTH_MAX} directories");
+        refused.note(Err(io::Error::other(why)));
+        return Ok(());
     }
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
@@ -59,9 +89,9 @@ fn contents(directory: &OwnedFd, group: Gid, read_only: bool, depth: u32) -> io:
         if is_directory {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let open = rustix::fs::openat(&found, c".", flags, Mode::empty())?;
-            contents(&open, group, read_only, depth + 1)?;
+            contents(&open, (group, read_only), depth + 1, refused)?;
         }
-        one(&found, group, read_only)?;
+        refused.note(one(&found, group, read_only));
     }
     Ok(())
 }
@@ -127,5 +157,33 @@ mod tests {
         );
         give(&volume, 4243, true, true).expect("given");
         assert_eq!(of(&volume.join("deep/file")), (4243, 0o640));
+    }
+    #[test]
+    fn what_cannot_be_given_stays_and_the_rest_is_given() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let held = tempfile::Builder::new()
+            .prefix("plimsoll-volume-")
+            .tempdir()
+            .expect("directory");
+        let volume = held.path();
+        let deepest = volume.join(vec!["d"; DEPTH_MAX as usize + 2].join("/"));
+        fs::create_dir_all(&deepest).expect("made");
+        fs::write(volume.join("file"), "x").expect("written");
+        // a file system of another, which nobody may change
+        fs::create_dir(volume.join("disk")).expect("made");
+        let options = c"mode=0755";
+        let flags = rustix::mount::MountFlags::RDONLY;
+        rustix::mount::mount("tmpfs", volume.join("disk"), "tmpfs", flags, options)
+            .expect("mounted");
+        let given = give(volume, 4242, false, false);
+        let group = |path: &Path| fs::symlink_metadata(path).expect("there").gid();
+        let groups = ["file", "disk", "d/d"].map(|name| group(&volume.join(name)));
+        let last = group(&deepest);
+        rustix::mount::unmount(volume.join("disk"), rustix::mount::UnmountFlags::DETACH)
+            .expect("unmounted");
+        given.expect("the pod starts");
+        assert_eq!((groups, last), ([4242, 0, 4242], 0));
     }
 }

@@ -9,6 +9,8 @@ use std::{fs, io};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
+use super::beneath;
+
 /// An emptyDir: everybody may write in it. `memory`: a tmpfs, of that many bytes if some are named; it is mounted again if
 /// the machine has restarted. `begins`: the pod has not had it yet. Returns whether there is nothing in it.
 ///
@@ -120,34 +122,56 @@ pub fn release(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Unmounts what is mounted beneath a directory, which need not exist. What is in it stays.
+/// Unmounts what is mounted beneath a directory, which need not exist, and at it. What is in it stays.
 ///
 /// # Errors
 /// What the kernel says.
 fn unmount_beneath(directory: &Path) -> io::Result<()> {
+    unmount_deeper(directory, None)
+}
+
+/// As [`unmount_beneath`]; what is mounted at the directory, and up to `spared` levels beneath it, stays.
+fn unmount_deeper(directory: &Path, spared: Option<usize>) -> io::Result<()> {
     let real = match directory.canonicalize() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         outcome => outcome?,
     };
-    for path in mounts_beneath(&real)? {
+    let mut found = mounts_beneath(&real)?;
+    found.retain(|path| {
+        let depth = path.components().count() - real.components().count();
+        spared.is_none_or(|spared| depth > spared)
+    });
+    for path in &found {
+        // an earlier version's parts of volumes are peers of what they are parts of
+        let _ = beneath::let_go(path);
+    }
+    for path in found {
         unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
     }
     Ok(())
 }
 
-/// Unmounts everything in the directories that volumes lie in, when nothing runs any more; with `remove` they go too.
+/// A directory that volumes lie in.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub path: PathBuf,
+    /// How many levels beneath it the volumes begin: a disk that is mounted there or above is the administrator's. `None`:
+    /// all that is mounted in it is this program's.
+    pub volumes_at: Option<usize>,
+}
+
+/// Unmounts what is in the directories that volumes lie in, when nothing runs any more; with `remove` they go too.
 /// Containers may have mounted something in any of them that reached this machine.
 ///
 /// # Errors
 /// As [`release`], with the directory in question.
-pub fn release_all(directories: &[PathBuf], remove: bool) -> Result<(), (PathBuf, io::Error)> {
-    let failed = |path: &PathBuf| {
-        let path = path.clone();
-        move |error| (path, error)
-    };
-    directories.iter().try_for_each(|path| match remove {
-        true => release(path).map_err(failed(path)),
-        false => unmount_beneath(path).map_err(failed(path)),
+pub fn release_all(directories: &[Held], remove: bool) -> Result<(), (PathBuf, io::Error)> {
+    directories.iter().try_for_each(|held| {
+        let released = match remove {
+            true => release(&held.path),
+            false => unmount_deeper(&held.path, held.volumes_at),
+        };
+        released.map_err(|error| (held.path.clone(), error))
     })
 }
 
@@ -203,6 +227,28 @@ mod tests {
         assert_eq!(mode.expect("mode"), 0o777);
         assert!(!pod.exists());
         release(&pod).expect("nothing to do");
+    }
+
+    #[test]
+    fn disks_of_the_administrator_stay_mounted() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let directory = directory();
+        let claims = directory.path().join("claims");
+        let places = ["", "pvc-1", "pvc-1/of-a-container"].map(|path| claims.join(path));
+        for path in &places {
+            in_memory(path, None).expect("mounted");
+        }
+        let held = Held {
+            path: claims.clone(),
+            volumes_at: Some(1),
+        };
+        let released = release_all(&[held], false);
+        let left = mounts_beneath(&claims).expect("table");
+        release(&claims).expect("released");
+        released.expect("released");
+        assert_eq!(left, [places[1].clone(), claims]);
     }
 
     #[test]

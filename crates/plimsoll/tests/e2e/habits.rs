@@ -234,3 +234,72 @@ pub fn health_is_checked_and_told() {
     docker("rm -f image own slow none").ok();
     instance.purge();
 }
+
+/// What somebody has named is theirs, also when the name was invented for them.
+pub fn volumes_go_only_with_who_they_were_made_for() {
+    let instance = with_images();
+    let docker = |arguments: &str| instance.docker(arguments);
+    let volumes = || docker("volume ls -q").ok();
+    // a volume for two steps of a pipeline
+    let made = docker("volume create").ok().trim().to_owned();
+    let step = |command: &str| {
+        docker(&format!(
+            "run --rm -v {made}:/out busybox:static sh -c '{command}'"
+        ))
+    };
+    step("echo built >/out/file").ok();
+    assert_eq!(step("cat /out/file").ok(), "built\n");
+    // data of a container that has gone
+    let command = "sh -c 'echo data >/d/file; sleep 1000'";
+    docker(&format!("run -d --name db -v /d busybox:static {command}")).ok();
+    let of_db = "inspect db --format '{{(index .Mounts 0).Name}}'";
+    let left = docker(of_db).ok().trim().to_owned();
+    docker("rm -f db").ok();
+    docker(&format!("run --rm -v {left}:/d busybox:static true")).ok();
+    assert!(volumes().contains(&left), "{}", volumes());
+    // lent ones go with the last that has them, others with their own
+    docker("run -d --name lender -v /d busybox:static sleep 1000").ok();
+    docker("run -d --name borrower --volumes-from lender busybox:static sleep 1000").ok();
+    let lent = docker("inspect lender --format '{{(index .Mounts 0).Name}}'").ok();
+    docker("rm -fv lender").ok();
+    assert!(volumes().contains(lent.trim()), "the borrower has it");
+    docker("rm -fv borrower").ok();
+    assert!(!volumes().contains(lent.trim()), "{}", volumes());
+    docker("run --rm -v /own busybox:static true").ok();
+    let both = volumes();
+    let mut both: Vec<&str> = both.lines().collect();
+    both.sort_unstable();
+    let mut expected = [made.as_str(), left.as_str()];
+    expected.sort_unstable();
+    assert_eq!(both, expected);
+    for name in expected {
+        docker(&format!("volume rm {name}")).ok();
+    }
+}
+
+/// What is mounted in a directory is not given along where that is asked for.
+pub fn binds_without_what_is_mounted_in_them() {
+    let instance = with_images();
+    let host = Root::scratch();
+    let disk = host.join("disk");
+    std::fs::create_dir(&disk).expect("made");
+    let mount = |arguments: &[&str]| {
+        let done = std::process::Command::new(arguments[0])
+            .args(&arguments[1..])
+            .status();
+        assert!(done.expect("run").success(), "{arguments:?}");
+    };
+    let place = disk.display().to_string();
+    mount(&["mount", "-t", "tmpfs", "plimsoll-test", &place]);
+    std::fs::write(disk.join("file"), "x").expect("written");
+    let seen = |more: &str| {
+        let mount = format!("--mount type=bind,src={},dst=/host{more}", host.display());
+        instance
+            .docker(&format!("run --rm {mount} busybox:static ls /host/disk"))
+            .ran()
+            .stdout
+    };
+    let (all, without) = (seen(""), seen(",bind-nonrecursive=true"));
+    mount(&["umount", &place]);
+    assert_eq!((all.as_str(), without.as_str()), ("file\n", ""));
+}

@@ -118,7 +118,9 @@ fn main() {
         habits: filters_mean_what_they_say
             ends_and_beginnings
             a_build_says_what_it_made
-            health_is_checked_and_told;
+            health_is_checked_and_told
+            volumes_go_only_with_who_they_were_made_for
+            binds_without_what_is_mounted_in_them;
         kubelet: private_images_are_pulled_with_the_secrets_of_a_pod
             what_others_say_of_a_pod_while_its_hook_runs_stands
             hooks_without_end_keep_nobody_from_starting

@@ -142,9 +142,36 @@ pub fn volumes_made_by_hand(space: &Space) {
         std::fs::read_to_string(home.join("file")).expect("data"),
         "mine\n"
     );
-    // retained: it is released, keeps its data, and no other claim gets it
+    // a volume that somebody replaced by what a file says is its claim's still
+    space
+        .kubectl("patch pv plim-large --type json -p '[{\"op\":\"remove\",\"path\":\"/spec/claimRef\"}]'")
+        .ok();
+    space.apply(&claim("stranger", "2Gi", ", storageClassName: plim-hand"));
+    space.until("pv/plim-large", ".spec.claimRef.name", "hand");
+    space.until("pvc/hand", ".status.phase", "Bound");
+    assert_eq!(space.field("pvc/stranger", ".status.phase"), "Pending");
+    // a claim goes although a pod waits for it that has no node
+    let nowhere = pod("pending", SLEEP, DATA, &using("stranger"), "");
+    space.apply(&nowhere);
+    space
+        .kubectl("delete pvc stranger --wait=true --timeout=30s")
+        .ok();
+    space.kubectl("delete pod pending --wait=true").ok();
+    // and does not while a pod has it that has ended
+    let never = ", restartPolicy: Never";
+    space.apply(&pod("ended", "true", DATA, &using("hand"), never));
+    space.until("pod/ended", ".status.phase", "Succeeded");
     space.kubectl("delete pod writer --wait=true").ok();
-    space.kubectl("delete pvc hand --wait=true").ok();
+    space.kubectl("delete pvc hand --wait=false").ok();
+    holds(
+        &space.kubectl("get pvc hand --no-headers").ok(),
+        "Terminating",
+    );
+    space.kubectl("delete pod ended --wait=true").ok();
+    // retained: it is released, keeps its data, and no other claim gets it
+    space
+        .kubectl("wait pvc/hand --for=delete --timeout=30s")
+        .ok();
     space.until("pv/plim-large", ".status.phase", "Released");
     space.apply(&claim("hand", "2Gi", ", storageClassName: plim-hand"));
     assert_eq!(space.field("pv/plim-large", ".status.phase"), "Released");

@@ -25,7 +25,7 @@ pub(super) fn defaults(schema: &Value, field: &str, problems: &mut Problems) {
             }
             default::default(&read, &mut pruned);
             let mut found = Problems::default();
-            validate::validate(&read, &pruned, &mut found);
+            validate::validate(&read, &pruned, None, &mut found);
             for mut cause in found.0 {
                 let inner = if cause.field == "<nil>" {
                     String::new()

@@ -51,7 +51,7 @@ pub use network::{
 pub use placement::{DISRUPTION_BUDGET, PRIORITY_CLASS, disruption_budget, priority_class};
 pub use pods::{POD, pod};
 pub use rbac::{BINDING, ROLE, binding, role};
-pub use storage::{CLAIM, CLASS, DEFAULT_CLASS, VOLUME, claim, storage_class, volume};
+pub use storage::{CLAIM, CLASS, VOLUME, claim, class_of, is_default_class, storage_class, volume};
 pub use workloads::{DEPLOYMENT, REPLICA_SET, deployment, replica_set};
 
 /// One column of a table.

@@ -38,8 +38,17 @@ pub const CLASS: &[Column] = &[
     AGE,
 ];
 
-/// The annotation that makes a StorageClass the one of claims that name none.
-pub const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+/// The annotations that make a StorageClass the one of claims that name none.
+const DEFAULT_CLASS: [&str; 2] = [
+    "storageclass.kubernetes.io/is-default-class",
+    "storageclass.beta.kubernetes.io/is-default-class",
+];
+
+/// Whether a StorageClass is that of claims that name none.
+pub fn is_default_class(class: &Value) -> bool {
+    let annotations = &class["metadata"]["annotations"];
+    DEFAULT_CLASS.iter().any(|key| annotations[*key] == "true")
+}
 
 /// `RWO,ROX`, in upstream's order.
 fn access_modes(list: &[Value]) -> String {
@@ -79,11 +88,14 @@ fn mode(object: &Value) -> Value {
     }
 }
 
-/// The class, as the older annotation or the field tells it.
-fn class(object: &Value) -> Value {
+/// The class of a claim or volume, as the older annotation or the field tells it.
+pub fn class_of(object: &Value) -> &str {
     let old = object["metadata"]["annotations"]["volume.beta.kubernetes.io/storage-class"].as_str();
     old.unwrap_or(text(object, &["spec", "storageClassName"]))
-        .into()
+}
+
+fn class(object: &Value) -> Value {
+    class_of(object).into()
 }
 
 pub fn volume(object: &Value) -> Vec<Value> {
@@ -130,7 +142,7 @@ pub fn claim(object: &Value) -> Vec<Value> {
 
 pub fn storage_class(object: &Value) -> Vec<Value> {
     let mut name = text(object, &["metadata", "name"]).to_owned();
-    if object["metadata"]["annotations"][DEFAULT_CLASS] == "true" {
+    if is_default_class(object) {
         name.push_str(" (default)");
     }
     let or = |key: &str, otherwise: &str| match text(object, &[key]) {
@@ -167,7 +179,7 @@ mod tests {
             volume(&volume_object)[..6],
             ["v", "1Gi", "RWOP", "Retain", "Terminating", "n/c"].map(Value::from)
         );
-        let class_object = json!({"metadata": {"name": "s", "annotations": {DEFAULT_CLASS: "true"}}, "provisioner": "p"});
+        let class_object = json!({"metadata": {"name": "s", "annotations": {DEFAULT_CLASS[1]: "true"}}, "provisioner": "p"});
         assert_eq!(
             storage_class(&class_object)[..5],
             [

@@ -29,7 +29,7 @@ fn volume(name: &str, size: &str, change: Value) -> Arc<PersistentVolume> {
 
 fn class(name: &str, mode: &str, provisioner: &str, default: bool) -> Arc<StorageClass> {
     let annotations = if default {
-        json!({DEFAULT_CLASS: "true"})
+        json!({DEFAULT_CLASS[0]: "true"})
     } else {
         json!({})
     };
@@ -168,6 +168,11 @@ fn a_claim_that_names_its_volume() {
         waits(&step(&json!({}), of(json!({"uid": "other"})))),
         "FailedBinding"
     );
+    assert_eq!(
+        step(&bound, volume("v", "1Gi", json!({}))),
+        bind("v"),
+        "a volume that has forgotten its claim, whatever its size"
+    );
     assert!(matches!(
         step(&bound, of(json!({"uid": "other"}))),
         ClaimStep::Lost {
@@ -208,6 +213,51 @@ fn classes_decide_what_comes_next() {
     let mut chosen = of("later");
     chosen["metadata"] = json!({"annotations": {SELECTED_NODE: "a"}});
     assert_eq!(step(chosen), ClaimStep::Provision("example.com/p".into()));
+}
+
+#[test]
+fn volumes_of_claims_that_have_others_are_given_back() {
+    let of = |annotations: Value, policy: &str| {
+        let change = json!({"metadata": {"annotations": annotations}, "spec": {"persistentVolumeReclaimPolicy": policy, "claimRef": {"namespace": "n", "name": "c", "uid": "u"}}});
+        volume("v", "9Gi", change)
+    };
+    let bound = |volume: &str, uid: &str| {
+        claim(
+            json!({"metadata": {"uid": uid, "annotations": {BIND_COMPLETED: "yes"}}, "spec": {"volumeName": volume}}),
+        )
+    };
+    let (made, ours) = (
+        json!({PROVISIONED_BY: "p"}),
+        json!({BOUND_BY_CONTROLLER: "yes"}),
+    );
+    for (volume, claim, becomes) in [
+        (
+            of(json!({}), "Delete"),
+            bound("w", "u"),
+            Some(Spare::Reserved),
+        ),
+        (
+            of(ours.clone(), "Retain"),
+            bound("w", "u"),
+            Some(Spare::Unbound),
+        ),
+        (
+            of(made.clone(), "Delete"),
+            bound("w", "u"),
+            Some(Spare::Released),
+        ),
+        (of(made, "Retain"), bound("w", "u"), Some(Spare::Reserved)),
+        // its own, another's, and a claim that is on its way
+        (of(ours.clone(), "Retain"), bound("v", "u"), None),
+        (of(ours.clone(), "Retain"), bound("w", "other"), None),
+        (
+            of(ours, "Retain"),
+            claim(json!({"spec": {"volumeName": "w"}})),
+            None,
+        ),
+    ] {
+        assert_eq!(spare(&volume, &claim), becomes, "{volume:?} {claim:?}");
+    }
 }
 
 #[test]
