@@ -223,18 +223,19 @@ pub fn kubeconfig(name: &str, server: &str, ca_certificate: &str, pair: &Pair) -
     )
 }
 
-/// User (CN) and groups (O) that a verified client certificate stands for.
+/// User (CN; of several the last, as Go reads them) and groups (O) that a verified client certificate stands for. One with
+/// a name that cannot be read stands for nobody.
 pub fn identity_of(certificate: &CertificateDer<'_>) -> Option<crate::Identity> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let subject = parsed.subject();
-    let user = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
-    let groups = subject
-        .iter_organization()
-        .filter_map(|o| o.as_str().ok().map(str::to_owned))
-        .collect();
+    let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| {
+        value.as_str().ok().map(str::to_owned)
+    };
+    let users: Option<Vec<String>> = subject.iter_common_name().map(text).collect();
+    let groups: Option<Vec<String>> = subject.iter_organization().map(text).collect();
     Some(crate::Identity {
-        user,
-        groups,
+        user: users?.pop()?,
+        groups: groups?,
         ..crate::Identity::default()
     })
 }

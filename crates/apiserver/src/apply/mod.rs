@@ -10,6 +10,7 @@ mod managers;
 mod node;
 mod typed;
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
@@ -130,12 +131,51 @@ pub(crate) fn update(applied: Applied<'_>, live: &Value) -> Result<Value, ApplyE
     if let Some(last) = last
         && last.fields == manager.fields
         && last.api_version == manager.api_version
+        && live == new
     {
         manager.time = last.time;
     }
     managers.push(manager);
     new["metadata"]["managedFields"] = encode(managers);
     Ok(new)
+}
+
+/// [`update`] for kubectl, which applies by the server what it has applied by itself so far: what its own annotation says, and
+/// what has not been changed since, is no conflict.
+pub(crate) fn update_by_kubectl(applied: Applied<'_>, live: &Value) -> Result<Value, ApplyError> {
+    let (node, config) = (applied.node, applied.config);
+    let again = Applied {
+        manager: applied.manager.clone(),
+        force: true,
+        ..applied
+    };
+    let conflicts = match update(applied, live) {
+        Err(ApplyError::Conflicts(conflicts)) => conflicts,
+        done => return done,
+    };
+    let own = set_by_kubectl(node, config, live).unwrap_or_default();
+    let own: HashSet<String> = own.paths().into_iter().collect();
+    let left = conflicts.into_iter();
+    let left: Vec<_> = left.filter(|one| !own.contains(&one.path)).collect();
+    match left.is_empty() {
+        true => update(again, live),
+        false => Err(ApplyError::Conflicts(left)),
+    }
+}
+
+/// What kubectl set by itself, and is so still.
+fn set_by_kubectl(node: Node<'_>, config: &Value, live: &Value) -> Option<FieldSet> {
+    let last = live["metadata"]["annotations"][LAST_APPLIED].as_str()?;
+    let last: Value = serde_json::from_str(last).ok()?;
+    if last["apiVersion"] != config["apiVersion"] {
+        return None;
+    }
+    let mut set = typed::set_of(node, &last, true).ok()?;
+    let (mut changed, mut removed) = (FieldSet::default(), FieldSet::default());
+    typed::compare(node, &last, live, &mut changed, &mut removed);
+    set.subtract(&changed);
+    set.subtract(&removed);
+    Some(set)
 }
 
 /// Annotation of what `kubectl apply` applied last without the server's help.

@@ -20,6 +20,7 @@ const ATOMIC: &[&str] = &[
     "core/v1.ConfigMapKeySelector",
     "core/v1.EndpointAddress",
     "core/v1.EndpointPort",
+    "core/v1.EvictionResponder",
     "core/v1.FileKeySelector",
     "core/v1.LocalObjectReference",
     "core/v1.NodeSelector",
@@ -107,7 +108,15 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// Whether it is an item of a list or an entry of a map.
+    pub(super) fn entry(self) -> bool {
+        self.entry
+    }
+
     pub(super) fn granular_object(self) -> bool {
+        if self.list == ListType::Granular {
+            return true;
+        }
         self.list != ListType::Atomic
             && match self.place {
                 Place::Type(Shape::Struct(id)) => !ATOMIC.contains(&Table::get().ty(id).go_name),
@@ -183,7 +192,12 @@ impl<'a> Node<'a> {
                 let items = schema.items.as_deref()?;
                 items.properties.get(name)?.default.clone()
             }
-            // The one key that has a default, everywhere it is one.
+            // Of a key: everywhere it is one the same; of a reference: its own.
+            Place::Type(Shape::List(element)) if name == "name" => {
+                let is_reference = matches!(Table::get().shape(element), Shape::Struct(id)
+                    if Table::get().ty(id).go_name == "core/v1.LocalObjectReference");
+                is_reference.then(|| "".into())
+            }
             _ => (name == "protocol").then(|| "TCP".into()),
         }
     }

@@ -315,3 +315,106 @@ fn a_new_map_is_its_makers_and_an_old_one_is_not() {
         json!({"f:metadata": {"f:labels": {".": {}, "f:x": {}}}})
     );
 }
+
+/// Without its key an item is none: every further apply would be refused.
+#[test]
+fn an_item_goes_although_somebody_has_changed_something_in_it() {
+    let with = |env: Value| containers(json!([{"name": "c", "env": env}]));
+    let (a, b) = (json!({"name": "A", "value": "1"}), json!({"name": "B"}));
+    let made = create(applied("chart", &with(json!([a, b])), false)).expect("made");
+    // kubectl set env
+    let mut changed = made.clone();
+    changed["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = "z".into();
+    let managers = decode(made["metadata"].get("managedFields")).expect("managers");
+    let somebody = manager("kubectl-set", Operation::Update);
+    changed["metadata"]["managedFields"] = after_update(
+        deployment_node(),
+        false,
+        somebody,
+        managers,
+        &made,
+        &changed,
+    )
+    .expect("tracked");
+    let next = with(json!([b]));
+    let after = update(applied("chart", &next, false), &changed).expect("applied");
+    assert_eq!(after["spec"], next["spec"]);
+    let left = decode(after["metadata"].get("managedFields")).expect("managers");
+    let names: Vec<_> = left.iter().map(|manager| manager.name.as_str()).collect();
+    assert_eq!(names, ["chart"], "nothing is left of it");
+}
+
+/// What kubectl applied by itself, and nobody has changed since, is its own.
+#[test]
+fn kubectl_goes_over_to_the_server() {
+    let image = |image: &str| containers(json!([{"name": "c", "image": image}]));
+    let by_itself = |live: Value, last: &Value| {
+        let mut live = live;
+        live["metadata"]["annotations"] = json!({LAST_APPLIED: last.to_string()});
+        let creator = manager("kubectl-client-side-apply", Operation::Update);
+        live["metadata"]["managedFields"] = after_create(deployment_node(), creator, &live);
+        live
+    };
+    let first = image("a:1");
+    let live = by_itself(first.clone(), &first);
+    let next = image("a:2");
+    assert!(update(applied("kubectl", &next, false), &live).is_err());
+    let after = update_by_kubectl(applied("kubectl", &next, false), &live).expect("no conflict");
+    assert_eq!(after["spec"], next["spec"]);
+    // somebody has changed it since
+    let contested = by_itself(image("b:1"), &first);
+    let refused = update_by_kubectl(applied("kubectl", &next, false), &contested);
+    assert!(
+        matches!(&refused, Err(ApplyError::Conflicts(conflicts)) if conflicts.len() == 1),
+        "{refused:?}"
+    );
+    // as another version
+    let mut old = first.clone();
+    old["apiVersion"] = "apps/v1beta1".into();
+    let before = by_itself(first, &old);
+    assert!(update_by_kubectl(applied("kubectl", &next, false), &before).is_err());
+}
+
+#[test]
+fn an_apply_that_changes_values_has_its_own_time() {
+    let image = |image: &str| containers(json!([{"name": "c", "image": image}]));
+    let made = create(applied("me", &image("a:1"), false)).expect("made");
+    let again = |config: &Value| {
+        let mut applied = applied("me", config, false);
+        applied.manager.time = "2026-02-02T00:00:00Z".into();
+        let after = update(applied, &made).expect("applied");
+        after["metadata"]["managedFields"][0]["time"].clone()
+    };
+    assert_eq!(again(&image("a:1")), "2026-01-01T00:00:00Z");
+    assert_eq!(again(&image("a:2")), "2026-02-02T00:00:00Z");
+}
+
+#[test]
+fn references_without_a_name_are_told_apart_by_their_default() {
+    let config = object(json!({"template": {"spec": {"imagePullSecrets": [{}]}}}));
+    let made = create(applied("me", &config, false)).expect("made");
+    update(applied("me", &config, false), &made).expect("applied again");
+}
+
+/// The binder's part of the field is not the applier's.
+#[test]
+fn a_volumes_claim_is_owned_by_field() {
+    let node = || Node::of(&Gvk::gvk("", "v1", "PersistentVolume")).expect("a type");
+    let config = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "v"}, "spec": {"claimRef": {"namespace": "n", "name": "c"}}});
+    let of = |config| Applied {
+        one_schema: false,
+        node: node(),
+        manager: manager("me", Operation::Apply),
+        config,
+        force: false,
+    };
+    let made = create(of(&config)).expect("made");
+    let mut bound = made.clone();
+    bound["spec"]["claimRef"]["uid"] = "u".into();
+    let managers = decode(made["metadata"].get("managedFields")).expect("managers");
+    let binder = manager("binder", Operation::Update);
+    bound["metadata"]["managedFields"] =
+        after_update(node(), false, binder, managers, &made, &bound).expect("tracked");
+    let after = update(of(&config), &bound).expect("no conflict");
+    assert_eq!(after["spec"]["claimRef"]["uid"], "u");
+}

@@ -93,7 +93,8 @@ fn merge_items(node: Node<'_>, live: &[Value], config: &[Value]) -> Result<Vec<V
     Ok(out)
 }
 
-/// Takes the paths of `doomed` out of an object, but nothing that holds a path of `kept`.
+/// Takes the paths of `doomed` out of an object, but nothing that holds a path of `kept`. Items of lists and entries of maps
+/// stay for who owns themselves, not for who owns something in them: without its key an item would be none.
 pub(crate) fn remove(node: Node<'_>, value: &mut Value, doomed: &FieldSet, kept: &FieldSet) {
     let none = FieldSet::default();
     match value {
@@ -106,7 +107,11 @@ pub(crate) fn remove(node: Node<'_>, value: &mut Value, doomed: &FieldSet, kept:
                     continue;
                 };
                 let kept = kept.children.get(element).unwrap_or(&none);
-                if doomed.member && kept.is_empty() || shrunk(child, inner, doomed, kept) {
+                let goes = match child.entry() {
+                    true => doomed.member && !kept.member,
+                    false => doomed.member && kept.is_empty(),
+                };
+                if goes || shrunk(child, inner, doomed, kept) {
                     object.remove(key);
                 }
             }
@@ -123,7 +128,7 @@ pub(crate) fn remove(node: Node<'_>, value: &mut Value, doomed: &FieldSet, kept:
                     return true;
                 };
                 let kept = kept.children.get(&element).unwrap_or(&none);
-                if doomed.member && kept.is_empty() {
+                if doomed.member && !kept.member {
                     return false;
                 }
                 remove(child, item, doomed, kept);

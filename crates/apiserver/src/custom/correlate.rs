@@ -29,7 +29,7 @@ impl<'k, 'v> Before<'k, 'v> {
         match schema.list {
             ListType::Map => Self::by_keys(&schema.list_keys, list),
             ListType::Unset => Self::ByPosition(list),
-            ListType::Atomic | ListType::Set => Self::Unknown,
+            _ => Self::Unknown,
         }
     }
 
@@ -133,44 +133,48 @@ fn rules(compiled: &CompiledSchema) -> bool {
         || compiled.items.as_deref().is_some_and(rules)
 }
 
-/// An item: where it is, as it is, and as it was.
-pub(super) type Pair<'v> = (String, &'v Value, Option<&'v Value>);
+/// An item: where it is, as it is, as it was, and whether something around it is as it was.
+pub(super) type Pair<'v> = (String, &'v Value, Option<&'v Value>, bool);
 
-/// The items of a list, wherever the path leads, beside their namesakes.
+/// The items of a list, wherever the path leads, beside their namesakes. `same`: something around is as it was.
 pub(super) fn pairs<'v>(
-    path: &[Step],
-    keys: &str,
-    new: &'v Value,
-    old: Option<&'v Value>,
+    (path, keys): (&[Step], &str),
+    (new, old): (&'v Value, Option<&'v Value>),
+    same: bool,
     here: &str,
     out: &mut Vec<Pair<'v>>,
 ) {
+    let same = same || old == Some(new);
     let Some((step, rest)) = path.split_first() else {
         let before = match old.and_then(Value::as_array) {
             Some(list) => Before::by_keys(keys, list),
             None => Before::Unknown,
         };
         for (n, item) in new.as_array().into_iter().flatten().enumerate() {
-            out.push((format!("{here}[{n}]"), item, before.item(n, item)));
+            out.push((format!("{here}[{n}]"), item, before.item(n, item), same));
         }
         return;
     };
+    let rest = (rest, keys);
     match step {
         Step::Member(name) => {
             if let Some(member) = new.get(name) {
                 let was = old.and_then(|old| old.get(name));
-                pairs(rest, keys, member, was, &join(here, name), out);
+                pairs(rest, (member, was), same, &join(here, name), out);
             }
         }
         Step::Entries => {
             for (key, entry) in new.as_object().into_iter().flatten() {
                 let was = old.and_then(|old| old.get(key));
-                pairs(rest, keys, entry, was, &join(here, key), out);
+                pairs(rest, (entry, was), same, &join(here, key), out);
             }
         }
         Step::Items => {
+            // which was which is not known well enough to compare, only whether one is as it was
+            let before = old.and_then(Value::as_array);
             for (n, item) in new.as_array().into_iter().flatten().enumerate() {
-                pairs(rest, keys, item, None, &format!("{here}[{n}]"), out);
+                let same = same || before.and_then(|before| before.get(n)) == Some(item);
+                pairs(rest, (item, None), same, &format!("{here}[{n}]"), out);
             }
         }
     }

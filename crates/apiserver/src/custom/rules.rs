@@ -79,14 +79,21 @@ impl Rules {
             problems.0.push(cause("FieldValueInvalid", "", message));
             return;
         }
-        self.put("", new, old, problems);
+        self.put("", (new, old), false, problems);
     }
 
-    fn put(&self, at: &str, new: &Value, old: Option<&Value>, problems: &mut Problems) {
+    /// `same`: something around is as it was.
+    fn put(
+        &self,
+        at: &str,
+        (new, old): (&Value, Option<&Value>),
+        same: bool,
+        problems: &mut Problems,
+    ) {
         if let Err(errors) = validate_compiled(&self.compiled, new, old) {
             for error in errors.into_vec() {
                 // what the evaluator does not have is not held against the object
-                if error.kind == ErrorKind::UnsupportedReference {
+                if lacks(&error) {
                     tracing::debug!(
                         rule = error.rule,
                         why = error.message,
@@ -94,16 +101,16 @@ impl Rules {
                     );
                     continue;
                 }
-                if !ratchet::unchanged(&self.compiled, &error, new, old) {
+                if !ratchet::unchanged(&self.compiled, &error, (new, old), same) {
                     problems.0.push(told(&error, new, at));
                 }
             }
         }
         for list in &self.lists {
             let mut pairs = Vec::new();
-            correlate::pairs(&list.path, &list.keys, new, old, at, &mut pairs);
-            for (at, item, was) in pairs {
-                list.items.put(&at, item, was, problems);
+            correlate::pairs((&list.path, &list.keys), (new, old), same, at, &mut pairs);
+            for (at, item, was, same) in pairs {
+                list.items.put(&at, (item, was), same, problems);
             }
         }
     }
@@ -112,8 +119,14 @@ impl Rules {
         let mut all = steps(&self.compiled, value);
         for list in &self.lists {
             let mut pairs = Vec::new();
-            correlate::pairs(&list.path, &list.keys, value, None, "", &mut pairs);
-            for (_, item, _) in pairs {
+            correlate::pairs(
+                (&list.path, &list.keys),
+                (value, None),
+                false,
+                "",
+                &mut pairs,
+            );
+            for (_, item, ..) in pairs {
                 all += list.items.steps(item);
                 if all > STEPS_MAX {
                     return all;
@@ -121,6 +134,18 @@ impl Rules {
             }
         }
         all
+    }
+}
+
+/// Whether an error is of what the evaluator does not have: functions, optional syntax, an `oldSelf` that there may not be.
+fn lacks(error: &ValidationError) -> bool {
+    match error.kind {
+        ErrorKind::UnsupportedReference => true,
+        ErrorKind::CompilationFailure => check::has_optionals(&error.rule),
+        ErrorKind::EvaluationError => ["hasValue", "orValue", ".value()"]
+            .iter()
+            .any(|call| error.rule.contains(call)),
+        _ => false,
     }
 }
 

@@ -211,6 +211,13 @@ fn what_was_not_changed_may_stay() {
             json!({"items": [fine, wrong]}),
             vec!["spec.items[1]: Invalid value: a may not exceed b"],
         ),
+        // keyed items within items that nothing tells apart
+        (
+            json!({"type": "object", "properties": {"note": {"type": "string"}, "groups": {"type": "array", "items": named("map")}}}),
+            json!({"groups": [{"items": [wrong]}]}),
+            json!({"groups": [{"items": [wrong]}], "note": "x"}),
+            vec![],
+        ),
         // entries of a map, and errors that are told of a place further below
         (
             entries.clone(),
@@ -228,5 +235,23 @@ fn what_was_not_changed_may_stay() {
     for (of, old, new, expected) in cases {
         let said = messages(of, new.clone(), Some(old.clone()));
         assert_eq!(said, expected, "{old} -> {new}");
+    }
+}
+
+/// Upstream's evaluator has more; such rules are no reason to refuse a definition, or its objects.
+#[test]
+fn what_cannot_be_evaluated_is_passed_over() {
+    let optional = numbers(json!({"rule": "self.?a.orValue(1) < 5"}));
+    let once = numbers(
+        json!({"rule": "!oldSelf.hasValue() || self.a == oldSelf.value().a", "optionalOldSelf": true}),
+    );
+    for of in [optional, once] {
+        let written = json!({"type": "object", "properties": {"spec": of}});
+        let mut problems = Problems::default();
+        check(&schema(written.clone()), &written, "schema", &mut problems);
+        assert!(problems.0.is_empty(), "{problems:?}");
+        let none: [&str; 0] = [];
+        assert_eq!(messages(of.clone(), json!({"a": 1}), None), none);
+        assert_eq!(messages(of, json!({"a": 2}), Some(json!({"a": 1}))), none);
     }
 }

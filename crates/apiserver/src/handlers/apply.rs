@@ -136,9 +136,14 @@ pub(super) fn applied(
     config: &Value,
     served: &Value,
 ) -> Result<Value, ApiError> {
-    let mut value = apply::update(configuration(context, config)?, served)
-        .map_err(|error| refusal(context, error))?;
-    if context.query.get("fieldManager") == Some(KUBECTL) {
+    let by_kubectl = context.query.get("fieldManager") == Some(KUBECTL);
+    let applied = configuration(context, config)?;
+    let value = match by_kubectl && !applied.force {
+        true => apply::update_by_kubectl(applied, served),
+        false => apply::update(applied, served),
+    };
+    let mut value = value.map_err(|error| refusal(context, error))?;
+    if by_kubectl {
         apply::keep_last_applied(&mut value, config);
     }
     Ok(value)

@@ -10,6 +10,12 @@ use crate::object::{self, text};
 use crate::registry::{self, Problems};
 use crate::status::ApiError;
 
+/// Labels of a node that its pods get.
+const TOPOLOGY: [&str; 2] = [
+    "topology.kubernetes.io/zone",
+    "topology.kubernetes.io/region",
+];
+
 /// POST of a Binding by itself, as it was before there was the subresource: the pod is the one of its name.
 pub(super) async fn bind_named(context: &Context, body: &[u8]) -> Result<Response, ApiError> {
     let decoded = body::decode(context, body, &context.kind.gvk())?;
@@ -111,6 +117,7 @@ pub(super) async fn bind(context: &Context, body: &[u8]) -> Result<Response, Api
                 }
             }
         }
+        topology(context, &node, &mut pod).await?;
         let transition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
             "lastTransitionTime": crate::time::now()});
         let mut conditions = object::items(&pod, &["status", "conditions"]).to_vec();
@@ -135,6 +142,22 @@ pub(super) async fn bind(context: &Context, body: &[u8]) -> Result<Response, Api
     );
     respond::warn(&mut response, &warnings);
     Ok(response)
+}
+
+/// Where in the world the node is, the pod is, too (upstream's admission plugin PodTopologyLabels); what the pod says of
+/// itself stays.
+async fn topology(context: &Context, node: &str, pod: &mut Value) -> Result<(), ApiError> {
+    let found = super::token::stored(&context.state, "nodes", "", node).await;
+    let found = found.map_err(|error| list::store_error(context, error))?;
+    for key in TOPOLOGY {
+        let said = found.as_ref().map(|node| &node["metadata"]["labels"][key]);
+        if let Some(value) = said.filter(|value| value.is_string())
+            && pod["metadata"]["labels"][key].is_null()
+        {
+            pod["metadata"]["labels"][key] = value.clone();
+        }
+    }
+    Ok(())
 }
 
 /// The name in the body, where there is one, is that of the address.

@@ -53,7 +53,7 @@ pub(crate) async fn create_value(
         context.state.addresses.settle_families(&mut value, None)?;
     }
     admit::create(context, &mut value).await?;
-    metadata::tidy(&mut value);
+    metadata::tidy(context, &mut value);
     let managed = match context.applying {
         true => managed.flatten(),
         false => apply::after_create(context, &value),

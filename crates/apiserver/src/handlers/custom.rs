@@ -1,16 +1,26 @@
 //! What requests for custom resources, and for their definitions, have of their own.
 
-use super::Context;
+use http::Method;
+
+use super::{Context, list, respond};
 use crate::custom::definition;
+use crate::negotiate::Form;
 use crate::registry::Kind;
 use crate::status::ApiError;
 
-/// Refuses what the kind cannot do at the moment.
-pub(super) fn admit(context: &Context) -> Result<(), ApiError> {
+/// Refuses what the kind cannot do at the moment: objects that a webhook converts. Where none has to be converted the answer is
+/// as ever (upstream asks the webhook only then): deletions, metadata alone, lists of nothing.
+pub(super) async fn admit(context: &Context, method: &Method) -> Result<(), ApiError> {
     let Some(custom) = &context.kind.custom else {
         return Ok(());
     };
-    if custom.webhook {
+    let watch = context.query.flag("watch");
+    let form = respond::answer(context, watch)?.form;
+    let reads = *method == Method::GET;
+    let harmless = *method == Method::DELETE
+        || reads && matches!(form, Form::Metadata | Form::MetadataList)
+        || reads && !watch && context.info.name.is_empty() && is_empty(context).await?;
+    if custom.webhook && !harmless {
         let why = format!(
             "conversion webhook for {}, Kind={} failed: this server does not call conversion webhooks; ask for the stored version {}",
             context.kind.api_version(),
@@ -20,6 +30,13 @@ pub(super) fn admit(context: &Context) -> Result<(), ApiError> {
         return Err(ApiError::internal(why));
     }
     Ok(())
+}
+
+async fn is_empty(context: &Context) -> Result<bool, ApiError> {
+    let prefix = context.kind.prefix(&context.info.namespace);
+    let page = context.state.store.range(&prefix, None, 1, None).await;
+    let page = page.map_err(|error| list::store_error(context, error))?;
+    Ok(page.items.is_empty())
 }
 
 /// Refuses new objects of a kind that goes.
@@ -43,7 +60,10 @@ pub(super) fn is_definition(kind: &Kind) -> bool {
 
 /// Whether a replacement must say which version it replaces (upstream's `AllowUnconditionalUpdate`).
 pub(super) fn needs_version(kind: &Kind) -> bool {
-    kind.custom.is_some() || is_definition(kind)
+    kind.custom.is_some()
+        || is_definition(kind)
+        || kind.is("coordination.k8s.io", "leases")
+        || kind.is("policy", "poddisruptionbudgets")
 }
 
 /// After a definition was written, the next request finds what it describes. What fails here is tried again by who

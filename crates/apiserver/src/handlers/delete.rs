@@ -22,8 +22,37 @@ const FOREGROUND: &str = "foregroundDeletion";
 const ORPHANED: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
 /// Namespaces that every cluster has.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
-/// Kinds of the core whose deletion answers with the object instead of a `Status`.
-const RETURN_OBJECT: [&str; 3] = ["pods", "services", "serviceaccounts"];
+/// Kinds whose deletion answers with the object instead of a `Status`, by group.
+const RETURN_OBJECT: [(&str, &[&str]); 2] = [
+    (
+        "",
+        &[
+            "persistentvolumeclaims",
+            "persistentvolumes",
+            "pods",
+            "podtemplates",
+            "resourcequotas",
+            "serviceaccounts",
+            "services",
+        ],
+    ),
+    (
+        "storage.k8s.io",
+        &[
+            "csidrivers",
+            "csinodes",
+            "storageclasses",
+            "volumeattachments",
+        ],
+    ),
+];
+
+/// Whether the deletion of such an object answers with it.
+pub(crate) fn returns_object(group: &str, plural: &str) -> bool {
+    let mut all = RETURN_OBJECT.iter();
+    all.any(|(of, plurals)| *of == group && plurals.contains(&plural))
+}
+
 /// Nobody waits for longer than that, whatever period of grace is written: 68 years.
 const GRACE_SECONDS_MAX: i64 = i32::MAX as i64;
 
@@ -176,8 +205,7 @@ pub(super) async fn delete(context: &Context, body: &[u8]) -> Result<Response, A
         None if kind.is("batch", "jobs") => vec![ORPHANED.to_owned()],
         _ => Vec::new(),
     };
-    let returns_object = kind.group.is_empty() && RETURN_OBJECT.contains(&kind.plural);
-    if gone && !returns_object {
+    if gone && !returns_object(kind.group, kind.plural) {
         let uid = text(&value, &["metadata", "uid"]);
         return Ok(respond::value(
             200,

@@ -17,19 +17,21 @@ pub(super) async fn complete(context: &Context, pod: &mut Value) -> Result<(), A
     Ok(())
 }
 
-/// Refuses a new pod, or a claim, that is out of bounds.
+/// Refuses a new pod, new sizes of one, or a claim, that is out of bounds.
 pub(super) async fn check(
     context: &Context,
     new: &Value,
     old: Option<&Value>,
 ) -> Result<(), ApiError> {
     let plural = context.kind.plural;
-    if !context.kind.group.is_empty()
-        || !matches!(
-            (plural, old),
-            ("pods", None) | ("persistentvolumeclaims", _)
-        )
-    {
+    let resized = context.info.subresource == "resize"
+        && old.is_some_and(|old| rules::sizes(&new["spec"]) != rules::sizes(&old["spec"]));
+    let concerned = match (plural, old) {
+        ("pods", None) | ("persistentvolumeclaims", _) => true,
+        ("pods", Some(_)) => resized,
+        _ => false,
+    };
+    if !context.kind.group.is_empty() || !concerned {
         return Ok(());
     }
     for range in ranges(context).await? {

@@ -75,7 +75,14 @@ pub(super) fn set_managed(value: &mut Value, managed: Option<Value>) {
 }
 
 /// Drops what is empty, as encoding upstream's types does.
-pub(super) fn tidy(value: &mut Value) {
+pub(super) fn tidy(context: &Context, value: &mut Value) {
+    let repeated = first_of_each(metadata(value).get_mut("ownerReferences"));
+    if !repeated.is_empty() {
+        context.warnings.add(format!(
+            ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            repeated.join(", ")
+        ));
+    }
     metadata(value).retain(|key, value| match value {
         Value::Object(map) => !(map.is_empty() && matches!(key.as_str(), "labels" | "annotations")),
         Value::Array(list) => {
@@ -84,6 +91,23 @@ pub(super) fn tidy(value: &mut Value) {
         Value::String(text) => !(text.is_empty() && key == "generateName"),
         _ => true,
     });
+}
+
+/// Leaves the first of references that are the same, and tells the uids of the others.
+fn first_of_each(references: Option<&mut Value>) -> Vec<String> {
+    let Some(Value::Array(references)) = references else {
+        return Vec::new();
+    };
+    let mut kept: Vec<Value> = Vec::with_capacity(references.len());
+    let mut repeated = Vec::new();
+    for reference in references.drain(..) {
+        match kept.contains(&reference) {
+            true => repeated.push(text(&reference, &["uid"]).to_owned()),
+            false => kept.push(reference),
+        }
+    }
+    *references = kept;
+    repeated
 }
 
 /// Sets what the server decides about a new object.

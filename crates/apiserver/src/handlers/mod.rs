@@ -358,7 +358,7 @@ async fn dispatch(context: Context, parts: Parts, body: RequestBody) -> Result<R
     if !known || !info.rest.is_empty() {
         return Err(ApiError::no_such_path());
     }
-    custom::admit(&context)?;
+    custom::admit(&context, &parts.method).await?;
     let body = body::collect(&parts.headers, body, &context.state.config).await?;
     match info.subresource.as_str() {
         "" if kind.is("", "componentstatuses") => components::answer(&context, &parts),

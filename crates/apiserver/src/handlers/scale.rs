@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::respond::{self, Response};
 use super::{Context, apply, body, list, metadata, patch, table, write};
+use crate::custom::ScalePaths;
 use crate::negotiate::Form;
 use crate::object::{self, text};
 use crate::registry;
@@ -92,14 +93,32 @@ fn scale_in(context: &Context, object: &Value) -> Result<Value, ApiError> {
             "the spec replicas field \".{path}\" does not exist"
         ))
     })?;
-    let mut scale = scale_of(object);
+    let mut scale = custom_scale(paths, object);
     scale["spec"]["replicas"] = wanted.into();
+    Ok(scale)
+}
+
+/// The scale of an object that is about to be written: it may not say how many replicas it wants.
+fn scale_before(context: &Context, object: &Value) -> Result<Value, ApiError> {
+    let custom = context.kind.custom.as_ref();
+    match custom.and_then(|custom| custom.scale.as_ref()) {
+        Some(paths) if paths.wanted(object).is_none() => Ok(custom_scale(paths, object)),
+        _ => scale_in(context, object),
+    }
+}
+
+/// All of a custom object's scale but the replicas that it wants.
+fn custom_scale(paths: &ScalePaths, object: &Value) -> Value {
+    let mut scale = scale_of(object);
+    if let Some(spec) = scale["spec"].as_object_mut() {
+        spec.remove("replicas");
+    }
     scale["status"] = json!({"replicas": paths.actual(object)});
     let selector = paths.selector(object);
     if !selector.is_empty() {
         scale["status"]["selector"] = selector.into();
     }
-    Ok(scale)
+    scale
 }
 
 pub(super) async fn get(context: &Context) -> Result<Response, ApiError> {
@@ -212,8 +231,18 @@ async fn set(
 ) -> Result<Response, ApiError> {
     let dry_run = context.dry_run()?;
     let written = write::modify(&main(context), dry_run, |served| {
-        let scale = change(&scale_in(context, served)?)?;
-        let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+        let before = scale_before(context, served)?;
+        let scale = change(&before)?;
+        let said = scale["spec"]["replicas"].as_i64();
+        if said.is_none() && before["spec"].get("replicas").is_none() {
+            let custom = context.kind.custom.as_ref();
+            let paths = custom.and_then(|custom| custom.scale.as_ref());
+            let path = paths.map(|paths| paths.spec.join(".")).unwrap_or_default();
+            return Err(ApiError::bad_request(format!(
+                "the spec replicas field \".{path}\" cannot be empty"
+            )));
+        }
+        let replicas = said.unwrap_or(0);
         check(context, replicas)?;
         let mut new = served.clone();
         wish(context, &mut new, replicas);

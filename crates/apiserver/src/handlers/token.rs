@@ -39,6 +39,13 @@ pub(super) async fn create(context: &Context, body: &[u8]) -> Result<Response, A
         .filter_map(|audience| audience.as_str().map(str::to_owned))
         .collect();
     let (bound, node) = bound(context, &request["spec"]["boundObjectRef"]).await?;
+    if !may_have(&context.identity, &request["spec"]["boundObjectRef"], &node) {
+        let (name, why) = (
+            &context.info.name,
+            "a node gets tokens that are bound, by uid, to a pod on it, and no others",
+        );
+        return Err(ApiError::forbidden("", "serviceaccounts", name, why));
+    }
     let grant = Grant {
         namespace: namespace.clone(),
         account: name.clone(),
@@ -62,6 +69,18 @@ pub(super) async fn create(context: &Context, body: &[u8]) -> Result<Response, A
     let mut response = respond::value(201, &request);
     respond::warn(&mut response, &warnings);
     Ok(response)
+}
+
+/// Whether somebody may have a token that is bound so: nodes act for the pods on them alone (upstream's NodeRestriction).
+fn may_have(who: &Identity, reference: &Value, node: &Node) -> bool {
+    if !who.groups.iter().any(|group| group == "system:nodes") {
+        return true;
+    }
+    let name = who.user.strip_prefix("system:node:");
+    let on_it = node
+        .as_ref()
+        .is_some_and(|(node, _)| Some(node.as_str()) == name);
+    text(reference, &["kind"]) == "Pod" && !text(reference, &["uid"]).is_empty() && on_it
 }
 
 /// Kind, name and uid.

@@ -121,7 +121,7 @@ pub(crate) async fn modify(
         store_form(kind, &mut new)?;
         prepare(context, &mut new, &old)?;
         admit::update(context, &mut new, &old, &growing)?;
-        metadata::tidy(&mut new);
+        metadata::tidy(context, &mut new);
         if context.info.subresource.is_empty() {
             context.warnings.of(context, &new, Some(&old));
         }

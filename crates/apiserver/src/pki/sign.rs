@@ -251,7 +251,29 @@ fn pem(der: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::pki::Pki;
-    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+    use rcgen::{CertificateParams, DnType, DnValue, KeyPair, SanType};
+
+    /// As Go's programs read it, so that what was checked is what is believed.
+    #[test]
+    fn of_several_names_the_last_one_counts() {
+        let key = KeyPair::generate().expect("a key");
+        let of = |names: &[DnValue]| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            // the library keeps one of each kind; the second stands for another attribute first
+            for (kind, name) in [DnType::CommonName, DnType::CustomDnType(vec![2, 5, 4, 3])]
+                .into_iter()
+                .zip(names)
+            {
+                params.distinguished_name.push(kind, name.clone());
+            }
+            let signed = params.self_signed(&key).expect("signed");
+            crate::pki::identity_of(signed.der()).map(|identity| identity.user)
+        };
+        let text = |text: &str| DnValue::Utf8String(text.into());
+        assert_eq!(of(&[text("a")]).as_deref(), Some("a"));
+        assert_eq!(of(&[text("a"), text("b")]).as_deref(), Some("b"));
+    }
 
     #[test]
     fn a_signed_certificate_is_what_was_asked_for() {

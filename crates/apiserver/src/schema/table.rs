@@ -81,6 +81,8 @@ pub(crate) enum ListType {
     Atomic,
     Set,
     Map,
+    /// An object whose type is owned as a whole elsewhere: by field.
+    Granular,
 }
 
 /// What a protobuf field number leads to.
@@ -381,6 +383,7 @@ fn list_type(text: &str) -> ListType {
         "atomic" => ListType::Atomic,
         "set" => ListType::Set,
         "map" => ListType::Map,
+        "granular" => ListType::Granular,
         _ => ListType::Unset,
     }
 }

@@ -317,3 +317,75 @@ async fn services_get_addresses() {
         .expect(200);
     assert_eq!(after["spec"]["clusterIP"], b["spec"]["clusterIP"]);
 }
+
+/// An operator that adds its reference each time changes nothing the second time.
+#[tokio::test]
+async fn repeated_owner_references_are_one() {
+    let server = Server::new().await;
+    let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "1"});
+    let mut owned = config_map("owned");
+    owned["metadata"]["ownerReferences"] = json!([owner, owner]);
+    let made = server.post(CONFIG_MAPS, &owned).await.expect(201);
+    assert_eq!(made["metadata"]["ownerReferences"], json!([owner]));
+    let again = json!([{"op": "add", "path": "/metadata/ownerReferences/-", "value": owner}]);
+    let path = format!("{CONFIG_MAPS}/owned");
+    let patched = server.patch(&path, "json", &again).await.expect(200);
+    assert_eq!(patched["metadata"], made["metadata"]);
+}
+
+/// Who replaces a lease must have seen it: else a lock were none.
+#[tokio::test]
+async fn a_lease_is_replaced_by_who_has_seen_it() {
+    let server = Server::new().await;
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let lease = json!({"metadata": {"name": "lock"}, "spec": {"holderIdentity": "a"}});
+    let made = server.post(leases, &lease).await.expect(201);
+    let path = format!("{leases}/lock");
+    let refused = server.put(&path, &lease).await.refusal(422);
+    assert!(
+        refused.contains("must be specified for an update"),
+        "{refused}"
+    );
+    server.put(&path, &made).await.expect(200);
+}
+
+/// As Java's client expects it.
+#[tokio::test]
+async fn some_kinds_answer_deletions_with_what_is_gone() {
+    let server = Server::new().await;
+    let quotas = "/api/v1/namespaces/default/resourcequotas";
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "1"}}});
+    server.post(quotas, &quota).await.expect(201);
+    let gone = server.delete(&format!("{quotas}/q"), &json!(null)).await;
+    assert_eq!(gone.expect(200)["kind"], "ResourceQuota");
+    server.post(CONFIG_MAPS, &config_map("c")).await.expect(201);
+    let gone = server
+        .delete(&format!("{CONFIG_MAPS}/c"), &json!(null))
+        .await;
+    assert_eq!(gone.expect(200)["kind"], "Status");
+}
+
+/// Where in the world a pod is its node says.
+#[tokio::test]
+async fn pods_get_the_places_of_their_nodes() {
+    let server = Server::new().await;
+    let (zone, region) = (
+        "topology.kubernetes.io/zone",
+        "topology.kubernetes.io/region",
+    );
+    let node = json!({"metadata": {"name": "n", "labels": {zone: "z", region: "r", "other": "x"}}});
+    server.post("/api/v1/nodes", &node).await.expect(201);
+    let mut placed = pod("p");
+    placed["metadata"]["labels"] = json!({region: "mine"});
+    server.post(PODS, &placed).await.expect(201);
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
+    server
+        .post(&format!("{PODS}/p/binding"), &binding)
+        .await
+        .expect(201);
+    let bound = server.get(&format!("{PODS}/p")).await.expect(200);
+    assert_eq!(
+        bound["metadata"]["labels"],
+        json!({zone: "z", region: "mine"})
+    );
+}

@@ -231,15 +231,27 @@ async fn conversion_by_webhook_is_accepted_and_the_stored_version_served() {
         created["spec"]["conversion"]["webhook"]["clientConfig"]["service"]["port"],
         443
     );
+    let others = "/apis/example.com/v2/namespaces/default/widgets";
+    let none = server.get(others).await.expect(200);
+    assert_eq!(none["items"], json!([]), "there is nothing to convert");
     server.post(WIDGETS, &widget("a")).await.expect(201);
-    let message = server
-        .get("/apis/example.com/v2/namespaces/default/widgets")
-        .await
-        .refusal(500);
+    let message = server.get(others).await.refusal(500);
     assert!(
         message.contains("conversion webhook for example.com/v2, Kind=Widget failed"),
         "{message}"
     );
+    // who follows all kinds, and takes them away, is not held up
+    let request = http::Request::get(others)
+        .header(
+            "accept",
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+        )
+        .body(Full::new(Bytes::new()))
+        .expect("a request");
+    assert_eq!(server.send(request).await.status(), 200);
+    server.delete(others, &Value::Null).await.expect(200);
+    let left = server.get(WIDGETS).await.expect(200);
+    assert_eq!(left["items"], json!([]));
 }
 
 #[tokio::test]

@@ -78,6 +78,15 @@ async fn scale_reads_and_writes_by_path() {
         message.contains("the spec replicas field \".spec.replicas\" does not exist"),
         "{message}"
     );
+    let path = format!("{WIDGETS}/b/scale");
+    let nothing = server.patch(&path, "merge", &json!({})).await.refusal(400);
+    assert!(
+        nothing.contains("the spec replicas field \".spec.replicas\" cannot be empty"),
+        "{nothing}"
+    );
+    let three = json!({"spec": {"replicas": 3}});
+    let scaled = server.patch(&path, "merge", &three).await.expect(200);
+    assert_eq!(scaled["spec"], three["spec"]);
 }
 
 #[tokio::test]

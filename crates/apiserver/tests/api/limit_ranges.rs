@@ -68,3 +68,27 @@ async fn claims_are_kept_within_bounds() {
         "{refused}"
     );
 }
+
+#[tokio::test]
+async fn a_resized_pod_is_kept_within_bounds() {
+    let server = Server::new().await;
+    let mut small = pod("small");
+    small["spec"]["containers"][0]["resources"] =
+        json!({"limits": {"memory": "128Mi"}, "requests": {"memory": "128Mi"}});
+    server.post(PODS, &small).await.expect(201);
+    let item = json!({"type": "Container", "max": {"memory": "256Mi"}});
+    server.post(RANGES, &range("mem", item)).await.expect(201);
+    let size = |size: &str| json!({"spec": {"containers": [{"name": "c", "resources": {"limits": {"memory": size}, "requests": {"memory": size}}}]}});
+    let path = format!("{PODS}/small/resize");
+    assert_eq!(
+        server
+            .patch(&path, "strategic", &size("8Gi"))
+            .await
+            .refusal(403),
+        "pods \"small\" is forbidden: maximum memory usage per Container is 256Mi, but limit is 8Gi"
+    );
+    server
+        .patch(&path, "strategic", &size("256Mi"))
+        .await
+        .expect(200);
+}

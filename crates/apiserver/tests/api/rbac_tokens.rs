@@ -183,3 +183,34 @@ async fn the_issuer_is_told_to_accounts() {
     let claims = read(token.split('.').nth(1).expect("claims"));
     assert_eq!(claims["iss"], document["issuer"]);
 }
+
+/// A node acts for the pods on it, and for nobody else.
+#[tokio::test]
+async fn nodes_get_tokens_of_their_pods_only() {
+    let mut server = Server::new().await;
+    with_robot(&server).await;
+    let node = json!({"metadata": {"name": "here"}});
+    server.post("/api/v1/nodes", &node).await.expect(201);
+    let mut uids = Vec::new();
+    for (name, node) in [("mine", "here"), ("other", "there")] {
+        let mut pod = pod(name);
+        pod["spec"]["serviceAccountName"] = "robot".into();
+        pod["spec"]["nodeName"] = node.into();
+        let made = server.post(PODS, &pod).await.expect(201);
+        uids.push(made["metadata"]["uid"].clone());
+    }
+    let bound = |name: &str, uid: &Value| json!({"spec": {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": name, "uid": uid}}});
+    let path = format!("{ACCOUNTS}/robot/token");
+    for (who, request, code) in [
+        ("system:node:here", json!({"spec": {}}), 403),
+        ("system:node:here", bound("mine", &uids[0]), 201),
+        ("system:node:here", bound("mine", &Value::Null), 403),
+        ("system:node:here", bound("other", &uids[1]), 403),
+        ("system:node:there", bound("mine", &uids[0]), 403),
+        ("somebody", bound("mine", &uids[0]), 403),
+    ] {
+        server.turn(who, &["system:nodes"]);
+        let answer = server.post(&path, &request).await;
+        assert_eq!(answer.code, code, "{who} {request}: {}", answer.body);
+    }
+}

@@ -56,17 +56,24 @@ impl Asked {
         let (_, parsed) = X509CertificationRequest::from_der(&block.contents)
             .map_err(|error| format!("unable to parse csr: {error}"))?;
         let subject = &parsed.certification_request_info.subject;
-        let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| {
-            value.as_str().unwrap_or_default().to_owned()
+        let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| match value.as_str() {
+            Ok(text) => Ok(text.to_owned()),
+            Err(error) => Err(format!(
+                "unable to parse csr: a name in its subject: {error}"
+            )),
         };
+        let names: Vec<String> = subject
+            .iter_common_name()
+            .map(text)
+            .collect::<Result<_, _>>()?;
+        // whoever reads the certificate may take another one of them
+        refuse(names.len() > 1, "subject has more than one common name")?;
         let mut asked = Self {
-            // of several the last one counts
-            common_name: subject
-                .iter_common_name()
-                .last()
+            common_name: names.into_iter().next().unwrap_or_default(),
+            organisations: subject
+                .iter_organization()
                 .map(text)
-                .unwrap_or_default(),
-            organisations: subject.iter_organization().map(text).collect(),
+                .collect::<Result<_, _>>()?,
             ..Self::default()
         };
         for extension in parsed.requested_extensions().into_iter().flatten() {

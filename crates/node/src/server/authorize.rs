@@ -33,16 +33,19 @@ pub struct Client {
 }
 
 impl Client {
-    /// The common name and the organisations of a certificate that was verified.
+    /// The common name (of several the last, as Go reads them) and the organisations of a certificate that was verified.
+    /// One with a name that cannot be read stands for nobody.
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
         let subject = parsed.subject();
-        let groups = subject.iter_organization();
+        let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| {
+            value.as_str().ok().map(str::to_owned)
+        };
+        let users: Option<Vec<String>> = subject.iter_common_name().map(text).collect();
+        let groups: Option<Vec<String>> = subject.iter_organization().map(text).collect();
         Some(Self {
-            user: subject.iter_common_name().next()?.as_str().ok()?.to_owned(),
-            groups: groups
-                .filter_map(|group| group.as_str().ok().map(str::to_owned))
-                .collect(),
+            user: users?.pop()?,
+            groups: groups?,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The rules of a definition: whether they can be read.
 
 use kube_cel::cel::Program;
+use kube_cel::cel::parser::Parser;
 use serde_json::Value;
 
 use super::KEY;
@@ -10,6 +11,13 @@ use crate::schema::table::ListType;
 
 /// Longest rule, in bytes.
 const RULE_BYTES_MAX: usize = 16 * 1024;
+
+/// Whether an expression can be read with optional syntax (`self.?a`), which upstream has and the evaluator has not: such rules
+/// are not evaluated.
+pub(super) fn has_optionals(text: &str) -> bool {
+    let parser = Parser::default().enable_optional_syntax(true);
+    parser.parse(text).is_ok()
+}
 
 /// Checks the rules of a definition: that they can be read, and that `oldSelf` is used only where the object before
 /// the change can be found. `schema` and `written` are the same.
@@ -35,6 +43,7 @@ pub(super) fn walk(
             continue;
         }
         match Program::compile(text) {
+            Err(_) if has_optionals(text) => {}
             Ok(program) => {
                 if let Some(lost) = lost.filter(|_| program.references().has_variable("oldSelf")) {
                     let why = format!(
@@ -50,6 +59,7 @@ pub(super) fn walk(
         }
         if let Some(message) = rule["messageExpression"].as_str()
             && let Err(error) = Program::compile(message)
+            && !has_optionals(message)
         {
             let why = format!("messageExpression compilation failed: {error}");
             problems.invalid(&format!("{here}.messageExpression"), rule, &why);

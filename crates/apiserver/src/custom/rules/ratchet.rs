@@ -3,14 +3,15 @@
 use kube_cel::{CompiledSchema, ValidationError};
 use serde_json::Value;
 
-/// Whether the value that a broken rule is about is as it was before the change. Never so for rules that compare both.
+/// Whether the value that a broken rule is about is as it was before the change, or something around it (`same`). Never so for
+/// rules that compare both.
 pub(super) fn unchanged(
     compiled: &CompiledSchema,
     error: &ValidationError,
-    new: &Value,
-    old: Option<&Value>,
+    values: (&Value, Option<&Value>),
+    same: bool,
 ) -> bool {
-    old.is_some() && find(compiled, error, "", (new, old), false).unwrap_or(false)
+    find(compiled, error, "", values, same).unwrap_or(false)
 }
 
 /// The deepest place on the way to the error that has its rule. `within`: something around is as it was.

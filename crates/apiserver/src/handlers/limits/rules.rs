@@ -68,6 +68,13 @@ fn fill(resources: &mut Value, part: &str, defaults: &Amounts) -> Vec<String> {
     set
 }
 
+/// What the containers of a pod, and the pod as a whole, ask for.
+pub(super) fn sizes(spec: &Value) -> Vec<&Value> {
+    let containers = items(spec, &["containers"]).iter();
+    let all = containers.chain(items(spec, &["initContainers"]));
+    all.chain([spec]).map(|one| &one["resources"]).collect()
+}
+
 /// What is wrong with a pod's containers, and with the pod as a whole.
 pub(super) fn of_pod(range: &Value, spec: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
