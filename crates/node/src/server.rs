@@ -30,6 +30,7 @@ use remote::{attach, attach_over_streams, exec, exec_over_streams, forward, forw
 
 mod authorize;
 mod remote;
+mod token;
 
 /// Connections beyond this wait in the listener's queue.
 const CONNECTIONS_MAX: usize = 512;

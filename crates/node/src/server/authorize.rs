@@ -1,5 +1,5 @@
 //! Who may use the kubelet's API: members of `system:masters`, and whoever the API server lets do so (upstream's webhook
-//! authoriser: a SubjectAccessReview of a subresource of nodes).
+//! authoriser: a SubjectAccessReview of subresources of nodes, of which one is enough).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,14 +18,16 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
 use super::Refusal;
+use super::token::Tokens;
 
 const MASTERS: &str = "system:masters";
+const AUTHENTICATED: &str = "system:authenticated";
 /// For so long an answer stands, as upstream's.
 const ALLOWED: Duration = Duration::from_secs(300);
 const DENIED: Duration = Duration::from_secs(30);
 const ANSWERS_MAX: usize = 1000;
 
-/// Whom a client's certificate names.
+/// Whom a client's certificate, or its token, names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Client {
     pub user: String,
@@ -53,9 +55,13 @@ impl Client {
 /// What is asked for: a verb and a subresource of the node.
 type Wish = (&'static str, &'static str);
 
+/// A verb, and subresources of which any one will do: the narrow one first.
+type Wishes = (&'static str, &'static [&'static str]);
+
 /// Answers of the API server that still stand.
 pub struct Guard {
     client: kube::Client,
+    tokens: Tokens,
     node: String,
     answers: Mutex<HashMap<(Client, Wish), (bool, Instant)>>,
 }
@@ -63,16 +69,26 @@ pub struct Guard {
 impl Guard {
     pub fn new(client: kube::Client, node: String) -> Self {
         Self {
+            tokens: Tokens::new(client.clone()),
             client,
             node,
             answers: Mutex::default(),
         }
     }
 
-    async fn admits(&self, client: &Client, wish: Wish) -> Result<bool, kube::Error> {
+    async fn admits(&self, client: &Client, (verb, any): Wishes) -> Result<bool, kube::Error> {
         if client.groups.iter().any(|group| group == MASTERS) {
             return Ok(true);
         }
+        for subresource in any {
+            if self.may(client, (verb, subresource)).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn may(&self, client: &Client, wish: Wish) -> Result<bool, kube::Error> {
         let key = (client.clone(), wish);
         if let Some((allowed, until)) = self.answers.lock().get(&key).copied()
             && Instant::now() < until
@@ -82,7 +98,9 @@ impl Guard {
         let (verb, subresource) = wish;
         let text = |text: &str| Some(text.to_owned());
         let mut groups = client.groups.clone();
-        groups.push("system:authenticated".to_owned());
+        if !groups.iter().any(|group| group == AUTHENTICATED) {
+            groups.push(AUTHENTICATED.to_owned());
+        }
         let review = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {
                 user: text(&client.user),
@@ -112,8 +130,8 @@ impl Guard {
     }
 }
 
-/// The verb and the subresource of nodes that a request needs.
-fn wish(method: &Method, path: &str) -> Wish {
+/// The verb and the subresources of nodes that a request needs.
+fn wishes(method: &Method, path: &str) -> Wishes {
     let verb = match *method {
         Method::POST => "create",
         Method::PUT => "update",
@@ -121,13 +139,15 @@ fn wish(method: &Method, path: &str) -> Wish {
         Method::DELETE => "delete",
         _ => "get",
     };
-    let subresource = match path.split('/').nth(1).unwrap_or_default() {
-        "metrics" => "metrics",
-        "stats" => "stats",
-        "logs" => "log",
-        _ => "proxy",
+    let subresources: &[_] = match path.split('/').nth(1).unwrap_or_default() {
+        "metrics" => &["metrics"],
+        "stats" => &["stats"],
+        "logs" => &["log"],
+        "pods" => &["pods", "proxy"],
+        "healthz" => &["healthz", "proxy"],
+        _ => &["proxy"],
     };
-    (verb, subresource)
+    (verb, subresources)
 }
 
 /// Lets a request pass, or refuses it with 401, 403 or (no answer from the API server) 500.
@@ -136,27 +156,28 @@ pub async fn check(
     request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
-    let Some(client) = request.extensions().get::<Client>() else {
-        let why = "Unauthorized: the client's certificate names nobody\n";
+    let failed = |why: String| Err((StatusCode::INTERNAL_SERVER_ERROR, why));
+    let client = match request.extensions().get::<Client>() {
+        Some(client) => Some(client.clone()),
+        None => match guard.tokens.client_of(request.headers()).await {
+            Ok(client) => client,
+            Err(error) => return failed(format!("Authentication error: {error}\n")),
+        },
+    };
+    let Some(client) = client else {
+        let why = "Unauthorized: neither a certificate nor a token that names somebody\n";
         return Err((StatusCode::UNAUTHORIZED, why.to_owned()));
     };
-    let wish = wish(request.method(), request.uri().path());
-    match guard.admits(client, wish).await {
+    let (verb, any) = wishes(request.method(), request.uri().path());
+    let about = format!(
+        "(user={}, verb={verb}, resource=nodes, subresource(s)=[{}])",
+        client.user,
+        any.join(" ")
+    );
+    match guard.admits(&client, (verb, any)).await {
         Ok(true) => Ok(next.run(request).await),
-        Ok(false) => Err((
-            StatusCode::FORBIDDEN,
-            format!(
-                "Forbidden (user={}, verb={}, resource=nodes, subresource(s)=[{}])\n",
-                client.user, wish.0, wish.1
-            ),
-        )),
-        Err(error) => Err((
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!(
-                "Authorization error (user={}, verb={}, resource=nodes, subresource(s)=[{}]): {error}\n",
-                client.user, wish.0, wish.1
-            ),
-        )),
+        Ok(false) => Err((StatusCode::FORBIDDEN, format!("Forbidden {about}\n"))),
+        Err(error) => failed(format!("Authorization error {about}: {error}\n")),
     }
 }
 
@@ -166,16 +187,16 @@ mod tests {
 
     #[test]
     fn what_a_request_needs() {
-        for (method, path, expected) in [
-            (Method::GET, "/pods", ("get", "proxy")),
-            (Method::GET, "/healthz", ("get", "proxy")),
-            (Method::POST, "/exec/a/b/c", ("create", "proxy")),
-            (Method::GET, "/exec/a/b/c", ("get", "proxy")),
-            (Method::GET, "/metrics/resource", ("get", "metrics")),
-            (Method::GET, "//metrics", ("get", "proxy")),
-            (Method::HEAD, "", ("get", "proxy")),
+        for (method, path, verb, any) in [
+            (Method::GET, "/pods", "get", &["pods", "proxy"][..]),
+            (Method::GET, "/healthz", "get", &["healthz", "proxy"]),
+            (Method::POST, "/exec/a/b/c", "create", &["proxy"]),
+            (Method::GET, "/exec/a/b/c", "get", &["proxy"]),
+            (Method::GET, "/metrics/resource", "get", &["metrics"]),
+            (Method::GET, "//metrics", "get", &["proxy"]),
+            (Method::HEAD, "", "get", &["proxy"]),
         ] {
-            assert_eq!(wish(&method, path), expected, "{method} {path}");
+            assert_eq!(wishes(&method, path), (verb, any), "{method} {path}");
         }
     }
 
