@@ -88,7 +88,7 @@ async fn a_resized_pod_is_kept_within_bounds() {
         "pods \"small\" is forbidden: maximum memory usage per Container is 256Mi, but limit is 8Gi"
     );
     server
-        .patch(&path, "strategic", &size("256Mi"))
+        .patch(&path, "strategic-merge", &size("256Mi"))
         .await
         .expect(200);
 }
