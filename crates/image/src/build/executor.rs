@@ -173,8 +173,7 @@ impl<'a> Executor<'a> {
         let mut state = match plan::named_before(&self.file, index, base) {
             Some(earlier) => {
                 let mut state = self.stages[earlier].clone().unwrap_or_default();
-                // Arguments end with their stage; what they did to the environment stays.
-                state.scope = Default::default();
+                // Its arguments are known here as well.
                 state.own_cmd = false;
                 state
             }
@@ -279,15 +278,7 @@ impl<'a> Executor<'a> {
 /// The Dockerfile's text and the context's ignore patterns.
 fn read_context(request: &BuildRequest) -> Result<(String, IgnorePatterns), BuildError> {
     let root = Root::open(&request.context, Links::InRoot)?;
-    let read = |path: &str| -> Option<String> {
-        let fd = root
-            .open_at(
-                path.trim_start_matches('/').as_ref(),
-                rustix::fs::OFlags::RDONLY,
-            )
-            .ok()?;
-        std::io::read_to_string(std::io::Read::take(std::fs::File::from(fd), 8 << 20)).ok()
-    };
+    let read = |path: &str| root.text(path.trim_start_matches('/').as_ref(), 8 << 20);
     let path = if request.dockerfile.is_empty() {
         "Dockerfile"
     } else {

@@ -1,10 +1,12 @@
 //! Dockerfile builds: request, events, errors and the entry point.
 
+mod chmod;
 mod copy;
 mod executor;
 mod files;
 mod from;
 mod metadata;
+mod mount_points;
 mod mounts;
 mod plan;
 mod run;

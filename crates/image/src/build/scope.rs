@@ -1,4 +1,4 @@
-//! Which variables an instruction sees: ARG of this stage, global ARG where declared, ENV over both.
+//! Which variables an instruction sees: ARG of this stage and of those it is based on, global ARG where declared, ENV over all.
 
 use std::collections::BTreeMap;
 
