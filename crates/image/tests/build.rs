@@ -471,7 +471,7 @@ async fn exclusions_are_relative_to_what_is_copied() {
             ),
             keeps("--exclude=drop.* *.txt /", &["keep.txt"]),
             keeps("--exclude=drop.txt drop.txt keep.txt /", &["keep.txt"]),
-            keeps("--exclude=*.md d* /", &[]),
+            keeps("--exclude=*.md d* /", &["drop.txt"]),
             keeps("--exclude=guide.md docs guide.md /", &[]),
             keeps(
                 "--parents --exclude=src/lib/c.md src/lib /",
@@ -882,6 +882,10 @@ async fn entrypoint_of_a_later_stage_drops_the_earlier_command() {
     let dockerfile = "FROM scratch AS a\nCMD [\"c\"]\nFROM a AS b\nENTRYPOINT [\"e\"]\n";
     let built = home.build(&[("Dockerfile", dockerfile)]).await;
     assert_eq!(built.image().config.cmd, None);
+    let dropped = "FROM scratch AS a\nENTRYPOINT [\"e\"]\nCMD [\"c\"]\nFROM a\nENTRYPOINT []\n";
+    let dropped = home.build(&[("Dockerfile", dropped)]).await;
+    let config = &dropped.image().config;
+    assert_eq!((&config.entrypoint, &config.cmd), (&None, &None));
     let own = home
         .build(&[(
             "Dockerfile",
@@ -918,6 +922,13 @@ async fn heredocs_run_wherever_they_stand() {
     ] {
         assert_eq!(home.read(image, path).as_deref(), Some(content), "{path}");
     }
+    let backtick =
+        "# escape=`\nFROM plim-base\nENV a=value\nCOPY <<EOF /quoted\n\"$a\" 'it' \\$a\nEOF\n";
+    let built = home.build(&[("Dockerfile", backtick)]).await;
+    assert_eq!(
+        home.read(built.image(), "quoted").as_deref(),
+        Some("\"value\" 'it' $a\n")
+    );
     let broken = home
         .build(&[("Dockerfile", "FROM plim-base\nRUN cat <<EOF > /x\nx\n")])
         .await;

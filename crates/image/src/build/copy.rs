@@ -48,6 +48,7 @@ impl Executor<'_> {
     ) -> Result<(), BuildError> {
         let env = stage.file.config.env.clone();
         let expand = |text: &str| stage.scope.expand(&self.globals, &env, text);
+        let expand_heredoc = |text: &str| stage.scope.expand_heredoc(&self.globals, &env, text);
         let options = options(copy, &expand).map_err(|e| fail(step, e))?;
         let destination = expand(&copy.destination).map_err(|e| fail(step, e))?;
         // Files of another stage or image are seen through a mount of their own.
@@ -76,8 +77,9 @@ impl Executor<'_> {
             name,
             keep_owner: source.is_some(),
         };
-        let parts = blocking(|| find_parts(&origin, copy, options.parents, &expand))
-            .map_err(|e| fail(step, e))?;
+        let parts =
+            blocking(|| find_parts(&origin, copy, options.parents, &expand, &expand_heredoc))
+                .map_err(|e| fail(step, e))?;
         // With its parents everything goes into a directory.
         if !options.parents {
             check_destination(&parts, &destination).map_err(|e| fail(step, e))?;
@@ -249,6 +251,7 @@ fn find_parts(
     copy: &Copy,
     parents: bool,
     expand: &dyn Fn(&str) -> Result<String, String>,
+    expand_heredoc: &dyn Fn(&str) -> Result<String, String>,
 ) -> Result<Vec<Part>, String> {
     let mut parts = Vec::new();
     for source in &copy.sources {
@@ -256,7 +259,7 @@ fn find_parts(
             Source::Inline(script) => {
                 // In a heredoc quotes are text: only `$` and the escape mean something.
                 let content = if script.expand {
-                    expand_heredoc(&script.content, expand)?
+                    expand_heredoc(&script.content)?
                 } else {
                     script.content.clone()
                 };
@@ -284,21 +287,6 @@ fn find_parts(
         }
     }
     Ok(parts)
-}
-
-/// Replaces variables in a heredoc's body, where quotes are text.
-fn expand_heredoc(
-    content: &str,
-    expand: &dyn Fn(&str) -> Result<String, String>,
-) -> Result<String, String> {
-    let mut quoted = String::with_capacity(content.len());
-    for c in content.chars() {
-        if matches!(c, '"' | '\'') {
-            quoted.push('\\');
-        }
-        quoted.push(c);
-    }
-    expand(&quoted)
 }
 
 fn check_destination(parts: &[Part], destination: &str) -> Result<(), String> {

@@ -49,7 +49,9 @@ impl Executor<'_> {
                 format!("CMD {:?}", stage.file.config.cmd)
             }
             Kind::Entrypoint(form) => {
-                stage.file.config.entrypoint = Some(words_of(form, &stage.file.config.shell));
+                // Without words it drops that of the base.
+                stage.file.config.entrypoint = Some(words_of(form, &stage.file.config.shell))
+                    .filter(|words| !words.is_empty());
                 if !stage.own_cmd {
                     stage.file.config.cmd = None;
                 }
@@ -237,8 +239,8 @@ fn duration_ns(text: &str) -> Result<i64, String> {
         sum += number * unit;
         rest = &rest[end..];
     }
-    // Docker refuses probes that would run more often than every millisecond.
-    if text.is_empty() || sum > i64::MAX as f64 || sum < 1e6 {
+    // Docker refuses probes that would run more often than every millisecond; zero is the default.
+    if text.is_empty() || sum > i64::MAX as f64 || sum < 1e6 && sum != 0.0 {
         return Err(bad());
     }
     Ok(sum as i64)
@@ -255,6 +257,8 @@ mod tests {
             ("1m30s", 90_000_000_000),
             ("1.5s", 1_500_000_000),
             ("0", 0),
+            ("0s", 0),
+            ("0h0m", 0),
         ] {
             assert_eq!(duration_ns(text), Ok(ns));
         }

@@ -127,6 +127,24 @@ impl Scope {
         words::expand(text, globals.escape, &|name| self.lookup(env, name))
     }
 
+    /// Replaces variables in a heredoc's body, where quotes are text. Whatever the file's escape character is, here it is the
+    /// backslash.
+    pub fn expand_heredoc(
+        &self,
+        globals: &Globals,
+        env: &[String],
+        text: &str,
+    ) -> Result<String, String> {
+        let mut quoted = String::with_capacity(text.len());
+        for c in text.chars() {
+            if matches!(c, '"' | '\'') {
+                quoted.push('\\');
+            }
+            quoted.push(c);
+        }
+        words::expand(&quoted, '\\', &|name| self.lookup(env, name))
+    }
+
     pub fn expand_words(
         &self,
         globals: &Globals,
