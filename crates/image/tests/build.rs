@@ -778,6 +778,39 @@ async fn configuration_instructions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn stages_that_only_triggers_name_are_built() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    home.base().await;
+    let parent = "FROM plim-base\nONBUILD COPY --from=assets /made /copied\n\
+        ONBUILD RUN --mount=from=1,target=/m cat /m/made > /mounted\n";
+    let parent = BuildRequest {
+        context: home.context(&[("Dockerfile", parent)]),
+        tags: vec!["plim-parent".into()],
+        ..BuildRequest::default()
+    };
+    home.request(parent).await.image();
+    let dockerfile = "FROM plim-base AS deep\nRUN echo deep > /deep\nFROM deep AS assets\nRUN cp /deep /made\n\
+        FROM plim-base AS unneeded\nRUN false\nFROM plim-parent\nCMD x\n";
+    let built = home.build(&[("Dockerfile", dockerfile)]).await;
+    for path in ["copied", "mounted"] {
+        assert_eq!(
+            home.read(built.image(), path).as_deref(),
+            Some("deep\n"),
+            "{path}"
+        );
+    }
+    let told = built.events.iter().filter_map(|e| match e {
+        BuildEvent::Step { number, total, .. } => Some((*number, *total)),
+        _ => None,
+    });
+    assert_eq!(told.last(), Some((6, 6)));
+    assert_eq!(home.leftovers(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn heredocs_run() {
     if !is_root() {
         return;

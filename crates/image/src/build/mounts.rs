@@ -237,8 +237,10 @@ impl Executor<'_> {
     ) -> Result<Vec<String>, BuildError> {
         Ok(match plan::source_stage(&self.file, index, name) {
             Some(earlier) => {
-                let state = self.stages[earlier].clone().unwrap_or_default();
-                state.file.rootfs.diff_ids
+                let state = self.stages[earlier].as_ref().ok_or_else(|| {
+                    BuildError::Request(format!("stage {name} is needed before it is built"))
+                })?;
+                state.file.rootfs.diff_ids.clone()
             }
             None => {
                 let image = self.image(name, self.request.platform.clone()).await?;

@@ -25,6 +25,8 @@ pub(crate) struct Remote {
     pub client: oci_client::Client,
     pub auth: RegistryAuth,
     pub name: Reference,
+    /// How long a small answer may take in all.
+    deadline: Duration,
 }
 
 impl Remote {
@@ -63,7 +65,12 @@ impl Remote {
             action: "the set-up of its client".into(),
             reason: e.to_string(),
         })?;
-        Ok(Remote { client, auth, name })
+        Ok(Remote {
+            client,
+            auth,
+            name,
+            deadline: store.options.timeout * 2,
+        })
     }
 
     /// Asks for a token, or for another one in place of what the registry no longer takes.
@@ -71,11 +78,24 @@ impl Remote {
     /// # Errors
     /// The token server's refusal; the requests themselves would only tell that they lack a token.
     pub async fn login(&self, operation: RegistryOperation) -> Result<(), Error> {
-        self.client
-            .auth(&self.reference(None), &self.auth, operation)
-            .await
+        let reference = self.reference(None);
+        let login = self.client.auth(&reference, &self.auth, operation);
+        self.soon("the login", login)
+            .await?
             .map(drop)
             .map_err(|e| self.error("the login", e))
+    }
+
+    /// Waits for a small answer: one that comes byte by byte is not silent, and would hold its pull for ever.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] when it is not whole in time.
+    pub async fn soon<T>(&self, what: &str, answer: impl Future<Output = T>) -> Result<T, Error> {
+        let waited = tokio::time::timeout(self.deadline, answer).await;
+        waited.map_err(|_| Error::Unreachable {
+            registry: self.name.registry.clone(),
+            reason: format!("{what} was not whole after {:?}", self.deadline),
+        })
     }
 
     /// The repository, at the given digest or at the name's own tag or digest.

@@ -40,7 +40,6 @@ pub(crate) async fn pull(
 ) -> Result<Image, Error> {
     let name = Reference::parse(reference)?;
     let remote = Remote::new(store, name.clone(), auth)?;
-    let _busy = store.busy();
     let (bytes, digest) = manifest(&remote, None).await?;
     let tag = name.digest.clone().or(name.tag.clone()).unwrap_or_default();
     let repository = if name.registry == "docker.io" {
@@ -66,6 +65,8 @@ pub(crate) async fn pull(
         manifest_ = Manifest::parse(&bytes, &format!("manifest of {name}"))?;
     }
     let (config, layers) = manifest_.image(&format!("manifest of {name}"))?;
+    // From here on there is content that nothing names yet.
+    let _busy = store.busy();
     let config_bytes = configuration(store, &remote, config).await?;
     let file: ConfigFile = serde_json::from_slice(&config_bytes)
         .map_err(|e| Error::malformed(format!("configuration of {name}"), e))?;
@@ -136,10 +137,10 @@ async fn manifest(remote: &Remote, digest: Option<&str>) -> Result<(Vec<u8>, Str
             .client
             .pull_manifest_raw(&reference, &remote.auth, &ACCEPTED)
     };
-    let mut result = ask().await;
+    let mut result = remote.soon("the manifest", ask()).await?;
     if matches!(&result, Err(e) if is_unauthorized(e)) {
         remote.login(RegistryOperation::Pull).await?;
-        result = ask().await;
+        result = remote.soon("the manifest", ask()).await?;
     }
     let (bytes, _) = result.map_err(|e| remote.error("the manifest", e))?;
     let actual = digest_of(&bytes);
