@@ -48,7 +48,7 @@ impl Executor<'_> {
     ) -> Result<(), BuildError> {
         let env = stage.file.config.env.clone();
         let expand = |text: &str| stage.scope.expand(&self.globals, &env, text);
-        let expand_heredoc = |text: &str| stage.scope.expand_heredoc(&self.globals, &env, text);
+        let expand_heredoc = |text: &str| stage.scope.expand_heredoc(&env, text);
         let options = options(copy, &expand).map_err(|e| fail(step, e))?;
         let destination = expand(&copy.destination).map_err(|e| fail(step, e))?;
         // Files of another stage or image are seen through a mount of their own.

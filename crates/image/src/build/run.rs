@@ -45,13 +45,7 @@ impl<'a> Workspace<'a> {
             image: String::new(),
             layers: layers.to_vec(),
         };
-        let root = store.snapshots.prepare(
-            &format!("{TEMPORARY}{id}"),
-            record,
-            &store.layers,
-            true,
-            None,
-        )?;
+        let root = store.mount_snapshot(&format!("{TEMPORARY}{id}"), record, true, None)?;
         Ok(Workspace { store, id, root })
     }
 

@@ -129,12 +129,7 @@ impl Scope {
 
     /// Replaces variables in a heredoc's body, where quotes are text. Whatever the file's escape character is, here it is the
     /// backslash.
-    pub fn expand_heredoc(
-        &self,
-        globals: &Globals,
-        env: &[String],
-        text: &str,
-    ) -> Result<String, String> {
+    pub fn expand_heredoc(&self, env: &[String], text: &str) -> Result<String, String> {
         let mut quoted = String::with_capacity(text.len());
         for c in text.chars() {
             if matches!(c, '"' | '\'') {

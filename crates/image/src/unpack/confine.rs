@@ -90,6 +90,15 @@ impl Root {
 
     /// Opens a directory beneath the root, making it and its parents (0755, root) where missing.
     pub fn directory(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        self.directory_with(path, |_| {})
+    }
+
+    /// As [`Root::directory`], telling what was missing.
+    pub fn directory_with(
+        &self,
+        path: &Path,
+        mut made: impl FnMut(&Path),
+    ) -> Result<OwnedFd, Errno> {
         match self.open_at(path, DIRECTORY) {
             Err(Errno::NOENT) => {}
             other => return other,
@@ -105,8 +114,9 @@ impl Root {
                         component.as_os_str(),
                         Mode::from_raw_mode(0o755),
                     ) {
-                        // EXIST: a link to nowhere is in the way; the next open tells.
-                        Ok(()) | Err(Errno::EXIST) => {}
+                        Ok(()) => made(&so_far),
+                        // A link to nowhere is in the way; the next open tells.
+                        Err(Errno::EXIST) => {}
                         Err(e) => return Err(e),
                     }
                     self.open_at(&so_far, DIRECTORY)?
