@@ -113,6 +113,31 @@ async fn directories_that_a_layer_does_not_name_are_as_those_below() {
 }
 
 #[tokio::test]
+async fn changes_are_told_without_a_look_at_the_machine() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    let outside = home.path("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("file"), "").unwrap();
+    let target = outside.display().to_string();
+    let image = import(&home.images, "plim-links", archive(&[link("d", &target)]));
+    let root = home
+        .images
+        .prepare(&image.await.unwrap(), "plim-look")
+        .unwrap();
+    std::fs::remove_file(root.join("d")).unwrap();
+    std::fs::create_dir(root.join("d")).unwrap();
+    std::fs::write(root.join("d/file"), "").unwrap();
+    assert_eq!(
+        home.images.changes("plim-look").unwrap(),
+        [('C', "/d".to_owned()), ('A', "/d/file".to_owned())]
+    );
+    home.images.remove_snapshot("plim-look").unwrap();
+}
+
+#[tokio::test]
 async fn entries_that_climb_out_are_refused() {
     if !is_root() {
         return;

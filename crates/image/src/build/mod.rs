@@ -1,5 +1,6 @@
 //! Dockerfile builds: request, events, errors and the entry point.
 
+pub(crate) mod changes;
 mod chmod;
 mod copy;
 mod executor;
