@@ -238,6 +238,7 @@ fn credentials(request: &Request<Incoming>) -> Result<Option<Auth>, Refusal> {
     struct Header {
         username: String,
         password: String,
+        identitytoken: String,
         registrytoken: String,
     }
     let Some(header) = request
@@ -257,6 +258,9 @@ fn credentials(request: &Request<Incoming>) -> Result<Option<Auth>, Refusal> {
     let parsed: Header = serde_json::from_slice(&bytes).map_err(|_| wrong())?;
     if !parsed.registrytoken.is_empty() {
         return Ok(Some(Auth::Bearer(parsed.registrytoken)));
+    }
+    if !parsed.identitytoken.is_empty() {
+        return Ok(Some(Auth::Refresh(parsed.identitytoken)));
     }
     Ok((!parsed.username.is_empty()).then_some(Auth::Basic {
         username: parsed.username,

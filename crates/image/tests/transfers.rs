@@ -132,6 +132,46 @@ async fn what_comes_byte_by_byte_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn small_answers_that_are_large_are_not_taken_in() {
+    for part in ["/manifests/", "/token", "error"] {
+        let content = content();
+        let server = Server::start(move |request| {
+            let host = request.header("host").unwrap();
+            let large = |status| {
+                let mut body = b"{\"token\":\"t\",\"schemaVersion\":2}".to_vec();
+                body.resize(64 << 20, b' ');
+                Reply {
+                    status,
+                    ..Reply::ok(body)
+                }
+            };
+            match request.path.as_str() {
+                path if path.contains(part) => large(200),
+                path if part == "error" && path.contains("/manifests/") => large(500),
+                "/v2/" if part == "/token" => {
+                    let value = format!("Bearer realm=\"http://{host}/token\",service=\"s\"");
+                    Reply::status(401, "").with("WWW-Authenticate", value)
+                }
+                _ if part == "/token" => Reply::status(401, ""),
+                _ => content.reply(request),
+            }
+        })
+        .await;
+        let home = Home::new();
+        let error = home
+            .images
+            .pull(&server.name("app"), None, None, silent())
+            .await;
+        match (part, error) {
+            ("error", Err(Error::Registry { reason, .. })) => assert!(reason.len() < 1000),
+            ("error", other) => panic!("{other:?}"),
+            (_, Err(Error::Malformed { .. })) => {}
+            (_, other) => panic!("{part}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn garbage_is_collected_while_a_registry_does_not_answer() {
     let server = Server::start(|_| Reply::ok("").hang(0)).await;
     let home = Home::new();
