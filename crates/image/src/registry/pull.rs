@@ -43,10 +43,9 @@ pub(crate) async fn pull(
 ) -> Result<Image, Error> {
     let name = Reference::parse(reference)?;
     let remote = Remote::new(store, name.clone(), auth)?;
-    match remote.login(RegistryOperation::Pull).await {
-        Err(error @ Error::Unreachable { .. }) => return Err(error),
-        // Perhaps nothing is asked for where this is; a refusal is told when something is.
-        Ok(()) | Err(_) => {}
+    // A refusal is told when something is asked for there: perhaps everybody may have this.
+    if let Err(error @ Error::Unreachable { .. }) = remote.login(RegistryOperation::Pull).await {
+        return Err(error);
     }
     let (bytes, digest) = manifest(&remote, None).await?;
     let tag = name.digest.clone().or(name.tag.clone()).unwrap_or_default();
