@@ -68,7 +68,7 @@ pub fn inspect(docker: &Docker, name: &str) -> Answer {
     json_of(&json!({
         "Id": image.id, "RepoTags": image.tags, "RepoDigests": image.digests, "Parent": "", "Comment": "",
         "Created": image.file.created.clone().unwrap_or_else(|| image.created.to_string()), "Container": "", "DockerVersion": "",
-        "Author": image.file.author, "Config": image.config, "Architecture": image.architecture, "Os": image.os, "Size": image.size_bytes,
+        "Author": image.file.author, "Config": image.config, "Architecture": image.architecture, "Variant": image.file.variant, "Os": image.os, "Size": image.size_bytes,
         "VirtualSize": image.size_bytes, "GraphDriver": { "Name": "overlay2", "Data": null },
         "RootFS": { "Type": "layers", "Layers": image.layers() }, "Metadata": { "LastTagTime": "0001-01-01T00:00:00Z" },
     }))
@@ -77,6 +77,10 @@ pub fn inspect(docker: &Docker, name: &str) -> Answer {
 pub fn history(docker: &Docker, name: &str) -> Answer {
     let image = docker.inner.images.get(name)?;
     let newest = image.file.history.len().saturating_sub(1);
+    let sizes = history_sizes(
+        &image.file.history,
+        &docker.inner.images.layer_sizes(&image),
+    );
     let rows: Vec<Value> = image
         .file
         .history
@@ -87,11 +91,21 @@ pub fn history(docker: &Docker, name: &str) -> Answer {
             let created = entry.created.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok()).unwrap_or(image.created);
             json!({
                 "Id": if index == newest { image.id.as_str() } else { "<missing>" }, "Created": created.as_second(), "CreatedBy": entry.created_by,
-                "Tags": if index == newest { json!(image.tags) } else { Value::Null }, "Size": 0, "Comment": entry.comment,
+                "Tags": if index == newest { json!(image.tags) } else { Value::Null }, "Size": sizes[index], "Comment": entry.comment,
             })
         })
         .collect();
     json_of(&rows)
+}
+
+/// Bytes of each step: the n-th that made a layer made the n-th layer.
+fn history_sizes(history: &[image::History], layers: &[u64]) -> Vec<u64> {
+    let mut layers = layers.iter();
+    let made = history.iter().map(|entry| {
+        let layer = (!entry.empty_layer).then(|| layers.next()).flatten();
+        layer.copied().unwrap_or(0)
+    });
+    made.collect()
 }
 
 /// A pull (`fromImage`) or an import (`fromSrc=-`).
@@ -171,7 +185,24 @@ fn progress(
             &json!({ "errorDetail": { "message": text }, "error": text }),
         ))
     };
-    narrated(events, work, |event| Some(line(&pull_line(&event))))
+    narrated(events, work, |event| {
+        let lines: Vec<_> = [Some(pull_line(&event)), aux_line(&event)]
+            .iter()
+            .flatten()
+            .map(line)
+            .collect();
+        Some(lines.concat().into())
+    })
+}
+
+/// What programs read of a push.
+fn aux_line(event: &PullEvent) -> Option<Value> {
+    match event {
+        PullEvent::Pushed { tag, digest, size } => Some(json!({
+            "progressDetail": {}, "aux": { "Tag": tag, "Digest": digest, "Size": size }
+        })),
+        _ => None,
+    }
 }
 
 /// As `docker pull` shows it.
@@ -193,6 +224,9 @@ pub fn pull_line(event: &PullEvent) -> Value {
         PullEvent::Complete { id } => plain(id, "Pull complete"),
         PullEvent::Push { id, status } => plain(id, status),
         PullEvent::Digest(digest) => json!({ "status": format!("Digest: {digest}") }),
+        PullEvent::Pushed { tag, digest, size } => {
+            json!({ "status": format!("{tag}: digest: {digest} size: {size}") })
+        }
         PullEvent::Status(text) => json!({ "status": text }),
     }
 }
@@ -204,6 +238,8 @@ fn credentials(request: &Request<Incoming>) -> Result<Option<Auth>, Refusal> {
     struct Header {
         username: String,
         password: String,
+        identitytoken: String,
+        registrytoken: String,
     }
     let Some(header) = request
         .headers()
@@ -220,6 +256,12 @@ fn credentials(request: &Request<Incoming>) -> Result<Option<Auth>, Refusal> {
     );
     let bytes = engine.decode(header).map_err(|_| wrong())?;
     let parsed: Header = serde_json::from_slice(&bytes).map_err(|_| wrong())?;
+    if !parsed.registrytoken.is_empty() {
+        return Ok(Some(Auth::Bearer(parsed.registrytoken)));
+    }
+    if !parsed.identitytoken.is_empty() {
+        return Ok(Some(Auth::Refresh(parsed.identitytoken)));
+    }
     Ok((!parsed.username.is_empty()).then_some(Auth::Basic {
         username: parsed.username,
         password: parsed.password,
@@ -273,19 +315,43 @@ pub fn tag(docker: &Docker, name: &str, query: &Query) -> Answer {
 }
 
 pub fn push(docker: Docker, name: &str, query: &Query, request: &Request<Incoming>) -> Answer {
-    let named = reference(name, query.get("tag"));
-    docker.inner.images.get(&named)?;
+    let named = match query.get("tag").filter(|tag| !tag.is_empty()) {
+        Some(tag) => vec![reference(name, Some(tag))],
+        None => tags_of(docker.inner.images.list().iter(), name)?,
+    };
+    for one in &named {
+        docker.inner.images.get(one)?;
+    }
     let auth = credentials(request)?;
     let (events_in, events) = mpsc::channel(256);
     let work = async move {
-        docker
-            .inner
-            .images
-            .push(&named, auth, events_in)
-            .await
-            .map(|_| ())
+        for one in &named {
+            let images = &docker.inner.images;
+            images.push(one, auth.clone(), events_in.clone()).await?;
+        }
+        Ok(())
     };
     stream("application/json", progress(events, work))
+}
+
+/// All tags of a repository: what a push without a tag means.
+fn tags_of<'a>(
+    images: impl Iterator<Item = &'a Image>,
+    repository: &str,
+) -> Result<Vec<String>, Refusal> {
+    let name = image::Reference::parse(repository)?.familiar_name();
+    let mut tags: Vec<String> = images
+        .flat_map(|image| &image.tags)
+        .filter(|tag| without_tag(tag) == name)
+        .cloned()
+        .collect();
+    tags.sort();
+    if tags.is_empty() {
+        return Err(Refusal::not_found(format!(
+            "An image does not exist locally with the tag: {name}"
+        )));
+    }
+    Ok(tags)
 }
 
 pub async fn remove(docker: &Docker, name: &str, query: &Query) -> Answer {
@@ -296,7 +362,7 @@ pub async fn remove(docker: &Docker, name: &str, query: &Query) -> Answer {
         .iter()
         .find(|c| c.record.image_id == image.id && (c.running() || !force))
     {
-        let last_name = image.tags.len() <= 1 || image.id.contains(name);
+        let last_name = image.tags.len() <= 1 || is_id(name, &image);
         if last_name {
             return Err(Refusal::conflict(format!(
                 "conflict: unable to remove repository reference \"{name}\" (must force) - container {} is using its referenced image {}",
@@ -308,6 +374,16 @@ pub async fn remove(docker: &Docker, name: &str, query: &Query) -> Answer {
     let (images, reference) = (docker.inner.images.clone(), name.to_owned());
     let removed = tokio::task::spawn_blocking(move || images.remove(&reference, force)).await??;
     json_of(&removed_rows(&removed))
+}
+
+/// Whether a text that led to the image is its id, or the beginning of it, and none of its names.
+fn is_id(text: &str, image: &Image) -> bool {
+    let hex = |id: &str| id.trim_start_matches("sha256:").to_owned();
+    let named = image::Reference::parse(text).is_ok_and(|name| {
+        let tag = name.familiar_tag();
+        name.digest.is_none() && image.tags.iter().any(|own| Some(own) == tag.as_ref())
+    });
+    !named && hex(&image.id).starts_with(&hex(text))
 }
 
 /// `localhost:5000/app:1` is `localhost:5000/app`.
@@ -369,4 +445,82 @@ pub async fn prune(docker: &Docker, query: &Query) -> Answer {
     })
     .await??;
     json_of(&json!({ "ImagesDeleted": removed_rows(&removed), "SpaceReclaimed": 0 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(id: &str, tags: &[&str]) -> Image {
+        Image {
+            id: format!("sha256:{id}"),
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            digests: Vec::new(),
+            config: image::ImageConfig::default(),
+            architecture: String::new(),
+            os: String::new(),
+            created: Timestamp::UNIX_EPOCH,
+            size_bytes: 0,
+            local: true,
+            file: image::ConfigFile::default(),
+        }
+    }
+
+    #[test]
+    fn a_name_is_no_part_of_an_id() {
+        for (text, tags, expected) in [
+            ("db", &["db:latest", "x:1"][..], false),
+            ("db:latest", &["db:latest", "x:1"], false),
+            ("abc", &["abc:latest"], false),
+            ("abc", &["x:1"], true),
+            ("sha256:abc", &["x:1"], true),
+            ("abcdb012", &["x:1"], true),
+        ] {
+            assert_eq!(is_id(text, &image("abcdb012", tags)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn steps_have_the_size_of_the_layer_that_they_made() {
+        let step = |empty_layer| image::History {
+            empty_layer,
+            ..image::History::default()
+        };
+        let history = [step(false), step(true), step(false), step(false)];
+        assert_eq!(history_sizes(&history, &[5, 7]), [5, 0, 7, 0]);
+    }
+
+    #[test]
+    fn a_push_without_a_tag_means_all_of_them() {
+        let images = [
+            image("1", &["r:5000/app:2", "app:1"]),
+            image("2", &["r:5000/app:1", "r:5000/app/x:1"]),
+        ];
+        let tags = |name| tags_of(images.iter(), name);
+        assert_eq!(
+            tags("r:5000/app").unwrap(),
+            ["r:5000/app:1", "r:5000/app:2"]
+        );
+        assert_eq!(tags("docker.io/library/app").unwrap(), ["app:1"]);
+        assert!(tags("none").is_err());
+    }
+
+    #[test]
+    fn a_push_tells_its_digest_to_people_and_to_programs() {
+        let pushed = PullEvent::Pushed {
+            tag: "1".into(),
+            digest: "sha256:abc".into(),
+            size: 12,
+        };
+        assert_eq!(
+            pull_line(&pushed)["status"],
+            "1: digest: sha256:abc size: 12"
+        );
+        let aux = aux_line(&pushed).unwrap();
+        assert_eq!(
+            aux["aux"],
+            json!({ "Tag": "1", "Digest": "sha256:abc", "Size": 12 })
+        );
+        assert_eq!(aux_line(&PullEvent::Status("x".into())), None);
+    }
 }

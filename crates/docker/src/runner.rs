@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use engine::runner::{RunError, RunStep, Runner};
-use engine::{ContainerSpec, LogConfig, Output, SandboxSpec, SandboxUpdate};
+use engine::{ContainerSpec, LogConfig, Output, SandboxNetwork, SandboxSpec, SandboxUpdate};
 use tokio::sync::mpsc;
 
 use crate::record::OWNER;
@@ -52,6 +52,11 @@ async fn execute(
         hostname: id.chars().take(18).collect(),
         labels: labels.clone().into(),
         hosts: hosts.to_owned(),
+        network: if step.no_network {
+            SandboxNetwork::None
+        } else {
+            SandboxNetwork::Own
+        },
         resolv_conf: network.resolv_conf(None),
         ..SandboxSpec::default()
     };
@@ -60,7 +65,7 @@ async fn execute(
         .await
         .map_err(|e| failed(&e))?;
     let started = engine.start_sandbox(id).await.map_err(|e| failed(&e))?;
-    if let Some(namespace) = started.netns {
+    if let Some(namespace) = started.netns.filter(|_| !step.no_network) {
         let address = network
             .attach(&namespace, id)
             .await

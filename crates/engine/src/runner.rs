@@ -37,6 +37,8 @@ pub struct RunStep {
     pub cwd: String,
     pub user: String,
     pub mounts: Vec<Mount>,
+    /// Loopback only, whatever network steps have.
+    pub no_network: bool,
 }
 
 /// The step could not be run at all.
@@ -77,6 +79,7 @@ impl EngineRunner {
 
     async fn start(&self, id: &str, step: RunStep) -> Result<crate::process::Process, Error> {
         let network = match self.network {
+            _ if step.no_network => SandboxNetwork::None,
             RunNetwork::None => SandboxNetwork::None,
             RunNetwork::Host => SandboxNetwork::Host,
             RunNetwork::Attached(_) => SandboxNetwork::Own,
@@ -100,7 +103,9 @@ impl EngineRunner {
         };
         self.engine.create_sandbox(sandbox).await?;
         let status = self.engine.start_sandbox(id).await?;
-        if let (RunNetwork::Attached(network), Some(netns)) = (&self.network, &status.netns) {
+        if let (RunNetwork::Attached(network), Some(netns), false) =
+            (&self.network, &status.netns, step.no_network)
+        {
             let connected = network.connect(netns, id).await;
             let update = connected.map_err(|reason| Error::Invalid {
                 field: "network",
@@ -115,6 +120,7 @@ impl EngineRunner {
             cwd,
             user,
             mounts,
+            no_network: _,
         } = step;
         let (id, sandbox) = (id.to_owned(), id.to_owned());
         let container = ContainerSpec {

@@ -84,6 +84,14 @@ impl Images {
         self.store.list()
     }
 
+    /// Bytes of the image's layers, the lowest first.
+    pub fn layer_sizes(&self, image: &Image) -> Vec<u64> {
+        let layers = image.layers().iter();
+        layers
+            .map(|layer| self.store.layer(layer).map_or(0, |record| record.size))
+            .collect()
+    }
+
     /// Gives the image another name; a name that another image had moves.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ mod store;
 mod testing;
 mod unpack;
 
+pub use build::changes::apply_changes;
 pub use build::{BuildError, BuildEvent, BuildRequest};
 pub use dockerfile::ignore::IgnorePatterns;
 pub use dockerfile::parse::check_dockerfile;

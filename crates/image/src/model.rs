@@ -316,6 +316,8 @@ pub enum Auth {
     },
     /// A token that the registry takes as it is.
     Bearer(String),
+    /// A token for which the registry's token server gives others: Docker's identity token.
+    Refresh(String),
 }
 
 impl std::fmt::Debug for Auth {
@@ -324,6 +326,7 @@ impl std::fmt::Debug for Auth {
         match self {
             Auth::Basic { username, .. } => write!(f, "Auth::Basic({username}, ***)"),
             Auth::Bearer(_) => f.write_str("Auth::Bearer(***)"),
+            Auth::Refresh(_) => f.write_str("Auth::Refresh(***)"),
         }
     }
 }

@@ -63,6 +63,15 @@ pub enum PullEvent {
     },
     /// `Digest: sha256:…`.
     Digest(String),
+    /// `TAG: digest: sha256:… size: N`: a manifest is in the registry.
+    Pushed {
+        /// The tag it has there.
+        tag: String,
+        /// The manifest's.
+        digest: String,
+        /// Bytes of the manifest.
+        size: u64,
+    },
     /// A line of its own.
     Status(String),
 }

@@ -161,6 +161,37 @@ async fn a_failed_command_leaves_nothing_but_its_output() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn links_that_a_step_plants_lead_nowhere_when_its_mount_points_go() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    home.base().await;
+    let victim = home.path("victim");
+    std::fs::create_dir_all(victim.join("directory")).unwrap();
+    std::fs::write(victim.join("lock"), "").unwrap();
+    let (outside, climbing) = (victim.display(), "../".repeat(12));
+    let dockerfile = format!(
+        "FROM plim-base\n\
+         RUN --mount=type=tmpfs,target=/x/lock mv /x /y && ln -s {outside} /x\n\
+         RUN --mount=type=tmpfs,target=/a/directory mv /a /b && ln -s {climbing}{outside} /a\n\
+         RUN --mount=type=tmpfs,target=/c/victim/lock mv /c /d && ln -s {} /c\n",
+        home.dir.path().display()
+    );
+    let built = home.build(&[("Dockerfile", &dockerfile)]).await;
+    let root = home.images.prepare(built.image(), "plim-look").unwrap();
+    for planted in ["x", "a", "c"] {
+        assert!(root.join(planted).is_symlink(), "{planted}");
+    }
+    home.images.remove_snapshot("plim-look").unwrap();
+    assert!(victim.join("lock").exists(), "a file outside is gone");
+    assert!(
+        victim.join("directory").exists(),
+        "a directory outside is gone"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn stages_targets_and_arguments() {
     if !is_root() {
         return;
@@ -243,6 +274,84 @@ async fn stages_targets_and_arguments() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_step_does_without_the_secret_that_nobody_gave() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    home.base().await;
+    let dockerfile = |flags: &str| {
+        format!(
+            "FROM plim-base\nRUN --mount=type=secret,id=token,{flags} test -e /root/.npmrc || echo without > /out\n"
+        )
+    };
+    let optional = dockerfile("target=/root/.npmrc");
+    let built = home.build(&[("Dockerfile", &optional)]).await;
+    assert_eq!(
+        home.read(built.image(), "out").as_deref(),
+        Some("without\n")
+    );
+    let required = dockerfile("required=true");
+    let refused = home.build(&[("Dockerfile", &required)]).await.error();
+    assert!(refused.contains("secret token: not found"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arguments_reach_the_stages_that_are_based_on_theirs() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    home.base().await;
+    let dockerfile = "FROM plim-base AS base\nARG VERSION=1.2\nARG GIVEN=default\nFROM base AS middle\n\
+        FROM middle\nRUN echo \"$VERSION $GIVEN\" > /run-sees\nCOPY dist-$VERSION /copied\nLABEL version=$VERSION\n\
+        FROM plim-base AS other\nRUN echo \"[$VERSION]\" > /other\n";
+    let request = BuildRequest {
+        context: home.context(&[("Dockerfile", dockerfile), ("dist-1.2", "D")]),
+        build_args: BTreeMap::from([("GIVEN".to_owned(), Some("given".to_owned()))]),
+        target: Some("2".into()),
+        ..BuildRequest::default()
+    };
+    let built = home.request(request.clone()).await;
+    let image = built.image();
+    assert_eq!(home.read(image, "run-sees").as_deref(), Some("1.2 given\n"));
+    assert_eq!(home.read(image, "copied").as_deref(), Some("D"));
+    assert_eq!(image.config.labels["version"], "1.2");
+    let other = BuildRequest {
+        target: None,
+        ..request
+    };
+    let other = home.request(other).await;
+    assert_eq!(home.read(other.image(), "other").as_deref(), Some("[]\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_working_directory_belongs_to_the_user_for_whom_it_is_made() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    home.base().await;
+    let dockerfile = "FROM plim-base\nWORKDIR /before/a\nUSER nobody\nWORKDIR /before/a/b\nWORKDIR /before/a\n\
+        WORKDIR /new/c\nUSER 12:34\nWORKDIR d\nUSER ghost\nWORKDIR /unknown\n";
+    let built = home.build(&[("Dockerfile", dockerfile)]).await;
+    let root = home.images.prepare(built.image(), "plim-look").unwrap();
+    for (path, owner) in [
+        ("before", (0, 0)),
+        ("before/a", (0, 0)),
+        ("before/a/b", (65534, 65534)),
+        ("new", (65534, 65534)),
+        ("new/c", (65534, 65534)),
+        ("new/c/d", (12, 34)),
+        ("unknown", (0, 0)),
+    ] {
+        let meta = std::fs::metadata(root.join(path)).unwrap();
+        assert_eq!((meta.uid(), meta.gid()), owner, "{path}");
+    }
+    home.images.remove_snapshot("plim-look").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn copy_follows_dockers_directory_rules() {
     if !is_root() {
         return;
@@ -252,7 +361,8 @@ async fn copy_follows_dockers_directory_rules() {
     let dockerfile = "FROM plim-base\nCOPY a.txt /file\nCOPY a.txt /dir/\nCOPY a.txt b.txt /two/\nCOPY d /contents\n\
         COPY *.txt /wild/\nCOPY --chown=12:34 --chmod=0751 d/inner /owned/inner\nCOPY --chown=nobody a.txt /named\n\
         COPY a.txt /etc\nRUN ln -s /real /link && mkdir /real\nCOPY a.txt /link/\nCOPY <<EOF /inline\nx=$HOME \"q\"\nEOF\n\
-        COPY l /followed\nWORKDIR /w\nCOPY a.txt rel/\nCOPY --exclude=skip e /e\nCOPY --parents d/inner /p/\n";
+        COPY l /followed\nWORKDIR /w\nCOPY a.txt rel/\nCOPY --exclude=skip e /e\nCOPY --parents d/inner /p/\n\
+        COPY --chmod=u=rwX,go=rX d /symbolic\nADD --unpack=false archive.tar /packed\n";
     let files = [
         ("Dockerfile", dockerfile),
         ("a.txt", "A"),
@@ -264,6 +374,10 @@ async fn copy_follows_dockers_directory_rules() {
     ];
     let context = home.context(&files);
     std::os::unix::fs::symlink("a.txt", context.join("l")).unwrap();
+    std::fs::write(context.join("archive.tar"), archive(&[file("bin/x", "x")])).unwrap();
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(context.join("d/inner"), private).unwrap();
+    std::fs::set_permissions(context.join("d/deep"), PermissionsExt::from_mode(0o700)).unwrap();
     let built = home
         .request(BuildRequest {
             context,
@@ -289,6 +403,7 @@ async fn copy_follows_dockers_directory_rules() {
         ("w/rel/a.txt", "A"),
         ("e/keep", "1"),
         ("p/d/inner", "I"),
+        ("symbolic/deep/x", "X"),
     ] {
         assert_eq!(read(path), content, "{path}");
     }
@@ -302,9 +417,156 @@ async fn copy_follows_dockers_directory_rules() {
         ),
         (12, 34, 0o751)
     );
+    let mode = |path: &str| {
+        std::fs::metadata(root.join(path))
+            .unwrap()
+            .permissions()
+            .mode()
+    };
+    assert_eq!(mode("symbolic/inner") & 0o7777, 0o644);
+    assert_eq!(mode("symbolic/deep") & 0o7777, 0o755);
+    assert!(root.join("packed").is_file());
     assert_eq!(std::fs::metadata(root.join("owned")).unwrap().uid(), 12);
     assert_eq!(std::fs::metadata(root.join("named")).unwrap().uid(), 65534);
     home.images.remove_snapshot("plim-look").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exclusions_are_relative_to_what_is_copied() {
+    let keeps = |flags: &'static str, expected: &'static [&'static str]| (flags, expected);
+    copies(
+        &[
+            "guide.md",
+            "keep.txt",
+            "drop.txt",
+            "docs/guide.md",
+            "config",
+            "src/config/a",
+            "src/lib/config/b",
+            "src/lib/c.md",
+            "ignored/x",
+        ],
+        &[
+            keeps(
+                "--exclude=*.md --exclude=src . /",
+                &["config", "docs/guide.md", "drop.txt", "keep.txt"],
+            ),
+            keeps("--exclude=config src /", &["lib/c.md", "lib/config/b"]),
+            keeps("--exclude=**/config --exclude=*/*.md src /", &[]),
+            keeps(
+                "--exclude=*/*.md --exclude=config . /",
+                &[
+                    "drop.txt",
+                    "guide.md",
+                    "keep.txt",
+                    "src/config/a",
+                    "src/lib/c.md",
+                    "src/lib/config/b",
+                ],
+            ),
+            keeps("--exclude=* --exclude=!keep.txt . /", &["keep.txt"]),
+            keeps(
+                "--exclude=lib --exclude=!lib/c.md src /",
+                &["config/a", "lib/c.md"],
+            ),
+            keeps("--exclude=drop.* *.txt /", &["keep.txt"]),
+            keeps("--exclude=drop.txt drop.txt keep.txt /", &["keep.txt"]),
+            keeps("--exclude=*.md d* /", &["drop.txt"]),
+            keeps("--exclude=guide.md docs guide.md /", &[]),
+            keeps(
+                "--parents --exclude=src/lib/c.md src/lib /",
+                &["src/lib/config/b"],
+            ),
+            keeps(
+                "--parents --exclude=lib/c.md src/./lib /",
+                &["lib/config/b"],
+            ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parents_are_kept_from_the_pivot_on() {
+    let keeps = |flags: &'static str, expected: &'static [&'static str]| (flags, expected);
+    copies(
+        &[
+            "a/b/c/d/foo",
+            "a/b/c/d/e/bay",
+            "a/b2/c/d/e/bar",
+            "a/b/c2/d/e/baz",
+            "a/b/c2/d/e2/baz",
+            "top.txt",
+            "ignored/x.txt",
+        ],
+        &[
+            keeps("--parents a/b/./c/d /", &["c/d/e/bay", "c/d/foo"]),
+            keeps(
+                "--parents /a/b/c/d/. /out",
+                &["out/a/b/c/d/e/bay", "out/a/b/c/d/foo"],
+            ),
+            keeps("--parents ./a/b2 top.txt /", &["a/b2/c/d/e/bar", "top.txt"]),
+            keeps("--parents a/./b/./c /", &["b/c/d/e/bay", "b/c/d/foo"]),
+            keeps(
+                "--parents a/./*/c /",
+                &["b/c/d/e/bay", "b/c/d/foo", "b2/c/d/e/bar"],
+            ),
+            keeps("--parents a/b*/./c/**/e /", &["c/d/e/bar", "c/d/e/bay"]),
+            keeps(
+                "--parents a/b/c*/./d/**/baz a/b*/./c/**/bar /",
+                &["c/d/e/bar", "d/e/baz", "d/e2/baz"],
+            ),
+            keeps("--parents **/foo /", &["a/b/c/d/foo"]),
+            keeps("--parents a/b2/** /", &["a/b2/c/d/e/bar"]),
+            keeps("--parents **/*.txt /", &["top.txt"]),
+            keeps("--parents a/b/./none* nothing/**/x /", &[]),
+        ],
+    )
+    .await;
+    let home = Home::new();
+    let dockerfile = "FROM scratch\nCOPY --parents a/./b /\n";
+    let refused = home
+        .build(&[("Dockerfile", dockerfile), ("a/c", "")])
+        .await
+        .error();
+    assert!(
+        refused.contains("file not found in build context"),
+        "{refused}"
+    );
+}
+
+/// Copies of a context with those files, `ignored` left out: the paths of the files that are in the image.
+async fn copies(files: &[&str], cases: &[(&str, &[&str])]) {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    let mut files: Vec<(&str, &str)> = files.iter().map(|path| (*path, *path)).collect();
+    files.push((".dockerignore", "ignored\n.dockerignore\nDockerfile\n"));
+    let context = home.context(&files);
+    for (flags, expected) in cases {
+        let request = BuildRequest {
+            context: context.clone(),
+            dockerfile_text: Some(format!("FROM scratch\nCOPY {flags}\n")),
+            ..BuildRequest::default()
+        };
+        let built = home.request(request).await;
+        let root = home.images.prepare(built.image(), "plim-look").unwrap();
+        let (mut found, mut ahead) = (Vec::new(), vec![root.clone()]);
+        while let Some(directory) = ahead.pop() {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    ahead.push(path);
+                } else {
+                    found.push(path.strip_prefix(&root).unwrap().display().to_string());
+                }
+            }
+        }
+        found.sort();
+        assert_eq!(found, *expected, "COPY {flags}");
+        home.images.remove_snapshot("plim-look").unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -315,7 +577,7 @@ async fn copy_refuses_what_docker_refuses() {
     let home = Home::new();
     for (instruction, expected) in [
         ("COPY missing /x", "file not found in build context"),
-        ("COPY *.none /x/", "no source files were specified"),
+        ("COPY a *.none /x", "must be a directory and end with a /"),
         (
             "COPY ../outside /x",
             "forbidden path outside the build context",
@@ -353,6 +615,69 @@ async fn copy_refuses_what_docker_refuses() {
         );
     }
     assert_eq!(home.leftovers(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pattern_that_matches_nothing_copies_nothing() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    home.base().await;
+    let dockerfile =
+        "FROM plim-base\nCOPY package.json yarn.lock* ./.npmrc* /app/\nCOPY *.none /none/\n";
+    let files = [("Dockerfile", dockerfile), ("package.json", "{}")];
+    let built = home.build(&files).await;
+    let root = home.images.prepare(built.image(), "plim-look").unwrap();
+    let names = std::fs::read_dir(root.join("app")).unwrap();
+    let names: Vec<_> = names.map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["package.json"]);
+    assert!(!common::exists(&root.join("none")));
+    home.images.remove_snapshot("plim-look").unwrap();
+    let mount = "FROM plim-base\nRUN --mount=target=/m,source=*.none true\n";
+    let refused = home.build(&[("Dockerfile", mount)]).await.error();
+    assert!(
+        refused.contains("\"*.none\" matches nothing in the build context"),
+        "{refused}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pipes_are_not_waited_for() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    home.base().await;
+    let dockerfile = "FROM plim-base\nADD pipe /pipe\nRUN rm -f /etc/passwd && mkfifo /etc/passwd\n\
+        COPY --chown=12 Dockerfile /owned\n";
+    let context = home.context(&[("Dockerfile", dockerfile)]);
+    let pipe = |path: std::path::PathBuf| {
+        let mode = rustix::fs::Mode::from_raw_mode(0o644);
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    };
+    pipe(context.join("pipe"));
+    pipe(context.join(".dockerignore"));
+    let request = BuildRequest {
+        context,
+        ..BuildRequest::default()
+    };
+    let build = home.request(request.clone());
+    let built = tokio::time::timeout(std::time::Duration::from_secs(60), build).await;
+    let built = built.expect("the build waits for a pipe");
+    let root = home.images.prepare(built.image(), "plim-look").unwrap();
+    let kind = std::fs::symlink_metadata(root.join("pipe"))
+        .unwrap()
+        .file_type();
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&kind));
+    home.images.remove_snapshot("plim-look").unwrap();
+    let named = BuildRequest {
+        dockerfile_text: Some("FROM plim-base\nRUN rm -f /etc/passwd && mkfifo /etc/passwd\nCOPY --chown=who pipe /\n".into()),
+        ..request
+    };
+    let named = tokio::time::timeout(std::time::Duration::from_secs(60), home.request(named)).await;
+    let refused = named.expect("the build waits for /etc/passwd").error();
+    assert!(refused.contains("unable to find user who"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -450,6 +775,39 @@ async fn configuration_instructions() {
         Some("sh 1-two words\n"),
         "SHELL's, not /bin/sh"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stages_that_only_triggers_name_are_built() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    home.base().await;
+    let parent = "FROM plim-base\nONBUILD COPY --from=assets /made /copied\n\
+        ONBUILD RUN --mount=from=1,target=/m cat /m/made > /mounted\n";
+    let parent = BuildRequest {
+        context: home.context(&[("Dockerfile", parent)]),
+        tags: vec!["plim-parent".into()],
+        ..BuildRequest::default()
+    };
+    home.request(parent).await.image();
+    let dockerfile = "FROM plim-base AS deep\nRUN echo deep > /deep\nFROM deep AS assets\nRUN cp /deep /made\n\
+        FROM plim-base AS unneeded\nRUN false\nFROM plim-parent\nCMD x\n";
+    let built = home.build(&[("Dockerfile", dockerfile)]).await;
+    for path in ["copied", "mounted"] {
+        assert_eq!(
+            home.read(built.image(), path).as_deref(),
+            Some("deep\n"),
+            "{path}"
+        );
+    }
+    let told = built.events.iter().filter_map(|e| match e {
+        BuildEvent::Step { number, total, .. } => Some((*number, *total)),
+        _ => None,
+    });
+    assert_eq!(told.last(), Some((6, 6)));
+    assert_eq!(home.leftovers(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -557,6 +915,10 @@ async fn entrypoint_of_a_later_stage_drops_the_earlier_command() {
     let dockerfile = "FROM scratch AS a\nCMD [\"c\"]\nFROM a AS b\nENTRYPOINT [\"e\"]\n";
     let built = home.build(&[("Dockerfile", dockerfile)]).await;
     assert_eq!(built.image().config.cmd, None);
+    let dropped = "FROM scratch AS a\nENTRYPOINT [\"e\"]\nCMD [\"c\"]\nFROM a\nENTRYPOINT []\n";
+    let dropped = home.build(&[("Dockerfile", dropped)]).await;
+    let config = &dropped.image().config;
+    assert_eq!((&config.entrypoint, &config.cmd), (&None, &None));
     let own = home
         .build(&[(
             "Dockerfile",
@@ -593,6 +955,13 @@ async fn heredocs_run_wherever_they_stand() {
     ] {
         assert_eq!(home.read(image, path).as_deref(), Some(content), "{path}");
     }
+    let backtick =
+        "# escape=`\nFROM plim-base\nENV a=value\nCOPY <<EOF /quoted\n\"$a\" 'it' \\$a\nEOF\n";
+    let built = home.build(&[("Dockerfile", backtick)]).await;
+    assert_eq!(
+        home.read(built.image(), "quoted").as_deref(),
+        Some("\"value\" 'it' $a\n")
+    );
     let broken = home
         .build(&[("Dockerfile", "FROM plim-base\nRUN cat <<EOF > /x\nx\n")])
         .await;

@@ -8,6 +8,135 @@ use common::{Entry, Home, archive, dir, exists, file, hard, import, is_root, lin
 use image::{Error, Images, Limits, Options, Removed};
 use tar::EntryType;
 
+/// Loads an image of layers, the lowest first.
+async fn load(home: &Home, layers: &[Vec<u8>]) -> image::Image {
+    let digests: Vec<String> = layers.iter().map(|l| common::server::digest(l)).collect();
+    let names: Vec<String> = (0..layers.len()).map(|n| format!("{n}.tar")).collect();
+    let manifest =
+        format!(r#"[{{"Config":"c.json","RepoTags":["plim-made:1"],"Layers":{names:?}}}]"#);
+    let host = image::Platform::host().architecture;
+    let config = format!(
+        r#"{{"architecture":"{host}","os":"linux","config":{{}},"rootfs":{{"type":"layers","diff_ids":{digests:?}}}}}"#
+    );
+    let mut entries = vec![file("manifest.json", &manifest), file("c.json", &config)];
+    for (name, layer) in names.iter().zip(layers) {
+        entries.push(Entry {
+            content: layer,
+            ..file(name, "")
+        });
+    }
+    let loaded = home.images.load(std::io::Cursor::new(archive(&entries)));
+    loaded.await.unwrap().remove(0)
+}
+
+#[tokio::test]
+async fn directories_that_a_layer_does_not_name_are_as_those_below() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    let owned = |path, mode, owner| Entry {
+        mode,
+        owner,
+        ..dir(path)
+    };
+    let lower = archive(&[
+        owned("tmp", 0o1777, (0, 0)),
+        owned("home", 0o711, (0, 0)),
+        owned("home/app", 0o700, (12, 34)),
+        owned("gone", 0o700, (12, 34)),
+        owned("opaque", 0o700, (12, 34)),
+        owned("named", 0o700, (12, 34)),
+        owned("late", 0o700, (12, 34)),
+        owned("plain", 0o755, (0, 0)),
+    ]);
+    let upper = archive(&[
+        file("tmp/x", "x"),
+        file("home/app/.wh.old", ""),
+        file("opaque/x", "x"),
+        file("opaque/.wh..wh..opq", ""),
+        file("late/x", "x"),
+        owned("late", 0o750, (5, 5)),
+        owned("named", 0o750, (5, 5)),
+        file("plain/x", "x"),
+        file(".wh.gone", ""),
+        file("new/x", "x"),
+    ]);
+    let top = archive(&[
+        file("tmp/y", "y"),
+        file("gone/x", "x"),
+        file("named/y", "y"),
+    ]);
+    let image = load(&home, &[lower, upper, top]).await;
+    let look = |root: std::path::PathBuf| {
+        for (path, mode, owner) in [
+            ("tmp", 0o1777, (0, 0)),
+            ("home", 0o711, (0, 0)),
+            ("home/app", 0o700, (12, 34)),
+            ("gone", 0o755, (0, 0)),
+            ("opaque", 0o755, (0, 0)),
+            ("named", 0o750, (5, 5)),
+            ("late", 0o750, (5, 5)),
+            ("plain", 0o755, (0, 0)),
+            ("new", 0o755, (0, 0)),
+        ] {
+            let meta = std::fs::metadata(root.join(path)).unwrap();
+            let found = (meta.mode() & 0o7777, (meta.uid(), meta.gid()));
+            assert_eq!(found, (mode, owner), "{path}");
+        }
+        for path in ["tmp/x", "tmp/y", "gone/x", "named/y", "opaque/x"] {
+            assert!(exists(&root.join(path)), "{path}");
+        }
+    };
+    look(home.images.prepare(&image, "plim-look").unwrap());
+    let upper = home.images.snapshot_directory("plim-look").join("upper");
+    assert!(!exists(&upper.join("plain")) && !exists(&upper.join("new")));
+    home.images.remove_snapshot("plim-look").unwrap();
+
+    let mut home = home;
+    home.reopen();
+    let image = home.images.resolve("plim-made:1").unwrap();
+    look(home.images.prepare(&image, "plim-look").unwrap());
+    home.images.remove_snapshot("plim-look").unwrap();
+    let again = home.path("saved.tar");
+    let out = tokio::fs::File::create(&again).await.unwrap();
+    home.images
+        .save(&["plim-made:1".into()], out)
+        .await
+        .unwrap();
+    let other = Home::new();
+    let saved = tokio::fs::File::open(&again).await.unwrap();
+    let loaded = other.images.load(saved).await.unwrap().remove(0);
+    assert_eq!(loaded.layers(), image.layers());
+    look(other.images.prepare(&loaded, "plim-look").unwrap());
+    other.images.remove_snapshot("plim-look").unwrap();
+}
+
+#[tokio::test]
+async fn changes_are_told_without_a_look_at_the_machine() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    let outside = home.path("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("file"), "").unwrap();
+    let target = outside.display().to_string();
+    let image = import(&home.images, "plim-links", archive(&[link("d", &target)]));
+    let root = home
+        .images
+        .prepare(&image.await.unwrap(), "plim-look")
+        .unwrap();
+    std::fs::remove_file(root.join("d")).unwrap();
+    std::fs::create_dir(root.join("d")).unwrap();
+    std::fs::write(root.join("d/file"), "").unwrap();
+    assert_eq!(
+        home.images.changes("plim-look").unwrap(),
+        [('C', "/d".to_owned()), ('A', "/d/file".to_owned())]
+    );
+    home.images.remove_snapshot("plim-look").unwrap();
+}
+
 #[tokio::test]
 async fn entries_that_climb_out_are_refused() {
     if !is_root() {

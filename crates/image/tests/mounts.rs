@@ -137,7 +137,7 @@ async fn binds_and_tmpfs_leave_nothing() {
     for (flag, reason) in [
         ("type=bind,source=/none,target=/x", "file not found"),
         ("type=bind,source=../..,target=/x", "forbidden path"),
-        ("type=secret,id=s", "type=secret is not supported"),
+        ("type=secret,id=s,required=true", "secret s: not found"),
         ("type=cache,target=/", "cannot cover the root"),
     ] {
         let built = home

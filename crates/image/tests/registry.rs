@@ -141,7 +141,24 @@ async fn what_we_push_skopeo_and_we_read() {
     two_layers(&home).await;
     let name = registry.name("pushed");
     home.images.tag("plim-two", &name).unwrap();
-    let digest = home.images.push(&name, None, silent()).await.unwrap();
+    let (sender, mut receiver) = mpsc::channel(64);
+    let digest = home.images.push(&name, None, sender).await.unwrap();
+    let mut last = None;
+    while let Some(event) = receiver.recv().await {
+        last = Some(event);
+    }
+    assert!(
+        matches!(&last, Some(PullEvent::Pushed { tag, digest: d, size: 1.. }) if tag == "latest" && *d == digest),
+        "{last:?}"
+    );
+    let repository = name.trim_end_matches(":latest");
+    let named = format!("{repository}@{digest}");
+    let pushed = home.images.resolve(&named).expect("known by its digest");
+    assert_eq!(pushed.digests, [named]);
+    assert!(
+        home.images.resolve("plim-two").unwrap().local,
+        "still made here"
+    );
     assert_eq!(
         home.images.push(&name, None, silent()).await.unwrap(),
         digest,

@@ -80,6 +80,35 @@ async fn tokens_are_asked_for_and_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_given_for_an_identity_token_or_taken_as_they_are() {
+    for (auth, asked) in [
+        (Auth::Refresh("identity token".into()), 1),
+        (Auth::Bearer("opaque".into()), 0),
+    ] {
+        let content = content();
+        let server = Server::start(move |request| {
+            if request.path == "/token" {
+                let form =
+                    request.header("content-type") == Some("application/x-www-form-urlencoded");
+                assert!(form && request.header("authorization").is_none());
+                return Reply::ok("{\"access_token\":\"opaque\"}");
+            }
+            if has_token(request, "opaque") {
+                content.reply(request)
+            } else {
+                challenge(request)
+            }
+        })
+        .await;
+        let home = Home::new();
+        let name = server.name("team/app:1");
+        let pulled = home.images.pull(&name, Some(auth), None, silent()).await;
+        pulled.unwrap();
+        assert_eq!(server.requests("/token").len(), asked);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_of_the_token_server_is_passed_on() {
     let server = Server::start(|request| match request.path.starts_with("/token?") {
         true => Reply::status(401, "incorrect username or password"),

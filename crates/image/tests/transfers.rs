@@ -96,6 +96,104 @@ async fn a_download_that_never_ends_fails_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_comes_byte_by_byte_is_given_up() {
+    for part in ["/manifests/", "/token", "/blobs/"] {
+        let content = content();
+        let server = Server::start(move |request| {
+            let asks_token = part == "/token" && request.header("authorization").is_none();
+            let reply = if request.path.starts_with("/token") {
+                Reply::ok("{\"token\":\"t\"}")
+            } else if asks_token {
+                let host = request.header("host").unwrap();
+                let value = format!("Bearer realm=\"http://{host}/token\",service=\"s\"");
+                Reply::status(401, "{}").with("WWW-Authenticate", value)
+            } else {
+                content.reply(request)
+            };
+            match request.path.contains(part) {
+                true => reply.drip(Duration::from_millis(100)),
+                false => reply,
+            }
+        })
+        .await;
+        let home = Home::with(Options {
+            timeout: Duration::from_millis(500),
+            ..Options::default()
+        });
+        let name = server.name("app");
+        let pull = home.images.pull(&name, None, None, silent());
+        let pulled = tokio::time::timeout(Duration::from_secs(20), pull).await;
+        let error = pulled.unwrap_or_else(|_| panic!("{part} is waited for"));
+        assert!(
+            matches!(error, Err(Error::Unreachable { .. })),
+            "{part}: {error:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_answers_that_are_large_are_not_taken_in() {
+    for part in ["/manifests/", "/token", "error"] {
+        let content = content();
+        let server = Server::start(move |request| {
+            let host = request.header("host").unwrap();
+            let large = |status| {
+                let mut body = b"{\"token\":\"t\",\"schemaVersion\":2}".to_vec();
+                body.resize(64 << 20, b' ');
+                Reply {
+                    status,
+                    ..Reply::ok(body)
+                }
+            };
+            match request.path.as_str() {
+                path if path.contains(part) => large(200),
+                path if part == "error" && path.contains("/manifests/") => large(500),
+                "/v2/" if part == "/token" => {
+                    let value = format!("Bearer realm=\"http://{host}/token\",service=\"s\"");
+                    Reply::status(401, "").with("WWW-Authenticate", value)
+                }
+                _ if part == "/token" => Reply::status(401, ""),
+                _ => content.reply(request),
+            }
+        })
+        .await;
+        let home = Home::new();
+        let error = home
+            .images
+            .pull(&server.name("app"), None, None, silent())
+            .await;
+        match (part, error) {
+            ("error", Err(Error::Registry { reason, .. })) => assert!(reason.len() < 1000),
+            ("error", other) => panic!("{other:?}"),
+            (_, Err(Error::Malformed { .. })) => {}
+            (_, other) => panic!("{part}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_is_collected_while_a_registry_does_not_answer() {
+    let server = Server::start(|_| Reply::ok("").hang(0)).await;
+    let home = Home::new();
+    let image = common::import(&home.images, "plim-old", archive(&[file("a", "1")]));
+    let image = image.await.unwrap();
+    let name = server.name("app");
+    let pull = home.images.pull(&name, None, None, silent());
+    let collect = async {
+        while server.requests("").is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let removed = home.images.remove("plim-old", true).unwrap();
+        assert!(removed.contains(&image::Removed::Deleted(image.id.clone())));
+        assert_eq!(blobs(&home), 0, "nothing is collected");
+    };
+    tokio::select! {
+        _ = pull => panic!("the pull ended"),
+        () = collect => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_differs_from_its_description_is_refused() {
     let good = content();
     let (config, layer) = (good.config.len(), good.layer.len());

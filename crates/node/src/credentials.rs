@@ -156,7 +156,7 @@ mod tests {
         let found = of_image(secrets, &Reference::parse(image).expect("an image"));
         let user = |auth| match auth {
             Auth::Basic { username, password } => format!("{username}:{password}"),
-            Auth::Bearer(token) => token,
+            Auth::Bearer(token) | Auth::Refresh(token) => token,
         };
         found.into_iter().map(user).collect()
     }

@@ -159,7 +159,7 @@ pub(crate) fn layer_directory(parent: &tempfile::TempDir) -> Result<std::path::P
 /// Unpacks an archive that may be compressed.
 pub(crate) fn unpack_compressed(input: impl Read, unpack: &Unpack<'_>) -> Result<(), Error> {
     let plain = compression::decompress(input).map_err(|e| Error::malformed("archive", e))?;
-    unpack.run(plain)
+    unpack.run(plain).map(drop)
 }
 
 /// Runs blocking work on this thread, telling a multi-threaded runtime to move its other tasks away.

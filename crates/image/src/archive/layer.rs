@@ -31,7 +31,7 @@ pub(crate) fn install(
     let input = Counted { input: file, read };
     let plain = decompress(input).map_err(|e| Error::malformed(format!("layer {diff_id}"), e))?;
     let mut plain = Hashing::new(plain);
-    Unpack::layer(&layer, store.options.limits).run(&mut plain)?;
+    let implied = Unpack::layer(&layer, store.options.limits).run(&mut plain)?;
     let (_, actual, _) = plain.finish();
     if actual != diff_id {
         return Err(Error::DigestMismatch {
@@ -46,7 +46,7 @@ pub(crate) fn install(
         None if canonical::digest(&layer)? == diff_id => None,
         None => Some(keep(store, file)?),
     };
-    store.install_layer(&layer, diff_id, blob)
+    store.install_layer(&layer, diff_id, blob, implied)
 }
 
 fn keep(store: &Store, mut file: &File) -> Result<BlobRecord, Error> {

@@ -64,18 +64,23 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Entry of an index that runs on a platform: the first of the nearest variant. One entry that names no platform is for
-    /// all of them.
+    /// Entry of an index that runs on a platform: the first of the nearest variant, or else of the architecture of half the width
+    /// (as containerd's platforms). One entry that names no platform is for all of them.
     pub fn select(&self, platform: &Platform) -> Option<&Descriptor> {
         let manifests = self.manifests.as_deref().unwrap_or_default();
-        let of = |variant: u32| {
+        let of = |architecture: &str, variant: u32| {
             manifests.iter().find(|d| {
                 d.platform.as_ref().is_some_and(|p| {
                     p.os == platform.os
-                        && p.architecture == platform.architecture
+                        && p.architecture == architecture
                         && level(&p.architecture, p.variant.as_deref()) == Some(variant)
                 })
             })
+        };
+        let narrower = || match platform.architecture.as_str() {
+            "amd64" => of("386", 1),
+            "arm64" => (0..=8).rev().find_map(|variant| of("arm", variant)),
+            _ => None,
         };
         let same_name = || {
             manifests.iter().find(|d| {
@@ -92,9 +97,12 @@ impl Manifest {
         };
         match level(&platform.architecture, platform.variant.as_deref()) {
             // A machine runs what was made for its predecessors, never the reverse.
-            Some(wanted) => (0..=wanted).rev().find_map(of),
+            Some(wanted) => (0..=wanted)
+                .rev()
+                .find_map(|variant| of(&platform.architecture, variant)),
             None => same_name(),
         }
+        .or_else(narrower)
         .or_else(unnamed)
     }
 
@@ -162,7 +170,20 @@ mod tests {
             (&arm[..], "linux/arm/v6", Some("linux/arm/v6")),
             (&arm[..1], "linux/arm/v7", Some("linux/arm/v5")),
             (&arm[1..2], "linux/arm/v6", None),
-            (&arm[..], "linux/arm64", None),
+            (&arm[..], "linux/arm64", Some("linux/arm/v7")),
+            (
+                &["linux/arm/v7", "linux/arm64"],
+                "linux/arm64",
+                Some("linux/arm64"),
+            ),
+            (&["linux/386"], "linux/amd64", Some("linux/386")),
+            (
+                &["linux/386", "linux/amd64"],
+                "linux/amd64",
+                Some("linux/amd64"),
+            ),
+            (&["linux/amd64"], "linux/386", None),
+            (&["windows/386"], "linux/amd64", None),
             (&["linux/arm64/v8"], "linux/arm64", Some("linux/arm64/v8")),
             (&["linux/arm64"], "linux/arm64/v8", Some("linux/arm64")),
             (&["linux/amd64/v3"], "linux/amd64", None),

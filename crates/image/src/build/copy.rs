@@ -1,12 +1,13 @@
 //! COPY and ADD.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
 use super::BuildError;
+use super::chmod::Chmod;
 use super::executor::{Executor, fail};
 use super::files::{Change, Copier, resolve_owner};
 use super::run::Workspace;
@@ -24,8 +25,10 @@ use crate::unpack::confine::{Links, Root};
 struct Options {
     from: Option<String>,
     owner: Option<String>,
-    mode: Option<u32>,
+    mode: Option<Chmod>,
     parents: bool,
+    /// ADD leaves archives as they are.
+    packed: bool,
     exclude: Vec<String>,
 }
 
@@ -45,6 +48,7 @@ impl Executor<'_> {
     ) -> Result<(), BuildError> {
         let env = stage.file.config.env.clone();
         let expand = |text: &str| stage.scope.expand(&self.globals, &env, text);
+        let expand_heredoc = |text: &str| stage.scope.expand_heredoc(&env, text);
         let options = options(copy, &expand).map_err(|e| fail(step, e))?;
         let destination = expand(&copy.destination).map_err(|e| fail(step, e))?;
         // Files of another stage or image are seen through a mount of their own.
@@ -57,11 +61,7 @@ impl Executor<'_> {
             None => None,
         };
         let exclude = IgnorePatterns::new(&options.exclude).map_err(|e| fail(step, e))?;
-        let ignore = if source.is_none() {
-            self.ignore.clone().and(exclude)
-        } else {
-            exclude
-        };
+        let all = IgnorePatterns::default();
         let root = source
             .as_ref()
             .map_or(self.request.context.as_path(), |w| w.root.as_path());
@@ -72,23 +72,30 @@ impl Executor<'_> {
         };
         let origin = Origin {
             root,
-            ignore: &ignore,
+            ignore: if source.is_some() { &all } else { &self.ignore },
+            exclude: &exclude,
             name,
             keep_owner: source.is_some(),
         };
-        let parts = blocking(|| find_parts(&origin, copy, &expand)).map_err(|e| fail(step, e))?;
-        check_destination(&parts, &destination).map_err(|e| fail(step, e))?;
+        let parts =
+            blocking(|| find_parts(&origin, copy, options.parents, &expand, &expand_heredoc))
+                .map_err(|e| fail(step, e))?;
+        // With its parents everything goes into a directory.
+        if !options.parents {
+            check_destination(&parts, &destination).map_err(|e| fail(step, e))?;
+        }
 
         let absolute = stage.absolute(&destination);
         let directory = destination.ends_with('/')
             || destination.ends_with("/.")
             || destination == "."
             || destination.is_empty();
-        let digests = blocking(|| digest_parts(&origin, &parts)).map_err(|e| fail(step, e))?;
+        let digests = blocking(|| digest_parts(&origin, &parts, options.parents))
+            .map_err(|e| fail(step, e))?;
         let word = if copy.add { "ADD" } else { "COPY" };
         let flags = format!(
-            "{:?} {:?} {} {:?} {directory}",
-            options.owner, options.mode, options.parents, options.exclude
+            "{:?} {:?} {} {:?} {directory} {}",
+            options.owner, options.mode, options.parents, options.exclude, options.packed
         );
         let key = stage.key(&[word, &flags, &absolute, &digests.join(" ")]);
         let record = match self.lookup(&key).await {
@@ -140,7 +147,7 @@ impl Job<'_> {
             .transpose()?;
         let change = Change {
             owner,
-            mode: self.options.mode,
+            mode: self.options.mode.clone(),
         };
         let copier = Copier {
             origin: self.origin,
@@ -169,18 +176,19 @@ impl Job<'_> {
                 Part::Found(items) => items,
             };
             for item in items {
-                if self.copy.add && !item.directory && is_archive(item)? {
+                let archive = self.copy.add && !self.options.packed && !item.directory;
+                if archive && is_archive(item)? {
                     copier.directory(path)?;
                     unpack(item, workspace, path, owner, executor)?;
                 } else if item.directory {
                     let target = if self.options.parents {
-                        path.join(&item.relative)
+                        path.join(&item.below)
                     } else {
                         path.to_owned()
                     };
                     copier.contents(item, &target)?;
                 } else if self.options.parents {
-                    copier.file(item, &path.join(&item.relative))?;
+                    copier.file(item, &path.join(&item.below))?;
                 } else if is_directory || several {
                     copier.file(item, &path.join(item.name()))?;
                 } else {
@@ -221,22 +229,10 @@ fn options(
         match name.as_str() {
             "from" if !copy.add => options.from = Some(value.to_owned()),
             "chown" => options.owner = Some(expand(value)?),
-            "chmod" => {
-                let text = expand(value)?;
-                let mode = u32::from_str_radix(&text, 8).ok().filter(|m| *m <= 0o7777);
-                options.mode = Some(mode.ok_or(format!(
-                    "invalid chmod parameter: {text:?}: an octal number up to 7777 is needed"
-                ))?);
-            }
+            "chmod" => options.mode = Some(Chmod::parse(&expand(value)?)?),
+            "unpack" if copy.add => options.packed = matches!(value, "false" | "0"),
             "parents" => options.parents = !matches!(value, "false" | "0"),
-            "exclude" => {
-                let pattern = expand(value)?;
-                // Relative to what is copied, at whatever depth that is found.
-                options
-                    .exclude
-                    .push(format!("**/{}", pattern.trim_start_matches('/')));
-                options.exclude.push(pattern);
-            }
+            "exclude" => options.exclude.push(expand(value)?),
             // Layers of this store do not depend on what is below them anyway.
             "link" => {}
             "checksum" | "keep-git-dir" if copy.add => {
@@ -253,7 +249,9 @@ fn options(
 fn find_parts(
     origin: &Origin<'_>,
     copy: &Copy,
+    parents: bool,
     expand: &dyn Fn(&str) -> Result<String, String>,
+    expand_heredoc: &dyn Fn(&str) -> Result<String, String>,
 ) -> Result<Vec<Part>, String> {
     let mut parts = Vec::new();
     for source in &copy.sources {
@@ -261,7 +259,7 @@ fn find_parts(
             Source::Inline(script) => {
                 // In a heredoc quotes are text: only `$` and the escape mean something.
                 let content = if script.expand {
-                    expand_heredoc(&script.content, expand)?
+                    expand_heredoc(&script.content)?
                 } else {
                     script.content.clone()
                 };
@@ -280,26 +278,15 @@ fn find_parts(
                         "ADD of a remote source is not supported: fetch {path} in a RUN step or into the context"
                     ));
                 }
-                parts.push(Part::Found(origin.find(&path)?));
+                parts.push(Part::Found(if parents {
+                    origin.find_with_parents(&path)?
+                } else {
+                    origin.find(&path)?
+                }));
             }
         }
     }
     Ok(parts)
-}
-
-/// Replaces variables in a heredoc's body, where quotes are text.
-fn expand_heredoc(
-    content: &str,
-    expand: &dyn Fn(&str) -> Result<String, String>,
-) -> Result<String, String> {
-    let mut quoted = String::with_capacity(content.len());
-    for c in content.chars() {
-        if matches!(c, '"' | '\'') {
-            quoted.push('\\');
-        }
-        quoted.push(c);
-    }
-    expand(&quoted)
 }
 
 fn check_destination(parts: &[Part], destination: &str) -> Result<(), String> {
@@ -307,7 +294,8 @@ fn check_destination(parts: &[Part], destination: &str) -> Result<(), String> {
         .iter()
         .map(|p| {
             if let Part::Found(items) = p {
-                items.len()
+                // A pattern without a match is a source all the same.
+                items.len().max(1)
             } else {
                 1
             }
@@ -323,7 +311,7 @@ fn check_destination(parts: &[Part], destination: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn digest_parts(origin: &Origin<'_>, parts: &[Part]) -> Result<Vec<String>, String> {
+fn digest_parts(origin: &Origin<'_>, parts: &[Part], parents: bool) -> Result<Vec<String>, String> {
     let mut digests = Vec::new();
     for part in parts {
         match part {
@@ -333,7 +321,8 @@ fn digest_parts(origin: &Origin<'_>, parts: &[Part]) -> Result<Vec<String>, Stri
             )),
             Part::Found(items) => {
                 for item in items {
-                    digests.push(format!("{:?}={}", item.relative, origin.digest(item)?));
+                    let path = if parents { &item.below } else { &item.relative };
+                    digests.push(format!("{path:?}={}", origin.digest(item)?));
                 }
             }
         }
@@ -343,6 +332,10 @@ fn digest_parts(origin: &Origin<'_>, parts: &[Part]) -> Result<Vec<String>, Stri
 
 /// Whether ADD unpacks the file: by content, never by name.
 fn is_archive(item: &Item) -> Result<bool, String> {
+    // To open a pipe is to wait for whoever writes into it.
+    if !fs::symlink_metadata(&item.real).is_ok_and(|meta| meta.is_file()) {
+        return Ok(false);
+    }
     let open = || File::open(&item.real).map_err(|e| format!("{}: {e}", item.relative.display()));
     let mut start = Vec::new();
     open()?

@@ -1,6 +1,7 @@
 //! The loop over stages and steps.
 
 use engine::runner::Runner;
+use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::scope::Globals;
@@ -16,6 +17,12 @@ use crate::store::Store;
 use crate::store::cache::CacheRecord;
 use crate::store::names::local_tag;
 use crate::unpack::confine::{Links, Root};
+
+/// Steps told so far, and in all as far as they are known.
+struct Count {
+    number: usize,
+    total: usize,
+}
 
 pub(super) struct Executor<'a> {
     pub images: &'a Images,
@@ -107,15 +114,13 @@ impl<'a> Executor<'a> {
             .collect::<Result<Vec<_>, _>>()?;
         let target = plan::target(&self.file, self.request.target.as_deref())?;
         let order = plan::needed(&self.file, &bases, target);
-        let mut total: usize = order
-            .iter()
-            .map(|i| self.file.stages[*i].steps.len() + 1)
-            .sum();
-        total += usize::from(!self.request.labels.is_empty());
-        let mut number = 0;
+        let steps = order.iter().map(|i| self.file.stages[*i].steps.len() + 1);
+        let mut count = Count {
+            number: 0,
+            total: steps.sum::<usize>() + usize::from(!self.request.labels.is_empty()),
+        };
         for index in order {
-            let state = self.stage(index, &bases[index], &mut number, total).await?;
-            self.stages[index] = Some(state);
+            self.build_stage(index, &bases, &mut count).await?;
         }
         let mut state = self.stages[target].take().unwrap_or_default();
         if !self.request.labels.is_empty() {
@@ -126,7 +131,7 @@ impl<'a> Executor<'a> {
                 text: format!("LABEL {}", words.join(" ")),
                 kind: Kind::Label(Vec::new()),
             };
-            self.announce(&step.text, &mut number, total).await;
+            self.announce(&step.text, &mut count).await;
             state.file.config.labels.extend(pairs);
             self.metadata_done(&mut state, &step, &step.text).await;
         }
@@ -161,20 +166,45 @@ impl<'a> Executor<'a> {
         }
     }
 
-    async fn stage(
+    /// Builds a stage unless it is built, after those that triggers of its base take files from.
+    fn build_stage<'b>(
+        &'b mut self,
+        index: usize,
+        bases: &'b [String],
+        count: &'b mut Count,
+    ) -> BoxFuture<'b, Result<(), BuildError>> {
+        Box::pin(async move {
+            if self.stages[index].is_some() {
+                return Ok(());
+            }
+            let (state, triggers) = self.start(index, &bases[index], count).await?;
+            for source in plan::references(&self.file, index, &triggers) {
+                for needed in plan::needed(&self.file, bases, source) {
+                    if self.stages[needed].is_none() {
+                        count.total += self.file.stages[needed].steps.len() + 1;
+                        self.build_stage(needed, bases, count).await?;
+                    }
+                }
+            }
+            let state = self.finish(index, state, &triggers, count).await?;
+            self.stages[index] = Some(state);
+            Ok(())
+        })
+    }
+
+    /// A stage's base, and the steps that it has triggers for.
+    async fn start(
         &self,
         index: usize,
         base: &str,
-        number: &mut usize,
-        total: usize,
-    ) -> Result<StageState, BuildError> {
+        count: &mut Count,
+    ) -> Result<(StageState, Vec<Step>), BuildError> {
         let stage = &self.file.stages[index];
-        self.announce(&stage.text, number, total).await;
+        self.announce(&stage.text, count).await;
         let mut state = match plan::named_before(&self.file, index, base) {
             Some(earlier) => {
                 let mut state = self.stages[earlier].clone().unwrap_or_default();
-                // Arguments end with their stage; what they did to the environment stays.
-                state.scope = Default::default();
+                // Its arguments are known here as well.
                 state.own_cmd = false;
                 state
             }
@@ -202,22 +232,35 @@ impl<'a> Executor<'a> {
             )))
             .await;
         }
-        for text in triggers {
-            let step = parse::parse_trigger(&text, stage.line)?;
-            self.step(index, &mut state, &step).await?;
+        let triggers = triggers
+            .iter()
+            .map(|text| parse::parse_trigger(text, stage.line))
+            .collect::<Result<_, _>>()?;
+        Ok((state, triggers))
+    }
+
+    async fn finish(
+        &self,
+        index: usize,
+        mut state: StageState,
+        triggers: &[Step],
+        count: &mut Count,
+    ) -> Result<StageState, BuildError> {
+        for step in triggers {
+            self.step(index, &mut state, step).await?;
         }
-        for step in &stage.steps {
-            self.announce(&step.text, number, total).await;
+        for step in &self.file.stages[index].steps {
+            self.announce(&step.text, count).await;
             self.step(index, &mut state, step).await?;
         }
         Ok(state)
     }
 
-    async fn announce(&self, text: &str, number: &mut usize, total: usize) {
-        *number += 1;
+    async fn announce(&self, text: &str, count: &mut Count) {
+        count.number += 1;
         self.tell(BuildEvent::Step {
-            number: *number,
-            total,
+            number: count.number,
+            total: count.total,
             text: text.to_owned(),
         })
         .await;
@@ -279,15 +322,7 @@ impl<'a> Executor<'a> {
 /// The Dockerfile's text and the context's ignore patterns.
 fn read_context(request: &BuildRequest) -> Result<(String, IgnorePatterns), BuildError> {
     let root = Root::open(&request.context, Links::InRoot)?;
-    let read = |path: &str| -> Option<String> {
-        let fd = root
-            .open_at(
-                path.trim_start_matches('/').as_ref(),
-                rustix::fs::OFlags::RDONLY,
-            )
-            .ok()?;
-        std::io::read_to_string(std::io::Read::take(std::fs::File::from(fd), 8 << 20)).ok()
-    };
+    let read = |path: &str| root.text(path.trim_start_matches('/').as_ref(), 8 << 20);
     let path = if request.dockerfile.is_empty() {
         "Dockerfile"
     } else {

@@ -10,16 +10,20 @@ use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags,
 };
 
+use super::chmod::Chmod;
 use super::sources::{Item, Origin, children};
 use crate::unpack::canonical;
 use crate::unpack::confine::{Root, explain};
 
 /// How copies are changed on the way.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Change {
     pub owner: Option<(u32, u32)>,
-    pub mode: Option<u32>,
+    pub mode: Option<Chmod>,
 }
+
+/// Mode of a file that the Dockerfile itself holds.
+const TEXT_MODE: u32 = 0o644;
 
 pub(super) struct Copier<'a> {
     pub origin: &'a Origin<'a>,
@@ -30,36 +34,8 @@ pub(super) struct Copier<'a> {
 impl Copier<'_> {
     /// Makes a directory of the root and returns where it really is.
     pub fn directory(&self, path: &Path) -> Result<PathBuf, String> {
-        let missing = self.root.open_at(path, OFlags::PATH).is_err();
-        let mut first_missing = None;
-        if missing {
-            // Directories made for a copy belong to whom the copy belongs.
-            first_missing = path
-                .ancestors()
-                .take_while(|p| self.root.open_at(p, OFlags::PATH).is_err())
-                .last()
-                .map(Path::to_owned);
-        }
-        let fd = self
-            .root
-            .directory(path)
-            .map_err(|e| format!("cannot make /{}: {}", path.display(), explain(e)))?;
-        let real = real_path(&fd)?;
-        if let (Some(first), Some((uid, gid))) = (first_missing, self.change.owner) {
-            let mut so_far = path.to_owned();
-            while so_far.starts_with(&first) {
-                let fd = self
-                    .root
-                    .open_at(&so_far, OFlags::RDONLY | OFlags::DIRECTORY)
-                    .map_err(explain)?;
-                rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-                    .map_err(|e| e.to_string())?;
-                if !so_far.pop() {
-                    break;
-                }
-            }
-        }
-        Ok(real)
+        // Directories made for a copy belong to whom the copy belongs.
+        owned_directory(self.root, path, self.change.owner)
     }
 
     /// Copies a file to a path in the root: into it when it is a directory there, through it when it is a link.
@@ -82,10 +58,11 @@ impl Copier<'_> {
             fs::write(&target, content)?;
             let (uid, gid) = self.change.owner.unwrap_or((0, 0));
             std::os::unix::fs::lchown(&target, Some(uid), Some(gid))?;
-            fs::set_permissions(
-                &target,
-                PermissionsExt::from_mode(self.change.mode.unwrap_or(0o644)),
-            )
+            let mode = match &self.change.mode {
+                Some(chmod) => chmod.apply(TEXT_MODE, false),
+                None => TEXT_MODE,
+            };
+            fs::set_permissions(&target, PermissionsExt::from_mode(mode))
         };
         write().map_err(|e: io::Error| format!("cannot write /{}: {e}", path.display()))
     }
@@ -101,7 +78,7 @@ impl Copier<'_> {
     /// Copies what is in a directory into a directory of the root.
     pub fn contents(&self, item: &Item, path: &Path) -> Result<(), String> {
         let target = self.directory(path)?;
-        self.merge(&item.real, &item.relative, &target)
+        self.merge(&item.real, &item.relative, &item.below, &target)
             .map_err(|e| {
                 format!(
                     "cannot copy {} to /{}: {e}",
@@ -111,13 +88,13 @@ impl Copier<'_> {
             })
     }
 
-    fn merge(&self, source: &Path, relative: &Path, target: &Path) -> io::Result<()> {
+    fn merge(&self, source: &Path, relative: &Path, below: &Path, target: &Path) -> io::Result<()> {
         let meta = fs::symlink_metadata(source)?;
         for name in children(source, &meta)? {
-            let (from, relative, to) =
-                (source.join(&name), relative.join(&name), target.join(&name));
+            let (from, to) = (source.join(&name), target.join(&name));
+            let (relative, below) = (relative.join(&name), below.join(&name));
             let meta = fs::symlink_metadata(&from)?;
-            let excluded = self.origin.excludes(&relative);
+            let excluded = self.origin.excludes(&relative, &below);
             if !meta.is_dir() {
                 if !excluded {
                     self.one(&from, &to)?;
@@ -126,26 +103,27 @@ impl Copier<'_> {
             }
             if excluded {
                 // Something below may be an exception; the directory appears only if so.
-                if self.origin.ignore.has_exceptions() && self.has_included(&from, &relative)? {
+                if self.origin.has_exceptions() && self.has_included(&from, &relative, &below)? {
                     make_directory(&to)?;
-                    self.merge(&from, &relative, &to)?;
+                    self.merge(&from, &relative, &below, &to)?;
                 }
                 continue;
             }
             make_directory(&to)?;
-            self.merge(&from, &relative, &to)?;
+            self.merge(&from, &relative, &below, &to)?;
             self.dress(&from, &meta, &to)?;
         }
         Ok(())
     }
 
-    fn has_included(&self, source: &Path, relative: &Path) -> io::Result<bool> {
+    fn has_included(&self, source: &Path, relative: &Path, below: &Path) -> io::Result<bool> {
         let meta = fs::symlink_metadata(source)?;
         for name in children(source, &meta)? {
             let (source, relative) = (source.join(&name), relative.join(&name));
+            let below = below.join(&name);
             let directory = fs::symlink_metadata(&source)?.is_dir();
-            if !self.origin.excludes(&relative)
-                || directory && self.has_included(&source, &relative)?
+            if !self.origin.excludes(&relative, &below)
+                || directory && self.has_included(&source, &relative, &below)?
             {
                 return Ok(true);
             }
@@ -179,10 +157,11 @@ impl Copier<'_> {
         let (uid, gid) = self.change.owner.unwrap_or(kept);
         std::os::unix::fs::lchown(to, Some(uid), Some(gid))?;
         if !meta.is_symlink() {
-            let mode = self
-                .change
-                .mode
-                .unwrap_or(meta.permissions().mode() & 0o7777);
+            let own = meta.permissions().mode() & 0o7777;
+            let mode = match &self.change.mode {
+                Some(chmod) => chmod.apply(own, meta.is_dir()),
+                None => own,
+            };
             fs::set_permissions(to, PermissionsExt::from_mode(mode))?;
         }
         for (name, value) in canonical::xattrs(from).map_err(io::Error::other)? {
@@ -203,6 +182,31 @@ impl Copier<'_> {
             AtFlags::SYMLINK_NOFOLLOW,
         )?)
     }
+}
+
+/// Makes a directory of the root and returns where it really is. What was missing of its path belongs to the owner.
+pub(super) fn owned_directory(
+    root: &Root,
+    path: &Path,
+    owner: Option<(u32, u32)>,
+) -> Result<PathBuf, String> {
+    let first_missing = path
+        .ancestors()
+        .take_while(|p| root.open_at(p, OFlags::PATH).is_err())
+        .last();
+    let fd = root
+        .directory(path)
+        .map_err(|e| format!("cannot make /{}: {}", path.display(), explain(e)))?;
+    if let (Some(first), Some((uid, gid))) = (first_missing, owner) {
+        for made in path.ancestors().take_while(|p| p.starts_with(first)) {
+            let fd = root
+                .open_at(made, OFlags::RDONLY | OFlags::DIRECTORY)
+                .map_err(explain)?;
+            rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                .map_err(|e| e.to_string())?;
+        }
+    }
+    real_path(&fd)
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
@@ -232,17 +236,15 @@ pub(super) fn resolve_owner(root: &Root, text: &str) -> Result<(u32, u32), Strin
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
     };
-    let read = |path: &str| {
-        let fd = root.open_at(Path::new(path), OFlags::RDONLY).ok()?;
-        io::read_to_string(io::Read::take(File::from(fd), 8 << 20)).ok()
-    };
     let find = |file: &str, name: &str| -> Option<(u32, Option<u32>)> {
-        read(file)?.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            let found = fields.next() == Some(name);
-            let id = fields.nth(1)?.parse().ok()?;
-            found.then(|| (id, fields.next().and_then(|g| g.parse().ok())))
-        })
+        root.text(Path::new(file), 8 << 20)?
+            .lines()
+            .find_map(|line| {
+                let mut fields = line.split(':');
+                let found = fields.next() == Some(name);
+                let id = fields.nth(1)?.parse().ok()?;
+                found.then(|| (id, fields.next().and_then(|g| g.parse().ok())))
+            })
     };
     let unknown = |kind: &str, name: &str| {
         format!("unable to find {kind} {name}: no matching entry in the image")

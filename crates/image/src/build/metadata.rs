@@ -1,7 +1,7 @@
 //! Instructions that only change the image's configuration.
 
 use super::executor::Executor;
-use super::scope;
+use super::scope::{self, Globals};
 use super::stage::StageState;
 use crate::dockerfile::step::{Flag, Form, Kind, Step};
 use crate::model::Healthcheck;
@@ -9,122 +9,133 @@ use crate::model::Healthcheck;
 const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
 impl Executor<'_> {
-    /// Applies the step and returns its text with variables replaced: what the cache goes by.
+    /// As [`apply`], with the build's variables.
     pub(super) fn metadata(&self, stage: &mut StageState, step: &Step) -> Result<String, String> {
-        // ENV a=b c=$a sees the old a: variables of one instruction are replaced before any is set.
-        let env = stage.file.config.env.clone();
-        let scope_before = stage.scope.clone();
-        let expand = |text: &str| scope_before.expand(&self.globals, &env, text);
-        let words = |text: &str| scope_before.expand_words(&self.globals, &env, text);
-        let pairs = |pairs: &[(String, String)]| {
-            pairs
-                .iter()
-                .map(|(k, v)| Ok((expand(k)?, expand(v)?)))
-                .collect::<Result<Vec<_>, String>>()
-        };
-        let canonical = match &step.kind {
-            Kind::Env(list) => {
-                let list = pairs(list)?;
-                for (name, value) in &list {
-                    scope::set(&mut stage.file.config.env, name, value);
-                }
-                format!("ENV {list:?}")
-            }
-            Kind::Label(list) => {
-                let list = pairs(list)?;
-                stage.file.config.labels.extend(list.iter().cloned());
-                format!("LABEL {list:?}")
-            }
-            Kind::Arg(list) => {
-                for (name, default) in list {
-                    let (name, default) = (expand(name)?, default.as_deref());
-                    stage.scope.declare(&self.globals, &env, &name, default)?;
-                }
-                // The value counts where it is used, by RUN's environment or by expansion.
-                step.text.clone()
-            }
-            Kind::Cmd(form) => {
-                stage.file.config.cmd = Some(words_of(form, &stage.file.config.shell));
-                stage.own_cmd = true;
-                format!("CMD {:?}", stage.file.config.cmd)
-            }
-            Kind::Entrypoint(form) => {
-                stage.file.config.entrypoint = Some(words_of(form, &stage.file.config.shell));
-                if !stage.own_cmd {
-                    stage.file.config.cmd = None;
-                }
-                format!("ENTRYPOINT {:?}", stage.file.config.entrypoint)
-            }
-            Kind::Expose(list) => {
-                let mut ports = Vec::new();
-                for word in list {
-                    for word in words(word)? {
-                        ports.extend(expose(&word)?);
-                    }
-                }
-                stage
-                    .file
-                    .config
-                    .exposed_ports
-                    .extend(ports.iter().cloned());
-                format!("EXPOSE {ports:?}")
-            }
-            Kind::User(user) => {
-                stage.file.config.user = expand(user)?;
-                if stage.file.config.user.is_empty() {
-                    return Err("USER requires a name or id".into());
-                }
-                format!("USER {}", stage.file.config.user)
-            }
-            Kind::Volume(list) => {
-                let list = list
-                    .iter()
-                    .map(|v| expand(v))
-                    .collect::<Result<Vec<_>, _>>()?;
-                stage
-                    .file
-                    .config
-                    .volumes
-                    .extend(list.iter().filter(|v| !v.is_empty()).cloned());
-                format!("VOLUME {list:?}")
-            }
-            Kind::StopSignal(signal) => {
-                let signal = expand(signal)?;
-                let plain = !signal.is_empty()
-                    && signal
-                        .bytes()
-                        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-'));
-                if !plain {
-                    return Err(format!(
-                        "invalid signal {signal:?}: a name such as SIGTERM or a number is needed"
-                    ));
-                }
-                stage.file.config.stop_signal = Some(signal.clone());
-                format!("STOPSIGNAL {signal}")
-            }
-            Kind::Healthcheck { flags, command } => {
-                let check = healthcheck(flags, command.as_ref(), &stage.file.config.shell)?;
-                stage.file.config.healthcheck = Some(check.clone());
-                format!("HEALTHCHECK {check:?}")
-            }
-            Kind::Onbuild(text) => {
-                stage.file.config.on_build.push(text.clone());
-                format!("ONBUILD {text}")
-            }
-            Kind::Maintainer(name) => {
-                stage.file.author = name.clone();
-                format!("MAINTAINER {name}")
-            }
-            Kind::Shell(shell) => {
-                stage.file.config.shell = Some(shell.clone());
-                format!("SHELL {shell:?}")
-            }
-            Kind::Run { .. } | Kind::Copy(_) | Kind::Workdir(_) => {
-                return Err("not a metadata instruction".into());
-            }
-        };
-        Ok(canonical)
+        apply(&self.globals, stage, step)
     }
+}
+
+/// Applies the step and returns its text with variables replaced: what the cache goes by.
+pub(super) fn apply(
+    globals: &Globals,
+    stage: &mut StageState,
+    step: &Step,
+) -> Result<String, String> {
+    // ENV a=b c=$a sees the old a: variables of one instruction are replaced before any is set.
+    let env = stage.file.config.env.clone();
+    let scope_before = stage.scope.clone();
+    let expand = |text: &str| scope_before.expand(globals, &env, text);
+    let words = |text: &str| scope_before.expand_words(globals, &env, text);
+    let pairs = |pairs: &[(String, String)]| {
+        pairs
+            .iter()
+            .map(|(k, v)| Ok((expand(k)?, expand(v)?)))
+            .collect::<Result<Vec<_>, String>>()
+    };
+    let canonical = match &step.kind {
+        Kind::Env(list) => {
+            let list = pairs(list)?;
+            for (name, value) in &list {
+                scope::set(&mut stage.file.config.env, name, value);
+            }
+            format!("ENV {list:?}")
+        }
+        Kind::Label(list) => {
+            let list = pairs(list)?;
+            stage.file.config.labels.extend(list.iter().cloned());
+            format!("LABEL {list:?}")
+        }
+        Kind::Arg(list) => {
+            for (name, default) in list {
+                let (name, default) = (expand(name)?, default.as_deref());
+                stage.scope.declare(globals, &env, &name, default)?;
+            }
+            // The value counts where it is used, by RUN's environment or by expansion.
+            step.text.clone()
+        }
+        Kind::Cmd(form) => {
+            stage.file.config.cmd = Some(words_of(form, &stage.file.config.shell));
+            stage.own_cmd = true;
+            format!("CMD {:?}", stage.file.config.cmd)
+        }
+        Kind::Entrypoint(form) => {
+            // Without words it drops that of the base.
+            stage.file.config.entrypoint =
+                Some(words_of(form, &stage.file.config.shell)).filter(|words| !words.is_empty());
+            if !stage.own_cmd {
+                stage.file.config.cmd = None;
+            }
+            format!("ENTRYPOINT {:?}", stage.file.config.entrypoint)
+        }
+        Kind::Expose(list) => {
+            let mut ports = Vec::new();
+            for word in list {
+                for word in words(word)? {
+                    ports.extend(expose(&word)?);
+                }
+            }
+            stage
+                .file
+                .config
+                .exposed_ports
+                .extend(ports.iter().cloned());
+            format!("EXPOSE {ports:?}")
+        }
+        Kind::User(user) => {
+            stage.file.config.user = expand(user)?;
+            if stage.file.config.user.is_empty() {
+                return Err("USER requires a name or id".into());
+            }
+            format!("USER {}", stage.file.config.user)
+        }
+        Kind::Volume(list) => {
+            let list = list
+                .iter()
+                .map(|v| expand(v))
+                .collect::<Result<Vec<_>, _>>()?;
+            stage
+                .file
+                .config
+                .volumes
+                .extend(list.iter().filter(|v| !v.is_empty()).cloned());
+            format!("VOLUME {list:?}")
+        }
+        Kind::StopSignal(signal) => {
+            let signal = expand(signal)?;
+            let plain = !signal.is_empty()
+                && signal
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-'));
+            if !plain {
+                return Err(format!(
+                    "invalid signal {signal:?}: a name such as SIGTERM or a number is needed"
+                ));
+            }
+            stage.file.config.stop_signal = Some(signal.clone());
+            format!("STOPSIGNAL {signal}")
+        }
+        Kind::Healthcheck { flags, command } => {
+            let check = healthcheck(flags, command.as_ref(), &stage.file.config.shell)?;
+            stage.file.config.healthcheck = Some(check.clone());
+            format!("HEALTHCHECK {check:?}")
+        }
+        Kind::Onbuild(text) => {
+            stage.file.config.on_build.push(text.clone());
+            format!("ONBUILD {text}")
+        }
+        Kind::Maintainer(name) => {
+            stage.file.author = name.clone();
+            format!("MAINTAINER {name}")
+        }
+        Kind::Shell(shell) => {
+            stage.file.config.shell = Some(shell.clone());
+            format!("SHELL {shell:?}")
+        }
+        Kind::Run { .. } | Kind::Copy(_) | Kind::Workdir(_) => {
+            return Err("not a metadata instruction".into());
+        }
+    };
+    Ok(canonical)
 }
 
 /// Words of a command; the shell form is given to the shell.
@@ -237,8 +248,8 @@ fn duration_ns(text: &str) -> Result<i64, String> {
         sum += number * unit;
         rest = &rest[end..];
     }
-    // Docker refuses probes that would run more often than every millisecond.
-    if text.is_empty() || sum > i64::MAX as f64 || sum < 1e6 {
+    // Docker refuses probes that would run more often than every millisecond; zero is the default.
+    if text.is_empty() || sum > i64::MAX as f64 || sum < 1e6 && sum != 0.0 {
         return Err(bad());
     }
     Ok(sum as i64)
@@ -255,6 +266,8 @@ mod tests {
             ("1m30s", 90_000_000_000),
             ("1.5s", 1_500_000_000),
             ("0", 0),
+            ("0s", 0),
+            ("0h0m", 0),
         ] {
             assert_eq!(duration_ns(text), Ok(ns));
         }

@@ -1,10 +1,13 @@
 //! Dockerfile builds: request, events, errors and the entry point.
 
+pub(crate) mod changes;
+mod chmod;
 mod copy;
 mod executor;
 mod files;
 mod from;
 mod metadata;
+mod mount_points;
 mod mounts;
 mod plan;
 mod run;

@@ -10,7 +10,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::executor::{Executor, fail};
 use super::files::{Change, Copier};
 use super::run::Workspace;
-use super::run_flags::{Kind, Wanted, mount_flags, wanted};
+use super::run_flags::{Kind, Wanted, run_flags, wanted};
 use super::sources::{Item, Origin};
 use super::stage::StageState;
 use super::{BuildError, plan};
@@ -25,6 +25,8 @@ pub(super) struct Found<'a> {
     wanted: Vec<(Wanted, Option<Source<'a>>)>,
     /// What the step's cache key must say of them.
     pub key: String,
+    /// `--network=none`
+    pub no_network: bool,
 }
 
 struct Source<'a> {
@@ -56,12 +58,19 @@ impl Executor<'_> {
         let mut found = Found {
             wanted: Vec::new(),
             key: String::new(),
+            no_network: false,
         };
-        for text in mount_flags(flags).map_err(|e| fail(step, e))? {
+        let flags = run_flags(flags).map_err(|e| fail(step, e))?;
+        if flags.no_network {
+            found.no_network = true;
+            found.key.push_str("--network=none ");
+        }
+        for text in flags.mounts {
             let text = stage.scope.expand(&self.globals, env, text);
-            let mut wanted = text
-                .and_then(|text| wanted(&text))
-                .map_err(|e| fail(step, e))?;
+            let wanted = text.and_then(|text| wanted(&text));
+            let Some(mut wanted) = wanted.map_err(|e| fail(step, e))? else {
+                continue;
+            };
             wanted.target = stage.absolute(&wanted.target);
             if wanted.target == "/" {
                 return Err(fail(step, "RUN --mount cannot cover the root".into()));
@@ -104,6 +113,9 @@ impl Executor<'_> {
         let origin = self.origin(&workspace, &all);
         let (item, digest) = blocking(|| {
             let mut items = origin.find(source)?;
+            if items.is_empty() {
+                return Err(format!("{source:?} matches nothing in the {}", origin.name));
+            }
             let item = items.pop().filter(|_| items.is_empty());
             let item = item.ok_or_else(|| format!("{source:?} is more than one file"))?;
             let digest = origin.digest(&item)?;
@@ -122,12 +134,14 @@ impl Executor<'_> {
             Some(workspace) => Origin {
                 root: &workspace.root,
                 ignore: all,
+                exclude: all,
                 name: "source stage or image",
                 keep_owner: true,
             },
             None => Origin {
                 root: &self.request.context,
                 ignore: &self.ignore,
+                exclude: all,
                 name: "build context",
                 keep_owner: false,
             },
@@ -223,8 +237,10 @@ impl Executor<'_> {
     ) -> Result<Vec<String>, BuildError> {
         Ok(match plan::source_stage(&self.file, index, name) {
             Some(earlier) => {
-                let state = self.stages[earlier].clone().unwrap_or_default();
-                state.file.rootfs.diff_ids
+                let state = self.stages[earlier].as_ref().ok_or_else(|| {
+                    BuildError::Request(format!("stage {name} is needed before it is built"))
+                })?;
+                state.file.rootfs.diff_ids.clone()
             }
             None => {
                 let image = self.image(name, self.request.platform.clone()).await?;

@@ -2,7 +2,7 @@
 
 use super::BuildError;
 use super::run_flags::from_of;
-use crate::dockerfile::step::{Dockerfile, Kind, Stage};
+use crate::dockerfile::step::{Dockerfile, Kind, Step};
 
 /// Index of the wanted stage.
 ///
@@ -46,7 +46,8 @@ pub(super) fn source_stage(file: &Dockerfile, index: usize, name: &str) -> Optio
     named_before(file, index, name).or_else(|| name.parse().ok().filter(|n| *n < index))
 }
 
-/// Indices of stages to build, in order, the target last. `bases[i]` is stage i's FROM with variables replaced.
+/// Indices of stages to build, in order, the target last. `bases[i]` is stage i's FROM with variables replaced. What triggers of a
+/// base need is not known before the base is there: see [`references`].
 pub(super) fn needed(file: &Dockerfile, bases: &[String], target: usize) -> Vec<usize> {
     let mut needed = vec![false; file.stages.len()];
     needed[target] = true;
@@ -54,17 +55,24 @@ pub(super) fn needed(file: &Dockerfile, bases: &[String], target: usize) -> Vec<
         if !needed[index] {
             continue;
         }
-        let references =
-            froms(&file.stages[index]).filter_map(|name| source_stage(file, index, name));
-        for reference in references.chain(named_before(file, index, &bases[index])) {
+        let references = references(file, index, &file.stages[index].steps);
+        let base = named_before(file, index, &bases[index]);
+        for reference in references.into_iter().chain(base) {
             needed[reference] = true;
         }
     }
     (0..=target).filter(|i| needed[*i]).collect()
 }
 
-fn froms(stage: &Stage) -> impl Iterator<Item = &str> {
-    stage.steps.iter().flat_map(|step| {
+/// Stages that steps of stage `index` take files from.
+pub(super) fn references(file: &Dockerfile, index: usize, steps: &[Step]) -> Vec<usize> {
+    froms(steps)
+        .filter_map(|name| source_stage(file, index, name))
+        .collect()
+}
+
+fn froms(steps: &[Step]) -> impl Iterator<Item = &str> {
+    steps.iter().flat_map(|step| {
         let (flags, wanted) = match &step.kind {
             Kind::Copy(copy) => (copy.flags.as_slice(), "from"),
             Kind::Run { flags, .. } => (flags.as_slice(), "mount"),

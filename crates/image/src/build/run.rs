@@ -9,9 +9,10 @@ use engine::runner::RunStep;
 use tokio::sync::mpsc;
 
 use super::executor::{Executor, fail};
+use super::files::{owned_directory, resolve_owner};
 use super::mounts::Found;
 use super::stage::StageState;
-use super::{BuildError, BuildEvent, DEFAULT_PATH, scope};
+use super::{BuildError, BuildEvent, DEFAULT_PATH, mount_points, scope};
 use crate::archive::import::blocking;
 use crate::dockerfile::step::{Flag, Step};
 use crate::error::Error;
@@ -44,13 +45,7 @@ impl<'a> Workspace<'a> {
             image: String::new(),
             layers: layers.to_vec(),
         };
-        let root = store.snapshots.prepare(
-            &format!("{TEMPORARY}{id}"),
-            record,
-            &store.layers,
-            true,
-            None,
-        )?;
+        let root = store.mount_snapshot(&format!("{TEMPORARY}{id}"), record, true, None)?;
         Ok(Workspace { store, id, root })
     }
 
@@ -59,9 +54,7 @@ impl<'a> Workspace<'a> {
         let name = format!("{TEMPORARY}{}", self.id);
         self.store.snapshots.unmount(&name)?;
         let upper = self.store.snapshots.path(&name).join("upper");
-        for path in clean {
-            remove_empty(&upper.join(path));
-        }
+        mount_points::remove(&upper, clean)?;
         let empty = std::fs::read_dir(&upper)
             .map_err(Error::io("read", &upper))?
             .next()
@@ -144,12 +137,7 @@ impl Executor<'_> {
         })
         .await;
         // Mount points that the runner has to make are not the command's work.
-        let clean: Vec<PathBuf> = MOUNT_POINTS
-            .iter()
-            .map(PathBuf::from)
-            .chain(ready.points.iter().cloned())
-            .filter(|p| std::fs::symlink_metadata(workspace.root.join(p)).is_err())
-            .collect();
+        let clean = mount_points::missing(&workspace.root, &ready.points)?;
         let config = &stage.file.config;
         let cwd = if config.working_dir.is_empty() {
             "/".to_owned()
@@ -163,6 +151,7 @@ impl Executor<'_> {
             cwd,
             user: config.user.clone(),
             mounts: ready.mounts.clone(),
+            no_network: found.no_network,
         };
         let (sender, mut receiver) = mpsc::channel::<Bytes>(64);
         let mut tail: VecDeque<u8> = VecDeque::new();
@@ -212,12 +201,13 @@ impl Executor<'_> {
         }
         let path = stage.absolute(&path);
         stage.file.config.working_dir = path.clone();
-        let key = stage.key(&["WORKDIR", &path]);
+        let user = stage.file.config.user.clone();
+        let key = stage.key(&["WORKDIR", &path, &user]);
         let record = match self.lookup(&key).await {
             Some(record) => record,
             None => {
                 let layers = &stage.file.rootfs.diff_ids;
-                let layer = blocking(|| make_directory(self.store(), layers, &path))
+                let layer = blocking(|| make_directory(self.store(), layers, &path, &user))
                     .map_err(|e| fail(step, e))?;
                 self.remember(&key, layer)
             }
@@ -227,50 +217,21 @@ impl Executor<'_> {
     }
 }
 
-fn make_directory(store: &Store, layers: &[String], path: &str) -> Result<Option<String>, String> {
+/// Makes a directory of USER's; one that is there keeps its owner.
+fn make_directory(
+    store: &Store,
+    layers: &[String],
+    path: &str,
+    user: &str,
+) -> Result<Option<String>, String> {
     let relative = Path::new(path.trim_start_matches('/'));
     let workspace = Workspace::new(store, layers).map_err(|e| e.to_string())?;
     let root = Root::open(&workspace.root, Links::InRoot).map_err(|e| e.to_string())?;
-    root.directory(relative).map_err(|e| {
-        format!(
-            "cannot create {path}: {}",
-            crate::unpack::confine::explain(e)
-        )
-    })?;
+    // Nobody has to have the user before a process runs as it.
+    let owner = Some(user)
+        .filter(|user| !user.is_empty())
+        .and_then(|user| resolve_owner(&root, user).ok());
+    owned_directory(&root, relative, owner)?;
     drop(root);
     workspace.into_layer(&[]).map_err(|e| e.to_string())
-}
-
-/// What runners mount over; deepest first.
-const MOUNT_POINTS: [&str; 13] = [
-    "dev/pts",
-    "dev/shm",
-    "dev/mqueue",
-    "dev/console",
-    "dev",
-    "proc",
-    "sys",
-    "etc/hosts",
-    "etc/hostname",
-    "etc/resolv.conf",
-    "etc",
-    "run/secrets",
-    "run",
-];
-
-/// Removes an empty file or a directory of nothing but empty things.
-fn remove_empty(path: &Path) {
-    let Ok(meta) = std::fs::symlink_metadata(path) else {
-        return;
-    };
-    let removed = if meta.is_dir() {
-        std::fs::remove_dir(path)
-    } else if meta.is_file() && meta.len() == 0 {
-        std::fs::remove_file(path)
-    } else {
-        return;
-    };
-    if let Err(error) = removed {
-        tracing::debug!(%error, path = %path.display(), "kept: the step used it");
-    }
 }

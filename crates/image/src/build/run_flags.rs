@@ -1,7 +1,8 @@
 //! The flags of RUN: what they ask for, before any of it is there.
 //!
 //! Behaviour: BuildKit's Dockerfile reference ("RUN --mount"). Of its kinds there are `cache` (a directory of the store that
-//! outlives builds), `bind` (context, stage or image; writes are thrown away) and `tmpfs`; the others are refused.
+//! outlives builds), `bind` (context, stage or image; writes are thrown away) and `tmpfs`. Nobody can hand a `secret` or an `ssh`
+//! agent to this builder: it is as if none had been given, which only a step that requires one cannot do without.
 
 use crate::dockerfile::step::Flag;
 
@@ -32,21 +33,33 @@ pub(super) enum Kind {
     },
 }
 
-/// Values of `--mount`; other flags are checked here too.
-pub(super) fn mount_flags(flags: &[Flag]) -> Result<Vec<&str>, String> {
-    let mut mounts = Vec::new();
+/// The flags of a RUN.
+#[derive(Debug, Default)]
+pub(super) struct RunFlags<'a> {
+    /// Values of `--mount`.
+    pub mounts: Vec<&'a str>,
+    pub no_network: bool,
+}
+
+/// Reads the flags.
+///
+/// # Errors
+/// The first that is not known or not supported.
+pub(super) fn run_flags(flags: &[Flag]) -> Result<RunFlags<'_>, String> {
+    let mut read = RunFlags::default();
     for flag in flags {
         let value = flag.value.as_deref().unwrap_or("");
         match (flag.name.as_str(), value) {
             ("network", "default") | ("security", "sandbox") => {}
-            ("mount", value) => mounts.push(value),
+            ("network", "none") => read.no_network = true,
+            ("mount", value) => read.mounts.push(value),
             ("network" | "security", value) => {
                 return Err(format!("RUN --{}={value} is not supported", flag.name));
             }
             (name, _) => return Err(format!("unknown flag: --{name}")),
         }
     }
-    Ok(mounts)
+    Ok(read)
 }
 
 /// Name in `from=` of a `--mount` value.
@@ -56,11 +69,11 @@ pub(super) fn from_of(value: &str) -> Option<&str> {
         .find_map(|p| p.trim().strip_prefix("from="))
 }
 
-/// Reads a `--mount` value.
+/// Reads a `--mount` value; `None` for what may be missing and is.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn wanted(text: &str) -> Result<Wanted, String> {
+pub(super) fn wanted(text: &str) -> Result<Option<Wanted>, String> {
     let bad = |reason: String| format!("RUN --mount={text}: {reason}");
     let mut options: Vec<(String, &str)> = Vec::new();
     for part in text.split(',') {
@@ -140,11 +153,37 @@ pub(super) fn wanted(text: &str) -> Result<Wanted, String> {
             false,
         ),
         "secret" | "ssh" => {
+            number("mode", take("mode"), 8, 0)?;
+            number("uid", take("uid"), 10, 0)?;
+            number("gid", take("gid"), 10, 0)?;
+            let required = take("required").is_some_and(|v| !matches!(v, "false" | "0"));
+            let id = take("id").unwrap_or("");
+            let missing = if kind == "ssh" {
+                let id = if id.is_empty() { "default" } else { id };
+                format!("no SSH key {id:?} forwarded from the client")
+            } else {
+                take("env");
+                let source = take("source").unwrap_or("");
+                if !source.is_empty() && !id.is_empty() {
+                    return Err(bad("both source and id can't be set".into()));
+                }
+                let name = target.rsplit('/').find(|name| !name.is_empty());
+                let name = [source, id, name.unwrap_or("")].into_iter();
+                match name.into_iter().find(|name| !name.is_empty()) {
+                    Some(name) => format!("secret {name}: not found"),
+                    None => return Err(bad("one of source, target required".into())),
+                }
+            };
+            if let Some((name, _)) = options.first() {
+                return Err(bad(format!("unknown option {name:?}")));
+            }
+            return if required { Err(missing) } else { Ok(None) };
+        }
+        other => {
             return Err(bad(format!(
-                "type={kind} is not supported: nothing can be handed to this builder but the context"
+                "type={other} is none of bind, cache, tmpfs, secret, ssh"
             )));
         }
-        other => return Err(bad(format!("type={other} is none of bind, cache, tmpfs"))),
     };
     if let Some((name, _)) = options.first() {
         return Err(bad(format!("unknown option {name:?}")));
@@ -152,11 +191,11 @@ pub(super) fn wanted(text: &str) -> Result<Wanted, String> {
     if target.is_empty() {
         return Err(bad("target is missing".into()));
     }
-    Ok(Wanted {
+    Ok(Some(Wanted {
         kind,
         target,
         read_only: read_only.unwrap_or(default_read_only),
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -205,11 +244,11 @@ mod tests {
             let target = "/t".into();
             assert_eq!(
                 wanted(text),
-                Ok(Wanted {
+                Ok(Some(Wanted {
                     kind,
                     target,
                     read_only
-                }),
+                })),
                 "{text}"
             );
         }
@@ -218,8 +257,18 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused() {
         for (text, reason) in [
-            ("type=secret,id=x", "type=secret is not supported"),
-            ("type=ssh", "type=ssh is not supported"),
+            ("type=secret,id=x,required=true", "secret x: not found"),
+            ("type=secret,target=/a/x,required", "secret x: not found"),
+            ("type=secret,src=x,env=X,required=1", "secret x: not found"),
+            ("type=secret", "one of source, target required"),
+            ("type=secret,id=x,src=y", "both source and id"),
+            ("type=secret,id=x,from=y", "unknown option \"from\""),
+            ("type=secret,id=x,mode=rw", "mode=rw is no number"),
+            (
+                "type=ssh,required=true",
+                "no SSH key \"default\" forwarded from the client",
+            ),
+            ("type=ssh,src=/x", "unknown option \"source\""),
             ("type=cache", "target is missing"),
             ("type=cache,target=/t,from=x", "begins with the content"),
             ("type=cache,target=/t,mode=9", "mode=9 is no number"),
@@ -239,7 +288,22 @@ mod tests {
             }]
         };
         for (name, value) in [("network", "host"), ("security", "insecure"), ("nope", "1")] {
-            assert!(mount_flags(&flag(name, value)).is_err(), "{name}={value}");
+            assert!(run_flags(&flag(name, value)).is_err(), "{name}={value}");
+        }
+        assert!(run_flags(&flag("network", "none")).unwrap().no_network);
+        assert!(!run_flags(&flag("network", "default")).unwrap().no_network);
+    }
+
+    #[test]
+    fn what_may_be_missing_is() {
+        for text in [
+            "type=secret,id=npmrc,target=/root/.npmrc",
+            "type=secret,id=t,env=TOKEN,required=false",
+            "type=secret,target=/run/x,uid=1,gid=2,mode=0400,ro",
+            "type=ssh",
+            "type=ssh,id=k,target=/agent,required=0,mode=0600",
+        ] {
+            assert_eq!(wanted(text), Ok(None), "{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which variables an instruction sees: ARG of this stage, global ARG where declared, ENV over both.
+//! Which variables an instruction sees: ARG of this stage and of those it is based on, global ARG where declared, ENV over all.
 
 use std::collections::BTreeMap;
 
@@ -125,6 +125,19 @@ impl Scope {
 
     pub fn expand(&self, globals: &Globals, env: &[String], text: &str) -> Result<String, String> {
         words::expand(text, globals.escape, &|name| self.lookup(env, name))
+    }
+
+    /// Replaces variables in a heredoc's body, where quotes are text. Whatever the file's escape character is, here it is the
+    /// backslash.
+    pub fn expand_heredoc(&self, env: &[String], text: &str) -> Result<String, String> {
+        let mut quoted = String::with_capacity(text.len());
+        for c in text.chars() {
+            if matches!(c, '"' | '\'') {
+                quoted.push('\\');
+            }
+            quoted.push(c);
+        }
+        words::expand(&quoted, '\\', &|name| self.lookup(env, name))
     }
 
     pub fn expand_words(

@@ -1,4 +1,5 @@
-//! Heredocs of RUN, wherever they stand in it: their bodies taken out before the syntax is read.
+//! What the syntax parser would read its own way is taken out before: heredocs of RUN, wherever they stand in it, an empty
+//! ENTRYPOINT, and two escapes at the end of a line, which do not continue it.
 //!
 //! Behaviour: BuildKit's Dockerfile reference ("Here-Documents"). A mark is a word of its own that begins with `<<`, perhaps
 //! after the number of a descriptor; the bodies follow the instruction in the order of the marks.
@@ -6,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::lines::position;
+use super::lines::{continued_by, position};
 use super::step::Script;
 use crate::build::BuildError;
 
@@ -27,18 +28,20 @@ struct Mark {
     strip_tabs: bool,
 }
 
-/// Takes the heredocs of RUN out.
+/// Takes out what the syntax parser should not see.
 ///
 /// # Errors
 /// [`BuildError::Syntax`] at a mark whose body does not end, or that stands where its body would be lost (ONBUILD).
 pub(super) fn take(text: &str) -> Result<Heredocs<'_>, BuildError> {
-    if !text.contains("<<") {
+    let escape = escape(text);
+    let escaped: String = [escape, escape].into_iter().collect();
+    let maybe_empty = text.contains('[') && text.to_ascii_uppercase().contains("ENTRYPOINT");
+    if !text.contains("<<") && !text.contains(&escaped) && !maybe_empty {
         return Ok(Heredocs {
             masked: Cow::Borrowed(text),
             scripts: BTreeMap::new(),
         });
     }
-    let escape = escape(text);
     let mut masked = text.as_bytes().to_vec();
     let mut scripts = BTreeMap::new();
     let mut at = 0;
@@ -68,6 +71,19 @@ pub(super) fn take(text: &str) -> Result<Heredocs<'_>, BuildError> {
                 "a heredoc in ONBUILD is not supported: use a RUN with a script that is copied"
                     .into(),
             ));
+        }
+        if let Some(brackets) = empty_entrypoint(&text[start..end], escape) {
+            for bracket in brackets {
+                masked[start + bracket] = b'%';
+            }
+        }
+        if matches!(keyword.as_str(), "RUN" | "CMD" | "ENTRYPOINT") {
+            let last = text[start..end].trim_end();
+            let escapes = last.chars().rev().take_while(|c| *c == escape).count();
+            if escapes > 1 {
+                let from = start + last.len() - escapes * escape.len_utf8();
+                masked[from..start + last.len()].fill(b'%');
+            }
         }
         let mut found = Vec::new();
         for mark in marks {
@@ -142,12 +158,32 @@ fn end_of_instruction(text: &str, mut at: usize, escape: char) -> usize {
         if continued && (line.starts_with('#') || line.is_empty()) {
             continue;
         }
-        continued = line.ends_with(escape);
+        continued = continued_by(line, escape).is_some();
         if !continued {
             break;
         }
     }
     at
+}
+
+/// Where the brackets of an ENTRYPOINT without words are, also of one in ONBUILD.
+fn empty_entrypoint(instruction: &str, escape: char) -> Option<[usize; 2]> {
+    let mut rest = instruction;
+    for keyword in ["ONBUILD", "ENTRYPOINT"] {
+        let head = rest.get(..keyword.len());
+        if head.is_some_and(|head| head.eq_ignore_ascii_case(keyword)) {
+            rest = rest[keyword.len()..]
+                .trim_start_matches(|c: char| c.is_whitespace() || c == escape);
+        } else if keyword == "ENTRYPOINT" {
+            return None;
+        }
+    }
+    let inner = rest.trim_end().strip_prefix('[')?.strip_suffix(']')?;
+    let open = instruction.len() - rest.len();
+    inner
+        .trim()
+        .is_empty()
+        .then_some([open, open + 1 + inner.len()])
 }
 
 /// Marks among the words of an instruction that begins at `start`; quoted text and comments have none.
@@ -272,6 +308,37 @@ mod tests {
                 taken.masked.matches('\n').count(),
                 text.matches('\n').count()
             );
+        }
+    }
+
+    #[test]
+    fn an_entrypoint_without_words_is_masked() {
+        for (text, expected) in [
+            ("ENTRYPOINT []\nCMD []\n", "ENTRYPOINT %%\nCMD []\n"),
+            ("entrypoint [ \t] ", "entrypoint % \t% "),
+            ("ONBUILD ENTRYPOINT []\n", "ONBUILD ENTRYPOINT %%\n"),
+            ("ENTRYPOINT \\\n  []\n", "ENTRYPOINT \\\n  %%\n"),
+            (
+                "ENTRYPOINT [\"a\"]\nENV ENTRYPOINT []\n",
+                "ENTRYPOINT [\"a\"]\nENV ENTRYPOINT []\n",
+            ),
+            (
+                "COPY <<E /x\nENTRYPOINT []\nE\n",
+                "COPY <<E /x\nENTRYPOINT []\nE\n",
+            ),
+        ] {
+            assert_eq!(take(text).unwrap().masked, expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn two_escapes_do_not_continue_a_line() {
+        for (text, expected) in [
+            ("RUN a \\\\\nRUN b\n", "RUN a %%\nRUN b\n"),
+            ("RUN a \\\\ \nCMD b\\\\", "RUN a %% \nCMD b%%"),
+            ("RUN a \\\n b\nENV c=\\\\\n", "RUN a \\\n b\nENV c=\\\\\n"),
+        ] {
+            assert_eq!(take(text).unwrap().masked, expected, "{text:?}");
         }
     }
 

@@ -89,12 +89,6 @@ impl IgnorePatterns {
         Ok(IgnorePatterns { patterns: compiled })
     }
 
-    /// These patterns and then others.
-    pub fn and(mut self, others: IgnorePatterns) -> IgnorePatterns {
-        self.patterns.extend(others.patterns);
-        self
-    }
-
     /// Whether there is nothing to leave out.
     pub fn is_empty(&self) -> bool {
         self.patterns.is_empty()

@@ -9,8 +9,7 @@ pub(crate) fn logical_line(text: &str, escape: char) -> String {
         if continued && (bare.starts_with('#') || bare.is_empty()) {
             continue;
         }
-        let end = line.trim_end();
-        match end.strip_suffix(escape) {
+        match continued_by(line, escape) {
             Some(head) => {
                 out.push_str(head);
                 continued = true;
@@ -22,6 +21,12 @@ pub(crate) fn logical_line(text: &str, escape: char) -> String {
         }
     }
     out.trim_end().to_owned()
+}
+
+/// What stands before the mark at the end of a line that goes on in the next. A mark that is itself escaped is none.
+pub(crate) fn continued_by(line: &str, escape: char) -> Option<&str> {
+    let head = line.trim_end().strip_suffix(escape)?;
+    (!head.ends_with(escape)).then_some(head)
 }
 
 /// Line and column from 1 of a byte offset.
@@ -43,6 +48,8 @@ mod tests {
             ("a \\\n  b \\\n# no\n\n  c\nd", "a   b   c"),
             ("a \\  \nb", "a b"),
             ("a\\\n", "a"),
+            ("a \\\\\nb", "a \\\\"),
+            ("a \\\\ \\\nb", "a \\\\ b"),
             ("", ""),
         ] {
             assert_eq!(logical_line(text, '\\'), expected, "{text:?}");

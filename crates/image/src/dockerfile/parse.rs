@@ -171,7 +171,10 @@ impl Reader<'_> {
             I::Cmd(i) => (i.cmd.span.start, Kind::Cmd(self.form(&i.arguments))),
             I::Entrypoint(i) => (
                 i.entrypoint.span.start,
-                Kind::Entrypoint(self.form(&i.arguments)),
+                Kind::Entrypoint(match self.form(&i.arguments) {
+                    Form::Shell(line) if is_empty_array(&line) => Form::Exec(Vec::new()),
+                    form => form,
+                }),
             ),
             I::Env(i) => {
                 let at = i.env.span.start;
@@ -370,6 +373,15 @@ impl Reader<'_> {
     }
 }
 
+/// `[]`, which the syntax parser refuses.
+fn is_empty_array(line: &str) -> bool {
+    let inner = line
+        .trim()
+        .strip_prefix('[')
+        .and_then(|l| l.strip_suffix(']'));
+    inner.is_some_and(|inner| inner.trim().is_empty())
+}
+
 fn strings(words: &[pd::UnescapedString<'_>]) -> Vec<String> {
     words.iter().map(|w| w.value.to_string()).collect()
 }
@@ -448,6 +460,31 @@ mod tests {
         assert_eq!(scripts[0].content, "echo 1\necho 2\n");
         assert_eq!(stage.steps[11].kind, Kind::Onbuild("RUN x".into()));
         assert_eq!(file.warnings.len(), 1);
+    }
+
+    #[test]
+    fn an_empty_entrypoint_and_two_escapes_are_read_as_written() {
+        let file = parse(concat!(
+            "FROM a\nENTRYPOINT []\nENTRYPOINT \\\n [ ]\nONBUILD ENTRYPOINT []\nRUN echo a \\\\\nRUN echo b\n",
+            "COPY <<E /x\nENTRYPOINT []\nE\n"
+        ))
+        .unwrap();
+        let steps: Vec<&Kind> = file.stages[0].steps.iter().map(|s| &s.kind).collect();
+        let empty = Kind::Entrypoint(Form::Exec(Vec::new()));
+        assert_eq!(steps[..2], [&empty, &empty]);
+        assert_eq!(*steps[2], Kind::Onbuild("ENTRYPOINT []".into()));
+        assert_eq!(parse_trigger("ENTRYPOINT []", 1).unwrap().kind, empty);
+        let Kind::Run { command, .. } = steps[3] else {
+            panic!("{steps:?}")
+        };
+        assert_eq!(*command, Form::Shell("echo a \\\\".into()));
+        let Kind::Copy(copy) = steps[5] else {
+            panic!("{steps:?}")
+        };
+        let [Source::Inline(script)] = &copy.sources[..] else {
+            panic!("{copy:?}")
+        };
+        assert_eq!(script.content, "ENTRYPOINT []\n");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One blob into the store: taken up again where it broke off, given up when nothing more comes, never stored unverified.
 
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use oci_client::RegistryOperation;
@@ -19,6 +19,9 @@ use crate::store::blobs::BlobWriter;
 
 /// Failures of one blob that are put up with.
 const FAILURES_MAX: u32 = 4;
+
+/// Bytes that have to come in the time that a registry may be silent: with less a download never ends.
+const PACE_BYTES_MIN: u64 = 16 << 10;
 
 /// Pause after the first failure; doubles.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -121,9 +124,24 @@ impl Transfer<'_> {
                 }
             }
         };
+        let window = self.store.options.timeout;
+        let (mut since, mut from) = (Instant::now(), self.current);
         while let Some(chunk) = stream.stream.next().await {
             let chunk = chunk.map_err(OciDistributionError::from)?;
             self.current += chunk.len() as u64;
+            if since.elapsed() >= window {
+                if self.current - from < PACE_BYTES_MIN && self.current < self.d.size {
+                    return Err(Failure::Here(Error::Unreachable {
+                        registry: self.remote.name.registry.clone(),
+                        reason: format!(
+                            "blob {}: {} bytes in {window:?}",
+                            self.d.digest,
+                            self.current - from
+                        ),
+                    }));
+                }
+                (since, from) = (Instant::now(), self.current);
+            }
             if self.current > self.d.size {
                 let reason = format!("more than the {} bytes of its manifest", self.d.size);
                 let what = format!("blob {}", self.d.digest);

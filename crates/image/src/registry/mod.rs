@@ -1,16 +1,19 @@
 //! Talking to registries: OCI distribution by the `oci-client` crate, its errors in our words.
 
+mod answers;
 mod download;
 mod failure;
+mod login;
 pub(crate) mod pull;
 pub(crate) mod push;
 mod trust;
 
 use std::time::Duration;
 
-use oci_client::RegistryOperation;
 use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::secrets::RegistryAuth;
+use oci_client::token_cache::RegistryTokenType;
+use parking_lot::Mutex;
+use reqwest::RequestBuilder;
 
 use crate::error::Error;
 use crate::model::Auth;
@@ -23,8 +26,15 @@ const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(15);
 /// A registry, one repository in it and our credentials.
 pub(crate) struct Remote {
     pub client: oci_client::Client,
-    pub auth: RegistryAuth,
+    /// For small answers, which the client above would read however long they are.
+    http: reqwest::Client,
+    auth: Option<Auth>,
+    /// From the last login.
+    token: Mutex<Option<RegistryTokenType>>,
     pub name: Reference,
+    plain: bool,
+    /// How long a small answer may take in all.
+    deadline: Duration,
 }
 
 impl Remote {
@@ -52,30 +62,65 @@ impl Remote {
             user_agent: concat!("plimsoll/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         };
-        let auth = match auth {
-            None => RegistryAuth::Anonymous,
-            Some(Auth::Basic { username, password }) => RegistryAuth::Basic(username, password),
-            Some(Auth::Bearer(token)) => RegistryAuth::Bearer(token),
-        };
-        // Not `Client::new`: that would fall back to a client without our settings.
-        let client = oci_client::Client::try_from(config).map_err(|e| Error::Registry {
+        let failed = |reason: String| Error::Registry {
             registry: name.registry.clone(),
             action: "the set-up of its client".into(),
-            reason: e.to_string(),
-        })?;
-        Ok(Remote { client, auth, name })
+            reason,
+        };
+        let trusted = config
+            .extra_root_certificates
+            .iter()
+            .map(|certificate| reqwest::Certificate::from_pem(&certificate.data))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|e| failed(e.to_string()))?;
+        let http = reqwest::Client::builder()
+            .tls_certs_merge(trusted)
+            .connect_timeout(store.options.timeout.min(CONNECT_TIMEOUT_MAX))
+            .read_timeout(store.options.timeout)
+            .user_agent(config.user_agent)
+            .build()
+            .map_err(|e| failed(e.to_string()))?;
+        // Not `Client::new`: that would fall back to a client without our settings.
+        let client = oci_client::Client::try_from(config).map_err(|e| failed(e.to_string()))?;
+        Ok(Remote {
+            client,
+            http,
+            auth,
+            token: Mutex::default(),
+            name,
+            plain,
+            deadline: store.options.timeout * 2,
+        })
     }
 
-    /// Asks for a token, or for another one in place of what the registry no longer takes.
+    /// Address of something of the registry's API.
+    fn url(&self, path: &str) -> String {
+        let scheme = if self.plain { "http" } else { "https" };
+        let reference = self.reference(None);
+        format!("{scheme}://{}/v2/{path}", reference.resolve_registry())
+    }
+
+    /// With what the last login gave.
+    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
+        match &*self.token.lock() {
+            None => request,
+            Some(RegistryTokenType::Bearer(token)) => request.bearer_auth(token.token()),
+            Some(RegistryTokenType::Basic(username, password)) => {
+                request.basic_auth(username, Some(password))
+            }
+        }
+    }
+
+    /// Waits for a small answer: one that comes byte by byte is not silent, and would hold its pull for ever.
     ///
     /// # Errors
-    /// The token server's refusal; the requests themselves would only tell that they lack a token.
-    pub async fn login(&self, operation: RegistryOperation) -> Result<(), Error> {
-        self.client
-            .auth(&self.reference(None), &self.auth, operation)
-            .await
-            .map(drop)
-            .map_err(|e| self.error("the login", e))
+    /// [`Error::Unreachable`] when it is not whole in time.
+    pub async fn soon<T>(&self, what: &str, answer: impl Future<Output = T>) -> Result<T, Error> {
+        let waited = tokio::time::timeout(self.deadline, answer).await;
+        waited.map_err(|_| Error::Unreachable {
+            registry: self.name.registry.clone(),
+            reason: format!("{what} was not whole after {:?}", self.deadline),
+        })
     }
 
     /// The repository, at the given digest or at the name's own tag or digest.

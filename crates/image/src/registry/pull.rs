@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use oci_client::RegistryOperation;
+use oci_client::errors::OciDistributionError;
+use reqwest::header::ACCEPT;
 
 use super::Remote;
+use super::answers::{self, MANIFEST_BYTES_MAX};
 use super::download::download;
 use super::failure::is_unauthorized;
 use crate::archive::import::{blocking, in_background};
@@ -40,7 +43,10 @@ pub(crate) async fn pull(
 ) -> Result<Image, Error> {
     let name = Reference::parse(reference)?;
     let remote = Remote::new(store, name.clone(), auth)?;
-    let _busy = store.busy();
+    // A refusal is told when something is asked for there: perhaps everybody may have this.
+    if let Err(error @ Error::Unreachable { .. }) = remote.login(RegistryOperation::Pull).await {
+        return Err(error);
+    }
     let (bytes, digest) = manifest(&remote, None).await?;
     let tag = name.digest.clone().or(name.tag.clone()).unwrap_or_default();
     let repository = if name.registry == "docker.io" {
@@ -66,6 +72,8 @@ pub(crate) async fn pull(
         manifest_ = Manifest::parse(&bytes, &format!("manifest of {name}"))?;
     }
     let (config, layers) = manifest_.image(&format!("manifest of {name}"))?;
+    // From here on there is content that nothing names yet.
+    let _busy = store.busy();
     let config_bytes = configuration(store, &remote, config).await?;
     let file: ConfigFile = serde_json::from_slice(&config_bytes)
         .map_err(|e| Error::malformed(format!("configuration of {name}"), e))?;
@@ -130,18 +138,17 @@ pub(crate) async fn pull(
 
 /// Fetches a manifest and verifies it against the digest it was asked for by.
 async fn manifest(remote: &Remote, digest: Option<&str>) -> Result<(Vec<u8>, String), Error> {
-    let reference = remote.reference(digest);
-    let ask = || {
-        remote
-            .client
-            .pull_manifest_raw(&reference, &remote.auth, &ACCEPTED)
-    };
-    let mut result = ask().await;
+    let ask = || remote.soon("the manifest", remote.manifest(digest));
+    let mut result = ask().await?;
     if matches!(&result, Err(e) if is_unauthorized(e)) {
         remote.login(RegistryOperation::Pull).await?;
-        result = ask().await;
+        result = ask().await?;
     }
-    let (bytes, _) = result.map_err(|e| remote.error("the manifest", e))?;
+    let bytes = result.map_err(|e| remote.error("the manifest", e))?;
+    let bytes = bytes.ok_or_else(|| {
+        let reason = format!("it is larger than {} MiB", MANIFEST_BYTES_MAX >> 20);
+        Error::malformed(format!("manifest of {}", remote.name), reason)
+    })?;
     let actual = digest_of(&bytes);
     if let Some(expected) = digest
         .or(remote.name.digest.as_deref())
@@ -153,7 +160,25 @@ async fn manifest(remote: &Remote, digest: Option<&str>) -> Result<(Vec<u8>, Str
             actual,
         });
     }
-    Ok((bytes.to_vec(), actual))
+    Ok((bytes, actual))
+}
+
+impl Remote {
+    /// A manifest as the registry has it; `None` when it is longer than one may be.
+    async fn manifest(
+        &self,
+        digest: Option<&str>,
+    ) -> Result<Option<Vec<u8>>, OciDistributionError> {
+        let reference = self.reference(digest);
+        let named = reference.digest().or(reference.tag()).unwrap_or("latest");
+        let url = self.url(&format!("{}/manifests/{named}", reference.repository()));
+        let request = self.http.get(url).header(ACCEPT, ACCEPTED.join(", "));
+        let response = self.authorized(request).send().await?;
+        if response.status() != reqwest::StatusCode::OK {
+            return Err(answers::refusal(response).await);
+        }
+        answers::body(response, MANIFEST_BYTES_MAX).await
+    }
 }
 
 fn no_platform(name: &Reference, platform: &Platform) -> Error {

@@ -11,7 +11,7 @@ use tokio_util::io::ReaderStream;
 
 use super::Remote;
 use super::pull::short;
-use crate::archive::import::in_background;
+use crate::archive::import::{blocking, in_background};
 use crate::archive::layer::{TAR, TAR_GZIP};
 use crate::archive::manifest::{CONFIG, Descriptor, MANIFEST, Manifest};
 use crate::archive::save::open_layer;
@@ -82,14 +82,22 @@ pub(crate) async fn push(
         manifests: None,
     };
     let bytes = serde_json::to_vec(&manifest).map_err(|e| Error::malformed("manifest", e))?;
-    let digest = crate::store::durable::digest_of(&bytes);
+    let (digest, size) = (crate::store::durable::digest_of(&bytes), bytes.len() as u64);
     let media_type = http::HeaderValue::from_static(MANIFEST);
     remote
         .client
         .push_manifest_raw(&target, bytes, media_type)
         .await
         .map_err(|e| remote.error("the manifest", e))?;
-    tell(&progress, PullEvent::Digest(digest.clone())).await;
+    let named = format!("{}@{digest}", remote.name.familiar_name());
+    blocking(|| store.add_digest(named, &image.id))?;
+    let tag = remote.name.tag.clone().unwrap_or_default();
+    let pushed = PullEvent::Pushed {
+        tag,
+        digest: digest.clone(),
+        size,
+    };
+    tell(&progress, pushed).await;
     Ok(digest)
 }
 

@@ -41,6 +41,9 @@ pub(crate) struct LayerRecord {
     /// The archive it was unpacked from, when the canonical archive of the directory would not have the same digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blob: Option<BlobRecord>,
+    /// Directories that it has files in without naming them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub implied: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

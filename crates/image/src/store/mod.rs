@@ -9,6 +9,7 @@ pub(crate) mod cache;
 pub(crate) mod deletion;
 pub(crate) mod durable;
 mod garbage;
+mod implied;
 pub(crate) mod index;
 pub(crate) mod keyed;
 pub(crate) mod layers;
@@ -195,6 +196,7 @@ impl Store {
         directory: &Path,
         diff_id: &str,
         blob: Option<BlobRecord>,
+        implied: Vec<String>,
     ) -> Result<(), Error> {
         let size = tree_size(directory);
         self.layers.adopt(directory, diff_id)?;
@@ -204,7 +206,14 @@ impl Store {
             .index
             .layers
             .entry(diff_id.to_owned())
-            .or_insert(LayerRecord { size, blob: None });
+            .or_insert(LayerRecord {
+                size,
+                blob: None,
+                implied: Vec::new(),
+            });
+        if !implied.is_empty() {
+            record.implied = implied;
+        }
         if blob.is_some() {
             record.blob = blob;
         }
@@ -214,7 +223,7 @@ impl Store {
     /// As [`Store::install_layer`], with the digest of the directory's canonical archive as diff id, which is returned.
     pub fn install_directory(&self, directory: &Path) -> Result<String, Error> {
         let diff_id = canonical::digest(directory)?;
-        self.install_layer(directory, &diff_id, None)?;
+        self.install_layer(directory, &diff_id, None, Vec::new())?;
         Ok(diff_id)
     }
 
@@ -284,8 +293,28 @@ impl Store {
             image: image.id.clone(),
             layers: image.layers().to_vec(),
         };
+        self.mount_snapshot(snapshot_id, record, false, owners)
+    }
+
+    /// Mounts a snapshot of layers.
+    pub fn mount_snapshot(
+        &self,
+        id: &str,
+        record: Record,
+        volatile: bool,
+        owners: Option<&mounts::Owners>,
+    ) -> Result<PathBuf, Error> {
+        let mut layers = Vec::new();
+        for diff_id in &record.layers {
+            layers.push(implied::Layer {
+                directory: self.layers.path(diff_id)?,
+                implied: self.layer(diff_id).map(|l| l.implied).unwrap_or_default(),
+            });
+        }
+        let first_id = owners.map_or(0, |owners| owners.first_id);
+        let start = |upper: &Path| implied::restore(upper, &layers, first_id);
         self.snapshots
-            .prepare(snapshot_id, record, &self.layers, false, owners)
+            .prepare(id, record, &self.layers, volatile, owners, start)
     }
 
     pub fn unmount_snapshot(&self, id: &str) -> Result<(), Error> {

@@ -154,6 +154,16 @@ impl Store {
         state.index.tags.insert(name, TagRecord { id, local: true });
         self.write(&mut state)
     }
+
+    /// Remembers by which `name@digest` a registry has an image. One that is gone meanwhile needs none.
+    pub fn add_digest(&self, name: String, id: &str) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        if !state.index.images.contains_key(id) {
+            return Ok(());
+        }
+        state.index.digests.insert(name, id.to_owned());
+        self.write(&mut state)
+    }
 }
 
 /// Short `name:tag` for a name that is to be set here.

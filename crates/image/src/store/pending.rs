@@ -18,6 +18,8 @@ const SINGLE_SYNCS_MAX: usize = 200;
 pub(crate) struct Pending {
     parent: PathBuf,
     names: Mutex<BTreeSet<PathBuf>>,
+    /// Held while what was taken out of the names is not on the disk yet.
+    settling: Mutex<()>,
 }
 
 impl Pending {
@@ -25,6 +27,7 @@ impl Pending {
         Pending {
             parent: parent.into(),
             names: Mutex::default(),
+            settling: Mutex::default(),
         }
     }
 
@@ -33,11 +36,13 @@ impl Pending {
         self.names.lock().insert(path.into());
     }
 
-    /// Makes everything durable that is pending. What is gone meanwhile needs nothing.
+    /// Makes everything durable that is pending; when it returns, so is what others are making durable at this moment. What is gone
+    /// meanwhile needs nothing.
     ///
     /// # Errors
     /// When the disk refuses; then all of it stays pending.
     pub fn settle(&self) -> Result<(), Error> {
+        let _turn = self.settling.lock();
         let taken = std::mem::take(&mut *self.names.lock());
         if taken.is_empty() {
             return Ok(());
@@ -99,6 +104,26 @@ fn collect(path: &Path, found: &mut Vec<PathBuf>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_told_before_what_another_syncs_is_on_the_disk() {
+        let dir = tempfile::Builder::new()
+            .prefix("plimsoll-pending-")
+            .tempdir()
+            .unwrap();
+        let pending = Pending::new(dir.path());
+        // Another is in the middle of it: the names are taken, and not synced.
+        let other = pending.settling.lock();
+        let (told, hears) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let pending = &pending;
+            scope.spawn(move || told.send(pending.settle().is_ok()));
+            let early = hears.recv_timeout(std::time::Duration::from_millis(200));
+            assert!(early.is_err(), "it did not wait");
+            drop(other);
+            assert!(hears.recv().unwrap());
+        });
+    }
 
     #[test]
     fn small_trees_are_synced_file_by_file_and_gone_ones_not_at_all() {

@@ -67,7 +67,7 @@ impl Snapshots {
         self.directory.join(id)
     }
 
-    /// Mounts, creating when new. `volatile` skips the kernel's syncs: for snapshots that never outlive this process.
+    /// Mounts, creating when new; `start` then fills the writable part. `volatile` skips the kernel's syncs: for snapshots that never outlive this process.
     pub fn prepare(
         &self,
         id: &str,
@@ -75,6 +75,7 @@ impl Snapshots {
         layers: &Layers,
         volatile: bool,
         owners: Option<&mounts::Owners>,
+        start: impl FnOnce(&Path) -> Result<(), Error>,
     ) -> Result<PathBuf, Error> {
         check_name(id)?;
         let stack = layers.stack(&record.layers)?;
@@ -93,6 +94,7 @@ impl Snapshots {
                     let dir = path.join(part);
                     fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
                 }
+                start(&path.join("upper"))?;
                 let json = serde_json::to_vec(&record)
                     .map_err(|e| Error::malformed("snapshot record", e))?;
                 let file = path.join("snapshot.json");

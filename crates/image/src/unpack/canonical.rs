@@ -12,6 +12,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+
+use super::confine::{Links, Root};
 use super::entry::OPAQUE_XATTR;
 use crate::error::Error;
 use crate::store::durable::Hashing;
@@ -299,6 +302,11 @@ pub(crate) fn xattrs(path: &Path) -> Result<Vec<(String, Vec<u8>)>, Error> {
 
 /// What an upper directory changes of the lower ones (uppermost first): `A`, `C`, `D` and the path.
 pub(crate) fn changes(upper: &Path, lower: &[PathBuf]) -> Result<Vec<(char, String)>, Error> {
+    // A link in a layer would be read at the machine's root.
+    let lower = lower
+        .iter()
+        .map(|layer| Root::open(layer, Links::Nowhere))
+        .collect::<Result<Vec<_>, Error>>()?;
     let mut found = Vec::new();
     let mut pending = vec![PathBuf::new()];
     while let Some(relative) = pending.pop() {
@@ -309,9 +317,10 @@ pub(crate) fn changes(upper: &Path, lower: &[PathBuf]) -> Result<Vec<(char, Stri
             let meta = entry
                 .metadata()
                 .map_err(Error::io("examine", entry.path()))?;
-            let below = lower
-                .iter()
-                .find_map(|l| fs::symlink_metadata(l.join(&relative)).ok());
+            let below = lower.iter().find_map(|layer| {
+                let fd = layer.open_at(&relative, OFlags::PATH | OFlags::NOFOLLOW);
+                fs::File::from(fd.ok()?).metadata().ok()
+            });
             let existed = below.is_some_and(|m| !is_whiteout(&m));
             let kind = match (is_whiteout(&meta), existed) {
                 (true, true) => 'D',

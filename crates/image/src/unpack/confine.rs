@@ -18,6 +18,8 @@ pub(crate) enum Links {
     Beneath,
     /// Be read as a process inside the root would. For adding to a whole root filesystem.
     InRoot,
+    /// Not be on it at all. For directories that somebody else has written to.
+    Nowhere,
 }
 
 /// A directory that everything stays in.
@@ -55,6 +57,7 @@ impl Root {
             | match self.links {
                 Links::Beneath => ResolveFlags::BENEATH,
                 Links::InRoot => ResolveFlags::IN_ROOT,
+                Links::Nowhere => ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
             };
         for _ in 0..64 {
             match rustix::fs::openat2(
@@ -72,8 +75,30 @@ impl Root {
         Err(Errno::AGAIN)
     }
 
+    /// Text of a file beneath the root, up to so many bytes; `None` when it is not there, is no file or no text. Pipes are not
+    /// waited for.
+    pub fn text(&self, path: &Path, bytes_max: u64) -> Option<String> {
+        let fd = self
+            .open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+            .ok()?;
+        let file = std::fs::File::from(fd);
+        if !file.metadata().ok()?.is_file() {
+            return None;
+        }
+        std::io::read_to_string(std::io::Read::take(file, bytes_max)).ok()
+    }
+
     /// Opens a directory beneath the root, making it and its parents (0755, root) where missing.
     pub fn directory(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        self.directory_with(path, |_| {})
+    }
+
+    /// As [`Root::directory`], telling what was missing.
+    pub fn directory_with(
+        &self,
+        path: &Path,
+        mut made: impl FnMut(&Path),
+    ) -> Result<OwnedFd, Errno> {
         match self.open_at(path, DIRECTORY) {
             Err(Errno::NOENT) => {}
             other => return other,
@@ -89,8 +114,9 @@ impl Root {
                         component.as_os_str(),
                         Mode::from_raw_mode(0o755),
                     ) {
-                        // EXIST: a link to nowhere is in the way; the next open tells.
-                        Ok(()) | Err(Errno::EXIST) => {}
+                        Ok(()) => made(&so_far),
+                        // A link to nowhere is in the way; the next open tells.
+                        Err(Errno::EXIST) => {}
                         Err(e) => return Err(e),
                     }
                     self.open_at(&so_far, DIRECTORY)?

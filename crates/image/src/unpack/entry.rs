@@ -1,5 +1,6 @@
 //! One archive entry to one file.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
@@ -37,12 +38,18 @@ const DEVICES: [(u32, u32); 8] = [
 /// time of its last entry.
 const REMEMBERED_BYTES_MAX: usize = 32 << 20;
 
+/// Paths of implied directories that are remembered: all of any honest layer. Others stay as they are made.
+const IMPLIED_BYTES_MAX: usize = 256 << 10;
+
 pub(super) struct Writer<'a> {
     options: &'a Unpack<'a>,
     root: Root,
     /// Directory times are set last: writing into a directory changes them.
     directories: Vec<(PathBuf, Timestamps)>,
     remembered_bytes: usize,
+    /// Directories of a layer that are there only because something lies in them.
+    implied: BTreeSet<String>,
+    implied_bytes: usize,
     /// Content that may still be written. The archive's own length does not bound it: a sparse file's holes are in its header.
     left_bytes: u64,
 }
@@ -54,6 +61,8 @@ impl<'a> Writer<'a> {
             root,
             directories: Vec::new(),
             remembered_bytes: 0,
+            implied: BTreeSet::new(),
+            implied_bytes: 0,
             left_bytes: options.limits.bytes,
         }
     }
@@ -71,8 +80,8 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// Sets the times of directories, deepest last written first.
-    pub fn finish(self) -> Result<(), Error> {
+    /// Sets the times of directories, deepest last written first. Returns those that no entry named.
+    pub fn finish(self) -> Result<Vec<String>, Error> {
         for (path, times) in self.directories.iter().rev() {
             let set = self
                 .root
@@ -84,7 +93,7 @@ impl<'a> Writer<'a> {
                 Err(e) => return Err(Error::io("set times of", path)(e)),
             }
         }
-        Ok(())
+        Ok(self.implied.into_iter().collect())
     }
 
     fn write_inner<R: Read>(&mut self, entry: &mut Entry<'_, R>) -> Result<(), String> {
@@ -103,7 +112,23 @@ impl<'a> Writer<'a> {
             };
         };
         let parent_path = path.parent().unwrap_or(Path::new("")).to_owned();
-        let parent = self.root.directory(&parent_path).map_err(explain)?;
+        let (layer, implied, bytes) = (
+            self.options.whiteouts,
+            &mut self.implied,
+            &mut self.implied_bytes,
+        );
+        let made = |path: &Path| {
+            if let Some(text) = path.to_str().filter(|_| layer)
+                && *bytes + text.len() <= IMPLIED_BYTES_MAX
+            {
+                *bytes += text.len();
+                implied.insert(text.to_owned());
+            }
+        };
+        let parent = self
+            .root
+            .directory_with(&parent_path, made)
+            .map_err(explain)?;
         if self.options.whiteouts && name.as_bytes().starts_with(WHITEOUT) {
             return self.whiteout(&parent, &parent_path, name.as_bytes());
         }
@@ -176,6 +201,11 @@ impl<'a> Writer<'a> {
         path: &Path,
         meta: Meta,
     ) -> Result<(), String> {
+        if let Some(text) = path.to_str()
+            && self.implied.remove(text)
+        {
+            self.implied_bytes -= text.len();
+        }
         match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => {}
             Ok(stat) => {

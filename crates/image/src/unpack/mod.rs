@@ -61,11 +61,12 @@ impl<'a> Unpack<'a> {
         }
     }
 
-    /// Unpacks a plain (decompressed) archive and reads its input to the end.
+    /// Unpacks a plain (decompressed) archive and reads its input to the end. Returns the directories of a layer that were made
+    /// because something lies in them, and that no entry named.
     ///
     /// # Errors
     /// [`Error::Entry`] for what is refused; what was unpacked before stays for the caller to delete.
-    pub fn run(&self, input: impl Read) -> Result<(), Error> {
+    pub fn run(&self, input: impl Read) -> Result<Vec<String>, Error> {
         let allowed = Rc::new(Cell::new(0));
         let meter = Meter {
             input,
@@ -96,10 +97,10 @@ impl<'a> Unpack<'a> {
             allowed.set(BETWEEN_ENTRIES_BYTES);
         }
         allowed.set(u64::MAX);
-        writer.finish()?;
+        let implied = writer.finish()?;
         // Blocks after the end mark count for the digest of the archive.
         io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(broken)?;
-        Ok(())
+        Ok(implied)
     }
 }
 

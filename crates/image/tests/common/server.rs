@@ -41,6 +41,8 @@ pub struct Reply {
     pub cut: Option<usize>,
     /// After the cut, or before anything is sent at all when that is 0, nothing more happens on an open connection.
     pub hang: bool,
+    /// The body comes byte by byte, with pauses.
+    pub drip: Option<Duration>,
 }
 
 impl Reply {
@@ -72,6 +74,13 @@ impl Reply {
     pub fn hang(mut self, at: usize) -> Reply {
         self.hang = true;
         self.cut(at)
+    }
+}
+
+impl Reply {
+    pub fn drip(mut self, pause: Duration) -> Reply {
+        self.drip = Some(pause);
+        self
     }
 }
 
@@ -156,9 +165,11 @@ async fn serve(
     }
     stream.write_all(format!("{out}\r\n").as_bytes()).await?;
     let end = reply.cut.unwrap_or(reply.body.len());
-    for piece in reply.body[..end].chunks(16 << 10) {
+    let piece_bytes = if reply.drip.is_some() { 1 } else { 16 << 10 };
+    for piece in reply.body[..end].chunks(piece_bytes) {
         stream.write_all(piece).await?;
         stream.flush().await?;
+        tokio::time::sleep(reply.drip.unwrap_or_default()).await;
     }
     if reply.hang {
         tokio::time::sleep(forever).await;

@@ -50,7 +50,7 @@ impl Tokens {
             return Ok(Some(client.clone()));
         }
         let spec = TokenReviewSpec {
-            token: Some(token.to_owned()),
+            token: token.to_owned(),
             ..TokenReviewSpec::default()
         };
         let review = TokenReview {
