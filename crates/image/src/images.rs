@@ -31,7 +31,7 @@ pub struct Options {
     /// Directory with a directory per registry (host or host:port) whose `*.crt` files are certificate authorities to be
     /// trusted there besides the system's, as Docker has them.
     pub certificates: PathBuf,
-    /// How long a registry may stay silent.
+    /// How long a registry may stay silent. A manifest or a token may take twice that in all.
     pub timeout: Duration,
 }
 

@@ -165,7 +165,10 @@ async fn small_answers_that_are_large_are_not_taken_in() {
         match (part, error) {
             ("error", Err(Error::Registry { reason, .. })) => assert!(reason.len() < 1000),
             ("error", other) => panic!("{other:?}"),
-            (_, Err(Error::Malformed { .. })) => {}
+            (_, Err(error @ Error::Malformed { .. })) => {
+                let text = error.to_string();
+                assert!(text.contains("larger than"), "{part}: {text}");
+            }
             (_, other) => panic!("{part}: {other:?}"),
         }
     }
