@@ -82,7 +82,7 @@ async fn a_resized_pod_is_kept_within_bounds() {
     let path = format!("{PODS}/small/resize");
     assert_eq!(
         server
-            .patch(&path, "strategic", &size("8Gi"))
+            .patch(&path, "strategic-merge", &size("8Gi"))
             .await
             .refusal(403),
         "pods \"small\" is forbidden: maximum memory usage per Container is 256Mi, but limit is 8Gi"
