@@ -131,7 +131,6 @@ pub(crate) fn update(applied: Applied<'_>, live: &Value) -> Result<Value, ApplyE
     if let Some(last) = last
         && last.fields == manager.fields
         && last.api_version == manager.api_version
-        && live == new
     {
         manager.time = last.time;
     }
@@ -176,6 +175,34 @@ fn set_by_kubectl(node: Node<'_>, config: &Value, live: &Value) -> Option<FieldS
     set.subtract(&changed);
     set.subtract(&removed);
     Some(set)
+}
+
+/// The managers after an apply by `applier`, whose time it is when the object itself is not what it was. Both as they are
+/// stored, so that another way of writing the same is no change.
+pub(crate) fn stamp(
+    managers: Option<Value>,
+    applier: &Manager,
+    old: &Value,
+    new: &Value,
+) -> Option<Value> {
+    let bare = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove("managedFields");
+            metadata.remove("resourceVersion");
+        }
+        object
+    };
+    if bare(old) == bare(new) {
+        return managers;
+    }
+    let mut decoded = decode(managers.as_ref())?;
+    for manager in &mut decoded {
+        if manager.is(applier) {
+            manager.time.clone_from(&applier.time);
+        }
+    }
+    Some(encode(decoded))
 }
 
 /// Annotation of what `kubectl apply` applied last without the server's help.

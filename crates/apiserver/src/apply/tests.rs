@@ -380,10 +380,11 @@ fn an_apply_that_changes_values_has_its_own_time() {
     let image = |image: &str| containers(json!([{"name": "c", "image": image}]));
     let made = create(applied("me", &image("a:1"), false)).expect("made");
     let again = |config: &Value| {
-        let mut applied = applied("me", config, false);
-        applied.manager.time = "2026-02-02T00:00:00Z".into();
-        let after = update(applied, &made).expect("applied");
-        after["metadata"]["managedFields"][0]["time"].clone()
+        let mut later = manager("me", Operation::Apply);
+        later.time = "2026-02-02T00:00:00Z".into();
+        let after = update(applied("me", config, false), &made).expect("applied");
+        let managers = after["metadata"].get("managedFields").cloned();
+        stamp(managers, &later, &made, &after).expect("managers")[0]["time"].clone()
     };
     assert_eq!(again(&image("a:1")), "2026-01-01T00:00:00Z");
     assert_eq!(again(&image("a:2")), "2026-02-02T00:00:00Z");

@@ -269,6 +269,16 @@ pub(super) fn after_create(context: &Context, new: &Value) -> Option<Value> {
     ))
 }
 
+/// The managers of an object (in the stored version) after an apply.
+pub(super) fn after_apply(
+    context: &Context,
+    managers: Option<Value>,
+    old: &Value,
+    new: &Value,
+) -> Option<Value> {
+    apply::stamp(managers, &applier(context), old, new)
+}
+
 /// The row of the version in which the object is stored.
 fn stored_row(context: &Context) -> &Kind {
     match context.kind.conversion {

@@ -135,7 +135,7 @@ pub(crate) async fn modify(
             false => None,
         };
         let managed = match context.applying {
-            true => given,
+            true => apply::after_apply(context, given, &old, &new),
             false => apply::after_update(context, given, &old, &new),
         };
         metadata::set_managed(&mut new, managed);

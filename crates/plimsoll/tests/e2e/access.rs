@@ -38,12 +38,12 @@ pub fn nobody_gets_in_without_a_credential() {
         serde_json::from_slice(&fs::read(instance.data_dir.join("instance.json")).expect("read"))
             .expect("JSON");
     let kubelet = format!(
-        "-sk -m 10 https://{}:{}/pods",
+        "-sk -m 10 -w %{{http_code}} https://{}:{}/pods",
         instance.gateway, file["kubelet_port"]
     );
-    assert!(
-        Run::new("curl", &kubelet).ran().code != 0,
-        "the kubelet answers anybody"
+    assert_eq!(
+        Run::new("curl", &kubelet).ok(),
+        "Unauthorized: neither a certificate nor a token that names somebody\n401"
     );
 
     let sockets = Run::new("ss", "-Hltnp").ok();
