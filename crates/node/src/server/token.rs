@@ -24,7 +24,7 @@ type Key = [u8; 32];
 /// Answers of the API server that still stand.
 pub struct Tokens {
     client: kube::Client,
-    answers: Mutex<HashMap<Key, (Client, Instant)>>,
+    answers: Mutex<HashMap<Key, (Option<Client>, Instant)>>,
 }
 
 impl Tokens {
@@ -47,7 +47,7 @@ impl Tokens {
         if let Some((client, until)) = self.answers.lock().get(&key)
             && Instant::now() < *until
         {
-            return Ok(Some(client.clone()));
+            return Ok(client.clone());
         }
         let spec = TokenReviewSpec {
             token: token.to_owned(),
@@ -61,19 +61,16 @@ impl Tokens {
         let status = reviews.create(&PostParams::default(), &review).await?;
         let status = status.status.unwrap_or_default();
         let user = status.user.filter(|_| status.authenticated == Some(true));
-        let Some(user) = user else {
-            return Ok(None);
-        };
-        let client = Client {
+        let client = user.map(|user| Client {
             user: user.username.unwrap_or_default(),
             groups: user.groups.unwrap_or_default(),
-        };
+        });
         let mut answers = self.answers.lock();
         if answers.len() >= ANSWERS_MAX {
             answers.clear();
         }
         answers.insert(key, (client.clone(), Instant::now() + STANDS));
-        Ok(Some(client))
+        Ok(client)
     }
 }
 
