@@ -15,10 +15,14 @@ use crate::error::Error;
 use crate::unpack::canonical::is_opaque;
 use crate::unpack::confine::{Links, Root};
 
+/// Such directories of all layers together that are looked at: each is looked for in every layer, and hostile ones have many.
+/// The rest stay as they were made.
+const LOOKED_AT_MAX: usize = 4000;
+
 /// A layer's directory, and the paths in it that its archive did not name.
 pub(crate) struct Layer {
     pub directory: PathBuf,
-    pub implied: Vec<String>,
+    pub implied: BTreeSet<String>,
 }
 
 /// Mode and owner.
@@ -52,7 +56,7 @@ pub(crate) fn restore(upper: &Path, layers: &[Layer], first_id: u32) -> Result<(
         .map(|layer| Ok((Root::open(&layer.directory, Links::Nowhere)?, layer)))
         .collect::<Result<Vec<_>, Error>>()?;
     // A directory comes before what is in it.
-    for path in paths {
+    for path in paths.into_iter().take(LOOKED_AT_MAX) {
         let path = Path::new(path);
         let covered = attributes(&stack, path).filter(|(_, covered)| *covered);
         if covered.is_none_or(|(found, _)| found == NOBODYS) {
@@ -68,7 +72,8 @@ pub(crate) fn restore(upper: &Path, layers: &[Layer], first_id: u32) -> Result<(
                 Err(e) => return Err(Error::io("create", made)(e)),
             }
             let (found, _) = attributes(&stack, directory).unwrap_or((NOBODYS, false));
-            let (uid, gid) = (found.uid + first_id, found.gid + first_id);
+            let moved = |id: u32| id.saturating_add(first_id);
+            let (uid, gid) = (moved(found.uid), moved(found.gid));
             std::os::unix::fs::chown(&made, Some(uid), Some(gid))
                 .and_then(|()| fs::set_permissions(&made, PermissionsExt::from_mode(found.mode)))
                 .map_err(Error::io("restore the owner and mode of", &made))?;
@@ -89,7 +94,10 @@ fn attributes(stack: &[(Root, &Layer)], path: &Path) -> Option<(Attributes, bool
         }
         match kind(root, path) {
             Some((FileType::Directory, found)) => {
-                if !layer.implied.iter().any(|p| Path::new(p) == path) {
+                let named = path
+                    .to_str()
+                    .is_none_or(|path| !layer.implied.contains(path));
+                if named {
                     return Some((found, covered));
                 }
                 covered = true;

@@ -308,7 +308,10 @@ impl Store {
         for diff_id in &record.layers {
             layers.push(implied::Layer {
                 directory: self.layers.path(diff_id)?,
-                implied: self.layer(diff_id).map(|l| l.implied).unwrap_or_default(),
+                implied: self
+                    .layer(diff_id)
+                    .map(|layer| layer.implied.into_iter().collect())
+                    .unwrap_or_default(),
             });
         }
         let first_id = owners.map_or(0, |owners| owners.first_id);
