@@ -103,7 +103,7 @@ fn kind(definition: &Value, version: &Value, shared: &Shared, left: &mut usize) 
         list_kind: text(names, &["listKind"]).to_owned(),
         short_names: list("shortNames"),
         categories: list("categories"),
-        rules: Rules::read(&schema, &written),
+        rules: Rules::read(&written),
         schema,
         scale: scale(version),
         columns,

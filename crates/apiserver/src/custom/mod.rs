@@ -130,7 +130,7 @@ impl Custom {
 
     fn apply_rules(&self, new: &Value, old: Option<&Value>, problems: &mut Problems) {
         if let Some(rules) = &self.rules {
-            rules.validate(new, old, problems);
+            rules.validate(&self.schema, new, old, problems);
         }
     }
 

@@ -6,10 +6,12 @@ use serde_json::json;
 
 fn messages(of: Value, new: Value, old: Option<Value>) -> Vec<String> {
     let written = json!({"type": "object", "properties": {"spec": of}});
-    let rules = Rules::read(&schema(written.clone()), &written).expect("rules");
+    let schema = schema(written.clone());
+    let rules = Rules::read(&written).expect("rules");
     let mut problems = Problems::default();
     let wrap = |spec: Value| json!({"spec": spec});
-    rules.validate(&wrap(new), old.map(wrap).as_ref(), &mut problems);
+    let old = old.map(wrap);
+    rules.validate(&schema, &wrap(new), old.as_ref(), &mut problems);
     problems
         .0
         .iter()
@@ -229,7 +231,7 @@ fn what_was_not_changed_may_stay() {
             entries,
             json!({"x.y": {"a": 2, "b": 1}}),
             json!({"x.y": {"a": 3, "b": 1}}),
-            vec!["spec.x.y.a: Invalid value: failed rule: self.a <= self.b"],
+            vec!["spec[x.y].a: Invalid value: failed rule: self.a <= self.b"],
         ),
     ];
     for (of, old, new, expected) in cases {
@@ -238,20 +240,111 @@ fn what_was_not_changed_may_stay() {
     }
 }
 
-/// Upstream's evaluator has more; such rules are no reason to refuse a definition, or its objects.
+/// What the evaluator does not have is no reason to refuse a definition, or its objects.
 #[test]
 fn what_cannot_be_evaluated_is_passed_over() {
-    let optional = numbers(json!({"rule": "self.?a.orValue(1) < 5"}));
-    let once = numbers(
-        json!({"rule": "!oldSelf.hasValue() || self.a == oldSelf.value().a", "optionalOldSelf": true}),
-    );
-    for of in [optional, once] {
-        let written = json!({"type": "object", "properties": {"spec": of}});
-        let mut problems = Problems::default();
-        check(&schema(written.clone()), &written, "schema", &mut problems);
-        assert!(problems.0.is_empty(), "{problems:?}");
+    let of = numbers(json!({"rule": "[self.a].sortBy(x, x)[0] < 5"}));
+    let none: [&str; 0] = [];
+    assert_eq!(messages(of, json!({"a": 9}), None), none);
+}
+
+/// A schema of spec, a rule, what keeps it, and what breaks it.
+#[test]
+fn values_are_what_upstreams_rules_see() {
+    let with = |mut of: Value, rule: &str| {
+        of["x-kubernetes-validations"] = json!([{"rule": rule, "message": "broken"}]);
+        of
+    };
+    let object = |properties: Value| json!({"type": "object", "properties": properties});
+    let integer = json!({"type": "integer"});
+    let text = json!({"type": "string"});
+    let named = json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+        "items": {"type": "object", "properties": {"name": text, "labels": {"type": "object", "additionalProperties": text}, "timeout": {"type": "string", "format": "duration"}},
+            "x-kubernetes-validations": [{"rule": "self.name != ''"}]}});
+    for (of, rule, good, bad) in [
+        (
+            object(json!({"min_size": integer, "max_size": integer})),
+            "self.min_size <= self.max_size",
+            json!({"min_size": 1, "max_size": 2}),
+            json!({"min_size": 3, "max_size": 2}),
+        ),
+        (
+            object(json!({"a__b": integer, "c-d": integer, "namespace": text})),
+            "self.a__underscores__b + self.c__dash__d < 5 && self.__namespace__ == 'x'",
+            json!({"a__b": 1, "c-d": 2, "namespace": "x"}),
+            json!({"a__b": 3, "c-d": 2, "namespace": "x"}),
+        ),
+        (
+            object(json!({"a": integer})),
+            "self.?a.orValue(1) < 5",
+            json!({}),
+            json!({"a": 5}),
+        ),
+        (
+            object(json!({"ratio": {"type": "number"}})),
+            "self.ratio * 0.5 < 2.0",
+            json!({"ratio": 2}),
+            json!({"ratio": 4}),
+        ),
+        (
+            text.clone(),
+            "self.size() <= 3",
+            json!("äöü"),
+            json!("äöüß"),
+        ),
+        (
+            text.clone(),
+            r"self.matches('^\\d+$')",
+            json!("12"),
+            json!("1٣"),
+        ),
+        (
+            json!({"type": "string", "format": "date"}),
+            "self < timestamp('2026-01-01T00:00:00Z')",
+            json!("2025-12-31"),
+            json!("2026-01-01"),
+        ),
+        (
+            object(json!({"listeners": named})),
+            "self.listeners.all(l, !has(l.labels) || 'app.kubernetes.io/name' in l.labels) && self.listeners.all(l, !has(l.timeout) || l.timeout < duration('1m'))",
+            json!({"listeners": [{"name": "a", "timeout": "30s", "labels": {"app.kubernetes.io/name": "x"}}]}),
+            json!({"listeners": [{"name": "a", "timeout": "90s"}]}),
+        ),
+    ] {
+        let of = with(of, rule);
         let none: [&str; 0] = [];
-        assert_eq!(messages(of.clone(), json!({"a": 1}), None), none);
-        assert_eq!(messages(of, json!({"a": 2}), Some(json!({"a": 1}))), none);
+        assert_eq!(
+            messages(of.clone(), good.clone(), None),
+            none,
+            "{rule} {good}"
+        );
+        let said = messages(of, bad.clone(), None);
+        assert!(
+            said.len() == 1 && said[0].ends_with("broken"),
+            "{rule} {bad}: {said:?}"
+        );
     }
+    // of nothing nothing is asked
+    let nullable = with(
+        json!({"type": "string", "nullable": true}),
+        "self.size() > 0",
+    );
+    let none: [&str; 0] = [];
+    assert_eq!(messages(nullable, json!(null), None), none);
+}
+
+/// Settable once.
+#[test]
+fn what_was_before_may_be_missing() {
+    let once = numbers(
+        json!({"rule": "!oldSelf.hasValue() || self.a == oldSelf.value().a", "optionalOldSelf": true, "message": "settable once"}),
+    );
+    let none: [&str; 0] = [];
+    assert_eq!(messages(once.clone(), json!({"a": 1}), None), none);
+    let same = messages(once.clone(), json!({"a": 1, "b": 2}), Some(json!({"a": 1})));
+    assert_eq!(same, none);
+    assert_eq!(
+        messages(once, json!({"a": 2}), Some(json!({"a": 1}))),
+        ["spec: Invalid value: settable once"]
+    );
 }

@@ -1,23 +1,15 @@
 //! The rules of a definition: whether they can be read.
 
-use kube_cel::cel::Program;
-use kube_cel::cel::parser::Parser;
 use serde_json::Value;
 
 use super::KEY;
+use super::place::parse;
 use crate::custom::schema::{Additional, Schema};
 use crate::registry::Problems;
 use crate::schema::table::ListType;
 
 /// Longest rule, in bytes.
 const RULE_BYTES_MAX: usize = 16 * 1024;
-
-/// Whether an expression can be read with optional syntax (`self.?a`), which upstream has and the evaluator has not: such rules
-/// are not evaluated.
-pub(super) fn has_optionals(text: &str) -> bool {
-    let parser = Parser::default().enable_optional_syntax(true);
-    parser.parse(text).is_ok()
-}
 
 /// Checks the rules of a definition: that they can be read, and that `oldSelf` is used only where the object before
 /// the change can be found. `schema` and `written` are the same.
@@ -42,8 +34,7 @@ pub(super) fn walk(
         if text.trim().is_empty() {
             continue;
         }
-        match Program::compile(text) {
-            Err(_) if has_optionals(text) => {}
+        match parse(text) {
             Ok(program) => {
                 if let Some(lost) = lost.filter(|_| program.references().has_variable("oldSelf")) {
                     let why = format!(
@@ -58,8 +49,7 @@ pub(super) fn walk(
             }
         }
         if let Some(message) = rule["messageExpression"].as_str()
-            && let Err(error) = Program::compile(message)
-            && !has_optionals(message)
+            && let Err(error) = parse(message)
         {
             let why = format!("messageExpression compilation failed: {error}");
             problems.invalid(&format!("{here}.messageExpression"), rule, &why);

@@ -1,38 +1,31 @@
 //! What rules would take, before they are run.
 
-use kube_cel::CompiledSchema;
-use kube_cel::cel::Program;
 use kube_cel::cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use serde_json::Value;
 
 use super::STEPS_MAX;
+use super::place::Place;
 
 /// What all rules would take for an object, at a guess that is never too low by much.
-pub(super) fn steps(compiled: &CompiledSchema, value: &Value) -> f64 {
-    let rules = compiled
-        .validations
-        .iter()
-        .filter_map(|rule| rule.as_ref().ok());
+pub(super) fn steps(place: &Place, value: &Value) -> f64 {
     let mut steps = 0.0;
-    let mut widest = None;
-    for rule in rules {
-        let widest = *widest.get_or_insert_with(|| widest_in(value));
-        let loops = loops(&rule.program, &rule.rule.rule);
-        steps += f64::from(widest)
-            .powi(i32::try_from(loops).unwrap_or(i32::MAX))
-            .max(1.0);
+    if !place.rules.is_empty() {
+        let widest = f64::from(widest_in(value));
+        for rule in &place.rules {
+            let loops = i32::try_from(rule.loops).unwrap_or(i32::MAX);
+            steps += widest.powi(loops).max(1.0);
+        }
     }
     match value {
         Value::Object(map) => {
             for (key, member) in map {
-                let known = compiled.properties.get(key);
-                if let Some(known) = known.or(compiled.additional_properties.as_deref()) {
-                    steps += self::steps(known, member);
+                if let Some(below) = place.member(key) {
+                    steps += self::steps(below, member);
                 }
             }
         }
         Value::Array(list) => {
-            if let Some(items) = &compiled.items {
+            if let Some(items) = &place.items {
                 for item in list {
                     steps += self::steps(items, item);
                     if steps > STEPS_MAX {
@@ -68,13 +61,13 @@ pub(super) fn widest_in(value: &Value) -> u32 {
 }
 
 /// How deep a rule's loops nest. What makes lists out of texts, or longer ones of lists, counts as a loop more.
-pub(super) fn loops(program: &Program, text: &str) -> u32 {
+pub(super) fn loops(program: &IdedExpr, text: &str) -> u32 {
     let makers = ["split(", "findAll(", "flatten(", "range("];
     let more = makers
         .iter()
         .map(|maker| text.matches(maker).count())
         .sum::<usize>();
-    nested(program.expression()) + u32::try_from(more).unwrap_or(u32::MAX / 2)
+    nested(program) + u32::try_from(more).unwrap_or(u32::MAX / 2)
 }
 
 pub(super) fn nested(expression: &IdedExpr) -> u32 {
