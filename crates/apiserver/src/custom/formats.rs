@@ -1,5 +1,7 @@
 //! Formats of strings that schemas may ask for (kube-openapi `pkg/validation/strfmt`). Others are not looked at.
 
+mod uri;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::registry::names;
@@ -25,9 +27,7 @@ pub fn is(format: &str, text: &str) -> bool {
         "uuid3" => uuid(text, Some('3')),
         "uuid4" => uuid(text, Some('4')),
         "uuid5" => uuid(text, Some('5')),
-        "uri" => text
-            .parse::<http::Uri>()
-            .is_ok_and(|uri| uri.path().starts_with('/') || uri.scheme().is_some()),
+        "uri" => uri::is(text),
         "email" => email(text),
         "hostname" => hostname(text),
         "hexcolor" => {
@@ -181,7 +181,6 @@ mod tests {
             ),
             ("email", &["a@b.c"], &["a", "@b", "a b@c"]),
             ("hostname", &["a.b-c", "a"], &["", "-a", "a..b"]),
-            ("uri", &["https://a.b/c", "/c"], &["", "a b"]),
             ("unheard-of", &["anything"], &[]),
         ];
         for (format, good, bad) in cases {

@@ -19,6 +19,7 @@ pub(crate) mod openapi;
 mod pattern;
 pub(crate) mod prune;
 pub(crate) mod rules;
+mod scale;
 pub(crate) mod schema;
 mod structural;
 mod terminate;
@@ -30,12 +31,12 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
-use crate::object;
 use crate::registry::Problems;
 use crate::schema::Report;
 use columns::CustomColumn;
 use jsonpath::JsonPath;
 use rules::Rules;
+pub(crate) use scale::ScalePaths;
 use schema::Schema;
 
 /// What a kind has when it comes from a CustomResourceDefinition.
@@ -72,14 +73,6 @@ pub struct Custom {
     pub(crate) written: Value,
 }
 
-/// Where the numbers of the scale subresource are.
-#[derive(Clone, Debug)]
-pub(crate) struct ScalePaths {
-    pub spec: Vec<String>,
-    pub status: Vec<String>,
-    pub selector: Option<Vec<String>>,
-}
-
 impl Custom {
     /// Unknown fields and wrong types of identity and metadata, for an object as a client sent it. What is unknown is
     /// dropped from the object.
@@ -110,6 +103,7 @@ impl Custom {
     pub(crate) fn validate(&self, object: &Value, problems: &mut Problems) {
         let mut found = Problems::default();
         validate::validate(&self.schema, object, None, &mut found);
+        self.scale_is_valid(object, &mut found);
         self.apply_rules(object, None, &mut found);
         problems.0.append(&mut found.0);
     }
@@ -124,8 +118,15 @@ impl Custom {
                 .0
                 .retain(|cause| cause.reason != "FieldValueDuplicate");
         }
+        self.scale_is_valid(new, &mut found);
         self.apply_rules(new, Some(old), &mut found);
         problems.0.append(&mut found.0);
+    }
+
+    fn scale_is_valid(&self, object: &Value, problems: &mut Problems) {
+        if let Some(paths) = &self.scale {
+            paths.validate(object, problems);
+        }
     }
 
     fn apply_rules(&self, new: &Value, old: Option<&Value>, problems: &mut Problems) {
@@ -146,45 +147,6 @@ impl Custom {
         };
         bare(new) != bare(old)
     }
-}
-
-impl ScalePaths {
-    /// Replicas wanted; `None` when the object does not say.
-    pub fn wanted(&self, object: &Value) -> Option<i64> {
-        number(object, &self.spec)
-    }
-
-    /// Replicas there are.
-    pub fn actual(&self, object: &Value) -> i64 {
-        number(object, &self.status).unwrap_or(0)
-    }
-
-    /// The selector in its text form.
-    pub fn selector<'a>(&self, object: &'a Value) -> &'a str {
-        let path = self.selector.as_deref().unwrap_or_default();
-        let path: Vec<_> = path.iter().map(String::as_str).collect();
-        match path.is_empty() {
-            true => "",
-            false => object::text(object, &path),
-        }
-    }
-
-    /// Sets the replicas wanted; objects on the way are made.
-    pub fn set(&self, object: &mut Value, replicas: i64) {
-        let mut place = object;
-        for name in &self.spec {
-            if !place.is_object() {
-                *place = serde_json::json!({});
-            }
-            place = &mut place[name.as_str()];
-        }
-        *place = replicas.into();
-    }
-}
-
-fn number(object: &Value, path: &[String]) -> Option<i64> {
-    let path: Vec<_> = path.iter().map(String::as_str).collect();
-    object::at(object, &path)?.as_i64()
 }
 
 #[cfg(test)]

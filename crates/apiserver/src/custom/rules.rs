@@ -8,6 +8,7 @@
 mod check;
 mod convert;
 mod cost;
+mod parse;
 mod place;
 mod walk;
 
@@ -18,6 +19,7 @@ use crate::registry::Problems;
 use crate::status::Cause;
 pub use check::check;
 use cost::steps;
+use parse::on_a_deep_stack;
 use place::Place;
 
 /// Steps that the rules of a kind may take for one object.
@@ -28,12 +30,17 @@ const OUT_OF_BUDGET: &str =
     "validation failed due to running out of cost budget, no further validation rules will be run";
 
 /// The rules of a version.
-pub struct Rules(Place);
+pub struct Rules {
+    place: Place,
+    deep: bool,
+}
 
 impl Rules {
     /// Reads the rules of a schema; `None` when it has none.
     pub fn read(written: &Value) -> Option<Self> {
-        Place::read(written).map(Self)
+        let place = Place::read(written)?;
+        let deep = place.is_deep();
+        Some(Self { place, deep })
     }
 
     /// Puts the rules to an object of `schema` (`old`: before the change) whose other problems are known.
@@ -60,12 +67,23 @@ impl Rules {
             problems.0.push(cause("FieldValueInvalid", "", message));
             return;
         }
-        if steps(&self.0, new) > STEPS_MAX {
+        if steps(&self.place, new) > STEPS_MAX {
             let message = format!("Invalid value: {OUT_OF_BUDGET}");
             problems.0.push(cause("FieldValueInvalid", "", message));
             return;
         }
-        problems.0.extend(walk::put(&self.0, schema, new, old));
+        let put = || walk::put(&self.place, schema, new, old);
+        let found = match self.deep {
+            false => Ok(put()),
+            true => on_a_deep_stack(put),
+        };
+        match found {
+            Ok(found) => problems.0.extend(found),
+            Err(why) => {
+                let message = format!("Internal error: {why}");
+                problems.0.push(cause("InternalError", "", message));
+            }
+        }
     }
 }
 

@@ -231,7 +231,7 @@ fn what_was_not_changed_may_stay() {
             entries,
             json!({"x.y": {"a": 2, "b": 1}}),
             json!({"x.y": {"a": 3, "b": 1}}),
-            vec!["spec[x.y].a: Invalid value: failed rule: self.a <= self.b"],
+            vec!["spec[x.y].a: Invalid value: 3: failed rule: self.a <= self.b"],
         ),
     ];
     for (of, old, new, expected) in cases {
@@ -279,6 +279,18 @@ fn values_are_what_upstreams_rules_see() {
             "self.?a.orValue(1) < 5",
             json!({}),
             json!({"a": 5}),
+        ),
+        (
+            object(json!({"a": object(json!({"b": object(json!({"c": integer}))}))})),
+            "self.?a.b.c.orValue(1) < 5 && has(self.?a.b) == has(self.a)",
+            json!({}),
+            json!({"a": {"b": {"c": 5}}}),
+        ),
+        (
+            json!({"type": "array", "items": integer}),
+            "self[?1].orValue(0) < 5",
+            json!([7]),
+            json!([7, 5]),
         ),
         (
             object(json!({"ratio": {"type": "number"}})),

@@ -256,6 +256,12 @@ fn unsupported(schema: &Value, field: &str, problems: &mut Problems) {
             );
         }
     }
+    if schema["additionalProperties"] == false {
+        problems.forbidden(
+            &format!("{field}.additionalProperties"),
+            "additionalProperties cannot be set to false",
+        );
+    }
     if schema["items"].is_array() {
         problems.forbidden(
             &format!("{field}.items"),

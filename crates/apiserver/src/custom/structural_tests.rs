@@ -109,6 +109,12 @@ fn upstreams_words() {
             vec!["s.additionalProperties: Forbidden: must not be used at the root"],
         ),
         (
+            json!({"type": "object", "properties": {"labels": {"type": "object", "additionalProperties": false}}}),
+            vec![
+                "s.properties[labels].additionalProperties: Forbidden: additionalProperties cannot be set to false",
+            ],
+        ),
+        (
             json!({"type": "object", "properties": {"metadata": {"type": "object", "properties": {"labels": {"type": "object"}}}}}),
             vec![
                 "s.properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is implicitly specified",

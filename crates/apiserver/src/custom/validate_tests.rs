@@ -118,6 +118,12 @@ fn upstreams_words() {
             vec!["spec: Invalid value: 11: spec in body should be a multiple of 5"],
         ),
         (
+            json!({"type": "number", "multipleOf": 0.1}),
+            json!(0.3),
+            json!(0.35),
+            vec!["spec: Invalid value: 0.35: spec in body should be a multiple of 0.1"],
+        ),
+        (
             json!({"type": "array", "items": {"type": "string"}, "maxItems": 1}),
             json!(["a"]),
             json!(["a", "b"]),

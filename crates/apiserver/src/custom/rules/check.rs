@@ -3,13 +3,10 @@
 use serde_json::Value;
 
 use super::KEY;
-use super::place::parse;
+use super::parse::{BYTES_MAX, parse};
 use crate::custom::schema::{Additional, Schema};
 use crate::registry::Problems;
 use crate::schema::table::ListType;
-
-/// Longest rule, in bytes.
-const RULE_BYTES_MAX: usize = 16 * 1024;
 
 /// Checks the rules of a definition: that they can be read, and that `oldSelf` is used only where the object before
 /// the change can be found. `schema` and `written` are the same.
@@ -27,8 +24,8 @@ pub(super) fn walk(
     for (n, rule) in written[KEY].as_array().into_iter().flatten().enumerate() {
         let here = format!("{field}.{KEY}[{n}]");
         let text = rule["rule"].as_str().unwrap_or_default();
-        if text.len() > RULE_BYTES_MAX {
-            problems.too_long(&format!("{here}.rule"), RULE_BYTES_MAX);
+        if text.len() > BYTES_MAX {
+            problems.too_long(&format!("{here}.rule"), BYTES_MAX);
             continue;
         }
         if text.trim().is_empty() {
@@ -36,7 +33,9 @@ pub(super) fn walk(
         }
         match parse(text) {
             Ok(program) => {
-                if let Some(lost) = lost.filter(|_| program.references().has_variable("oldSelf")) {
+                if let Some(lost) =
+                    lost.filter(|_| program.program.references().has_variable("oldSelf"))
+                {
                     let why = format!(
                         "oldSelf cannot be used on the uncorrelatable portion of the schema within {lost}"
                     );

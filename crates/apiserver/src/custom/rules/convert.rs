@@ -1,7 +1,7 @@
 //! Values as rules see them (upstream `k8s.io/apiserver/pkg/cel/common/values.go`, `pkg/cel/escaping.go`).
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use kube_cel::cel::Context;
 use kube_cel::cel::objects::{Key, Map as CelMap, Value as Cel};
 use serde_json::{Map, Value};
 
-use super::place;
+use super::parse::{Expression, parse};
 use crate::custom::schema::{Additional, Schema, Type};
 
 /// Names that mean something in expressions.
@@ -36,6 +36,9 @@ const RESERVED: [&str; 21] = [
     "void",
     "while",
 ];
+
+static TIMESTAMP: LazyLock<Option<Expression>> = LazyLock::new(|| parse("timestamp(text)").ok());
+static DURATION: LazyLock<Option<Expression>> = LazyLock::new(|| parse("duration(text)").ok());
 
 /// A value of a schema. `object`: it is a whole object, at the root or within another, of which rules see what it is called, too.
 pub(super) fn value(schema: &Schema, value: &Value, object: bool, context: &Context<'_>) -> Cel {
@@ -103,9 +106,9 @@ fn string(schema: &Schema, text: &str, context: &Context<'_>) -> Cel {
     }
     let format = schema.rules.as_deref().map_or("", |rules| &rules.format);
     let read = match format {
-        "date-time" => call("timestamp(text)", text.to_owned(), context),
-        "date" => call("timestamp(text)", format!("{text}T00:00:00Z"), context),
-        "duration" => call("duration(text)", text.to_owned(), context),
+        "date-time" => call(&TIMESTAMP, text.to_owned(), context),
+        "date" => call(&TIMESTAMP, format!("{text}T00:00:00Z"), context),
+        "duration" => call(&DURATION, text.to_owned(), context),
         "byte" => STANDARD
             .decode(text)
             .ok()
@@ -116,11 +119,14 @@ fn string(schema: &Schema, text: &str, context: &Context<'_>) -> Cel {
 }
 
 /// What the language itself makes of a text.
-fn call(expression: &str, text: String, context: &Context<'_>) -> Option<Cel> {
-    let program = place::parse(expression).ok()?;
+fn call(
+    function: &LazyLock<Option<Expression>>,
+    text: String,
+    context: &Context<'_>,
+) -> Option<Cel> {
     let mut scope = context.new_inner_scope();
     scope.add_variable_from_value("text", Cel::String(Arc::new(text)));
-    Cel::resolve(&program, &scope).ok()
+    Cel::resolve(&function.as_ref()?.program, &scope).ok()
 }
 
 /// A property's name as an identifier.

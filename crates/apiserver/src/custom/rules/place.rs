@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use kube_cel::cel::IdedExpr;
-use kube_cel::cel::parser::Parser;
 use serde_json::Value;
 
+use super::parse::{Expression, parse};
 use super::{KEY, cost};
 
 /// A place of a schema that has rules, or has places beneath it that have.
@@ -22,10 +21,10 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct Rule {
     pub text: String,
-    pub program: IdedExpr,
+    pub program: Expression,
     /// What is said of a value that breaks it: by an expression, or as it is, or by the rule itself.
     pub message: Option<String>,
-    pub message_program: Option<IdedExpr>,
+    pub message_program: Option<Expression>,
     pub reason: Option<String>,
     /// Of what it is said, beneath the place.
     pub field: Option<String>,
@@ -37,15 +36,11 @@ pub(super) struct Rule {
     pub loops: u32,
 }
 
-/// Reads an expression as upstream's environment does, with optional syntax (`self.?a`).
-pub(super) fn parse(text: &str) -> Result<IdedExpr, String> {
-    let parser = Parser::default().enable_optional_syntax(true);
-    parser.parse(text).map_err(|error| error.to_string())
-}
-
 impl Place {
     /// Reads the rules of a schema; `None` when it has none.
     pub fn read(written: &Value) -> Option<Self> {
+        // `additionalProperties: true`, or nothing
+        written.as_object()?;
         let below = |key: &str| Self::read(&written[key]).map(Box::new);
         let properties = written["properties"].as_object().into_iter().flatten();
         let mut place = Self {
@@ -89,6 +84,14 @@ impl Place {
         }
     }
 
+    /// Whether some expression needs a stack of its own.
+    pub fn is_deep(&self) -> bool {
+        let below = [self.entries.as_deref(), self.items.as_deref()];
+        self.rules.iter().any(Rule::is_deep)
+            || self.properties.values().any(Self::is_deep)
+            || below.into_iter().flatten().any(Self::is_deep)
+    }
+
     /// What a member is put to.
     pub fn member(&self, name: &str) -> Option<&Self> {
         self.properties.get(name).or(self.entries.as_deref())
@@ -107,8 +110,8 @@ impl Rule {
         let rule = text("rule")?;
         let program = parse(&rule).ok()?;
         Some(Self {
-            compares: program.references().has_variable("oldSelf"),
-            loops: cost::loops(&program, &rule),
+            compares: program.program.references().has_variable("oldSelf"),
+            loops: cost::loops(&program.program, &rule),
             message: text("message").filter(|message| !message.is_empty()),
             message_program: text("messageExpression").and_then(|message| parse(&message).ok()),
             reason: text("reason"),
@@ -117,6 +120,10 @@ impl Rule {
             text: rule,
             program,
         })
+    }
+
+    fn is_deep(&self) -> bool {
+        self.program.deep || self.message_program.as_ref().is_some_and(|it| it.deep)
     }
 
     /// Beneath `path`.

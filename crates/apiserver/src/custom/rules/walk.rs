@@ -130,7 +130,8 @@ impl Walk<'_> {
             scope.add_variable_from_value("oldSelf", before.clone());
         }
         for rule in &place.rules {
-            if rule.compares && before.is_none() && !rule.optional {
+            let waits = rule.compares && before.is_none() && !rule.optional;
+            if waits || (same && !rule.compares) {
                 continue;
             }
             let mut inner = scope.new_inner_scope();
@@ -141,9 +142,7 @@ impl Walk<'_> {
                 };
                 inner.add_variable_from_value("oldSelf", Cel::Opaque(Arc::new(before)));
             }
-            if let Some(said) = broken(rule, &inner)
-                && (rule.compares || !same)
-            {
+            if let Some(said) = broken(rule, &inner) {
                 self.found.push(told(rule, new, path, &said));
             }
         }
@@ -153,7 +152,7 @@ impl Walk<'_> {
 /// What is to be said when a rule does not hold.
 fn broken(rule: &Rule, scope: &Context<'_>) -> Option<String> {
     let name = rule.message.as_deref().unwrap_or(&rule.text);
-    match Cel::resolve(&rule.program, scope) {
+    match Cel::resolve(&rule.program.program, scope) {
         Ok(Cel::Bool(true)) => None,
         Ok(Cel::Bool(false)) => Some(message(rule, scope)),
         Ok(_) => Some(format!("the rule does not say whether it holds: {name}")),
@@ -171,7 +170,7 @@ fn broken(rule: &Rule, scope: &Context<'_>) -> Option<String> {
 
 fn message(rule: &Rule, scope: &Context<'_>) -> String {
     let made = rule.message_program.as_ref();
-    let made = made.and_then(|program| match Cel::resolve(program, scope) {
+    let made = made.and_then(|program| match Cel::resolve(&program.program, scope) {
         Ok(Cel::String(text)) => Some(text.trim().to_owned()),
         _ => None,
     });

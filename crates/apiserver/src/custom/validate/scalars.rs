@@ -97,7 +97,10 @@ pub(super) fn numbers(rules: &Rules, value: &Value, path: &str, out: &mut Vec<Ca
     }
     if let Some(factor) = rules.multiple_of
         && factor > 0.0
-        && (number / factor).fract() != 0.0
+        && !is_whole(match factor < 1.0 {
+            true => 1.0 / factor * number,
+            false => number / factor,
+        })
     {
         out.push(invalid(
             path,
@@ -117,6 +120,14 @@ pub(super) fn numbers(rules: &Rules, value: &Value, path: &str, out: &mut Vec<Ca
         );
         out.push(cause("FieldValueInvalid", "", why));
     }
+}
+
+/// Whether a quotient is a whole number, but for what binary fractions lose (go-openapi's bounds).
+fn is_whole(quotient: f64) -> bool {
+    const LARGEST: f64 = 9_007_199_254_740_991.0;
+    let whole = quotient.round();
+    let off = (quotient - whole).abs();
+    quotient.abs() <= LARGEST && (off == 0.0 || off < 1e-9 * whole.abs())
 }
 
 /// Numbers are equal by value: `1` is `1.0`.
