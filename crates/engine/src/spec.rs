@@ -140,6 +140,9 @@ pub struct ContainerSpec {
     pub ulimits: Vec<Ulimit>,
     /// Signal that asks it to end; `None` means SIGTERM.
     pub stop_signal: Option<i32>,
+    /// Seconds that it is given to end, for whoever ends all that runs; `None` leaves that to them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_seconds: Option<u64>,
     /// The container, of the same sandbox and running when this one starts, whose processes it sees; empty means what the
     /// sandbox says.
     #[serde(skip_serializing_if = "String::is_empty")]

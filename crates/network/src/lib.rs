@@ -38,7 +38,7 @@ pub use error::Error;
 pub use family::Family;
 pub use network::{Network, Options};
 pub use policy::{Allowance, PodPolicy, PortRange, Transport};
-pub use ranges::{choose_ipv6_ranges, choose_ranges, taken_ranges};
+pub use ranges::{choose_ipv6_ranges, choose_ranges, machine_addresses, taken_ranges};
 pub use system::has_ipv6;
 pub use types::{
     Attachment, Config, Ipv6Attachment, Ipv6Ranges, Protocol, Published, Service, ServiceHost,

@@ -1,6 +1,6 @@
 //! Which address ranges a new instance takes: derived from its seed, away from everything that the machine uses.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -75,6 +75,19 @@ pub async fn taken_ranges() -> Result<Vec<IpNet>, Error> {
         taken.extend(resolvers.iter().map(|resolver| IpNet::from(resolver.ip())));
     }
     Ok(taken)
+}
+
+/// The addresses by which other machines may ask this one.
+///
+/// # Errors
+/// When the kernel does not tell them.
+pub async fn machine_addresses() -> Result<Vec<IpAddr>, Error> {
+    let all = Links::open()?.addresses().await?;
+    let reached = |address: &IpAddr| match address {
+        IpAddr::V4(address) => !address.is_loopback(),
+        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    };
+    Ok(all.into_iter().filter(reached).collect())
 }
 
 /// How somebody else's route gets in the way of a range of ours.

@@ -57,7 +57,10 @@ impl Config {
     }
 
     /// Refuses what cannot work on any machine.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// What is wrong, and with which value.
+    pub fn check(&self) -> Result<(), Error> {
         let config = self;
         let wrong = |message: String| Err(Error::Config(message));
         if config.bridge.is_empty() || config.bridge.len() > names::INTERFACE_NAME_BYTES_MAX {

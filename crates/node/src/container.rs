@@ -263,6 +263,9 @@ pub fn spec(pod: &Pod, container: &Container, attempt: Attempt) -> ContainerSpec
             attempt.oom_score,
         ),
         stop_signal: stop_signal(container, config),
+        stop_seconds: pod_spec
+            .termination_grace_period_seconds
+            .and_then(|seconds| u64::try_from(seconds).ok()),
         ..ContainerSpec::default()
     }
 }

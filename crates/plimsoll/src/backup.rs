@@ -13,7 +13,7 @@ mod unpack;
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -74,25 +74,17 @@ pub fn backup(data_dir: &Path, file: &Path) -> Result<()> {
         );
     }
     let cannot = || format!("cannot write the backup {}", file.display());
-    let mut part = file.as_os_str().to_owned();
-    part.push(".part");
-    let part = PathBuf::from(part);
-    // It holds keys and secrets.
-    let out = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&part)
+    let mut part = file.file_name().with_context(cannot)?.to_owned();
+    part.push(".part-");
+    // It holds keys and secrets: its owner's alone (0600), and of a name that nobody else has made.
+    let out = tempfile::Builder::new()
+        .prefix(&part)
+        .tempfile_in(directory)
         .with_context(cannot)?;
-    let written = write(&instance, BufWriter::new(&out))
-        .and_then(|()| out.sync_all().with_context(cannot))
-        .and_then(|()| fs::rename(&part, file).with_context(cannot))
-        .and_then(|()| File::open(directory)?.sync_all().with_context(cannot));
-    if written.is_err() {
-        let _ = fs::remove_file(&part);
-    }
-    written
+    write(&instance, BufWriter::new(out.as_file()))?;
+    out.as_file().sync_all().with_context(cannot)?;
+    out.persist(file).with_context(cannot)?;
+    File::open(directory)?.sync_all().with_context(cannot)
 }
 
 fn parent(file: &Path) -> &Path {
@@ -139,7 +131,8 @@ enum Source {
     Running(served::Answer),
     /// The daemon is not running, and cannot be started while this is held.
     Stopped {
-        _lock: File,
+        /// Of the daemon, and of a node of its own, which would remove images.
+        _locks: [File; 2],
         snapshot: Vec<u8>,
         revision: u64,
     },
@@ -160,7 +153,7 @@ impl Source {
             }
             return Ok(Self::Running(served::ask(instance)?));
         }
-        let lock = daemon::lock(instance)?;
+        let locks = [daemon::lock(instance)?, daemon::lock_node(instance)?];
         let path = instance.store_file();
         if !path.exists() {
             bail!(
@@ -175,7 +168,7 @@ impl Source {
         let mut snapshot = Vec::new();
         taken.write_to(&mut snapshot)?;
         Ok(Self::Stopped {
-            _lock: lock,
+            _locks: locks,
             snapshot,
             revision: taken.revision(),
         })

@@ -46,6 +46,9 @@ pub enum Verb {
         /// Also remove every file, link, rule and mount of the instance
         #[arg(long)]
         purge: bool,
+        /// Seconds that containers get to end at most (default: as long as each was made with)
+        #[arg(short, long, value_name = "SECONDS")]
+        time: Option<u64>,
     },
     /// Run the controllers alone, against any API server; of several one works (Lease kube-system/kube-controller-manager)
     Controllers(ControllersOptions),

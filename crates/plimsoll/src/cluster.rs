@@ -139,10 +139,13 @@ fn target(kind: &str, name: Option<&str>) -> Result<(String, String)> {
 /// Runs a future to its end on a small runtime of its own.
 pub fn block_on<F: Future>(future: F) -> Result<F::Output> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Ok(tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?
-        .block_on(future))
+        .build()?;
+    let output = runtime.block_on(future);
+    // a read of standard input that is still waiting must not keep the program
+    runtime.shutdown_background();
+    Ok(output)
 }
 
 /// A client with the instance's own kubeconfig, whatever KUBECONFIG says.

@@ -6,6 +6,7 @@ mod exec;
 mod images;
 mod list;
 mod run;
+mod signals;
 mod streams;
 
 use std::path::PathBuf;
@@ -59,9 +60,9 @@ pub enum Verb {
     Stop {
         #[arg(required = true)]
         containers: Vec<String>,
-        /// Seconds of grace
-        #[arg(short, long, default_value_t = 10)]
-        time: u32,
+        /// Seconds of grace (default: what the container was made with, else 10); -1 waits without end
+        #[arg(short, long, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1..))]
+        time: Option<i32>,
     },
     /// Start containers that were stopped or only created
     Start {
@@ -130,10 +131,9 @@ pub fn run(instance: &Instance, verb: Verb) -> Result<ExitCode> {
                 timestamps,
             } => list::logs(&client, &container, follow, &tail, timestamps).await,
             Verb::Stop { containers, time } => {
+                let time = time.map(|time| format!("?t={time}")).unwrap_or_default();
                 each(&containers, async |name| {
-                    client
-                        .post(&format!("/containers/{name}/stop?t={time}"))
-                        .await
+                    client.post(&format!("/containers/{name}/stop{time}")).await
                 })
                 .await
             }

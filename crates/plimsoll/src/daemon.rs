@@ -5,6 +5,7 @@ mod election;
 mod listen;
 mod machine;
 mod objects;
+mod private;
 mod process;
 
 use std::fs;
@@ -38,7 +39,8 @@ const OOM_SCORE: i32 = -999;
 /// Runs every role that the settings do not leave away, until SIGTERM or SIGINT. Containers keep running afterwards; the next
 /// start finds them.
 pub fn run(instance: &Instance, settings: &Settings) -> Result<()> {
-    let _lock = lock(instance)?;
+    let lock = lock(instance)?;
+    process::sign(&lock)?;
     let _node = settings
         .has(Role::Node)
         .then(|| lock_node(instance))
@@ -117,7 +119,13 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
         .context("cannot start the API server")?;
 
     let pki = Pki::open(&data.join("pki")).context("cannot open the certificates")?;
-    let names = server_names(instance, settings, &node_name);
+    // who listens on all addresses is asked by each of them
+    let everywhere = settings.api_addresses.iter().any(IpAddr::is_unspecified);
+    let own = match everywhere {
+        true => network::machine_addresses().await?,
+        false => Vec::new(),
+    };
+    let names = server_names(instance, settings, &node_name, &own);
     let tls = pki.server_tls(&pki.server(&names)?, &[b"h2", b"http/1.1"])?;
     let kubeconfig = |pair: &pki::Pair| {
         let ca = pki.ca_certificate();
@@ -185,7 +193,8 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
     // Nobody else can be there: the embedded store has one API server.
     let identity = objects
         .is_shared()
-        .then(|| format!("{node_name}_{}", instance.name));
+        .then(|| identity(instance, &node_name))
+        .transpose()?;
     if settings.has(Role::Controllers) {
         let ca = pki.ca_certificate().to_owned();
         let client = role_client(Role::Controllers);
@@ -223,6 +232,20 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
         let _ = fs::remove_file(instance.docker_socket());
     }
     ended
+}
+
+/// What this daemon is called among those on the same store: as long as the machine runs the same, however often the daemon
+/// starts, and never another machine's, whatever was copied from it.
+fn identity(instance: &Instance, node_name: &str) -> Result<String> {
+    let file = instance.run_dir().join("identity");
+    if let Ok(identity) = fs::read_to_string(&file)
+        && identity.starts_with(node_name)
+    {
+        return Ok(identity);
+    }
+    let identity = format!("{node_name}_{:016x}", rand::random::<u64>());
+    write_private(&file, &identity)?;
+    Ok(identity)
 }
 
 /// Signs what is approved with the cluster's own authority.
@@ -265,8 +288,13 @@ fn scheduler(client: kube::Client) -> election::Work {
     })
 }
 
-/// What the API server's certificate is for.
-fn server_names(instance: &Instance, settings: &Settings, node_name: &str) -> Vec<String> {
+/// What the API server's certificate is for. `own`: addresses of this machine by which it is asked, too.
+fn server_names(
+    instance: &Instance,
+    settings: &Settings,
+    node_name: &str,
+    own: &[IpAddr],
+) -> Vec<String> {
     let first_service = Ipv4Addr::from(u32::from(instance.service_cidr.network()) + 1);
     [
         "localhost",
@@ -285,6 +313,7 @@ fn server_names(instance: &Instance, settings: &Settings, node_name: &str) -> Ve
         node_name.to_owned(),
     ])
     .chain(settings.api_addresses.iter().map(ToString::to_string))
+    .chain(own.iter().map(ToString::to_string))
     .collect()
 }
 

@@ -76,7 +76,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
     }
     println!();
     let began = Instant::now();
-    up::down(&data_dir, true).context("the demo could not clean up")?;
+    up::down(&data_dir, true, Some(5)).context("the demo could not clean up")?;
     println!("(removed in {} ms)", began.elapsed().as_millis());
     Ok(if outcome.is_ok() {
         ExitCode::SUCCESS
@@ -87,7 +87,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
 
 fn stages(options: &Options, data_dir: &Path, files: &Path) -> Result<()> {
     heading(1, "Start the daemon");
-    up::up(data_dir, &Settings::default())?;
+    up::up(data_dir, &Settings::default(), None)?;
     let instance = Instance::existing(data_dir)?;
 
     heading(2, "Build my-web-app:latest from its Dockerfile");

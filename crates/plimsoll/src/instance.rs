@@ -88,12 +88,16 @@ impl Instance {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", file.display()));
+                let sudo = match error.kind() {
+                    io::ErrorKind::PermissionDenied => " (run it with sudo)",
+                    _ => "",
+                };
+                return Err(error).with_context(|| format!("cannot read {}{sudo}", file.display()));
             }
         };
         let damaged = || {
             format!(
-                "{} is damaged; restore it, or remove {} to begin anew",
+                "{} is damaged: put it back from a backup. To begin anew, restart the machine before you remove {}, because what is mounted in there may be volumes of the machine",
                 file.display(),
                 data_dir.display()
             )
@@ -133,6 +137,7 @@ impl Instance {
         fs::create_dir_all(data_dir)
             .with_context(|| format!("cannot make {}", data_dir.display()))?;
         let data_dir = fs::canonicalize(data_dir)?;
+        check_empty(&data_dir)?;
         let seed = seed(&data_dir);
         let name = Self::name_of(&data_dir);
         let mut taken = taken_ranges()?;
@@ -167,6 +172,14 @@ impl Instance {
             data_dir,
         };
         instance.settle_ipv6(settings)?;
+        // Before anything is written down that could never start.
+        instance.network().check()?;
+        if instance.api_port == instance.kubelet_port {
+            bail!(
+                "apiPort and kubeletPort are both {}; they are two",
+                instance.api_port
+            );
+        }
         instance.write()?;
         Ok(instance)
     }
@@ -325,15 +338,65 @@ impl Instance {
         }
     }
 
+    /// Locked by the daemon, with its process in it.
+    pub fn lock_file(&self) -> PathBuf {
+        self.data_dir.join("daemon.lock")
+    }
+
+    /// Locked by whatever process has the node.
+    pub fn node_lock_file(&self) -> PathBuf {
+        self.data_dir.join("node.lock")
+    }
+
+    /// An error when the instance has been removed meanwhile.
+    pub fn still_there(&self) -> Result<()> {
+        match Self::find(&self.data_dir)? {
+            Some(_) => Ok(()),
+            None => bail!(
+                "the instance in {} has been removed",
+                self.data_dir.display()
+            ),
+        }
+    }
+
     /// The daemon's process, if it runs, and is not just being killed.
     pub fn daemon_pid(&self) -> Option<u32> {
         running(&self.pid_file())
+    }
+
+    /// The node's process of its own from its first moment on.
+    pub fn starting_node_pid(&self) -> Option<u32> {
+        self.node_pid().or_else(|| running(&self.node_lock_file()))
+    }
+
+    /// The daemon's process from its first moment on, before it is ready.
+    pub fn starting_pid(&self) -> Option<u32> {
+        self.daemon_pid().or_else(|| running(&self.lock_file()))
     }
 
     /// The same of a node that has a process of its own.
     pub fn node_pid(&self) -> Option<u32> {
         running(&self.node_pid_file())
     }
+}
+
+/// A directory becomes a data directory when there is nothing in it that is somebody else's: `down --purge` removes it whole.
+fn check_empty(data_dir: &Path) -> Result<()> {
+    let entries =
+        fs::read_dir(data_dir).with_context(|| format!("cannot read {}", data_dir.display()))?;
+    for entry in entries {
+        let name = entry?.file_name();
+        // a file system's own, profiles that may be there first, what a start left that was cut off
+        let may_be =
+            |name: &str| matches!(name, "lost+found" | "seccomp") || name.starts_with(".tmp");
+        if !name.to_str().is_some_and(may_be) {
+            bail!(
+                "{} is not empty (it holds {name:?}) and has no instance in it: name an empty or a new directory with --data-dir, because `plimsoll down --purge` removes all that is in it",
+                data_dir.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 fn running(pid_file: &Path) -> Option<u32> {
@@ -462,6 +525,32 @@ mod tests {
         assert!(is_dying(child.id()));
         child.wait().expect("its end");
         assert!(is_dying(child.id()), "nobody");
+    }
+
+    #[test]
+    fn what_is_somebody_elses_becomes_no_data_directory() {
+        let directory = tempfile::Builder::new()
+            .prefix("plimsoll-instance-")
+            .tempdir()
+            .expect("directory");
+        let path = directory.path();
+        for name in ["lost+found", "seccomp"] {
+            fs::create_dir(path.join(name)).expect("made");
+        }
+        let range = |text: &str| Some(text.parse().expect("a range"));
+        let small = Settings {
+            pod_cidr: range("198.18.0.0/30"),
+            ..Settings::default()
+        };
+        // nothing is written down that could never start
+        let error = Instance::find_or_make(path, &small).expect_err("too small");
+        assert!(error.to_string().contains("too small"), "{error}");
+        assert!(Instance::find(path).expect("readable").is_none());
+        fs::write(path.join("main.rs"), "").expect("written");
+        let error = Instance::find_or_make(path, &Settings::default()).expect_err("not empty");
+        assert!(error.to_string().contains("is not empty"), "{error}");
+        fs::remove_file(path.join("main.rs")).expect("removed");
+        Instance::find_or_make(path, &Settings::default()).expect("an instance");
     }
 
     #[test]

@@ -91,7 +91,11 @@ impl Rotating {
         for number in (1..KEPT).rev() {
             let _ = fs::rename(aside(number), aside(number + 1));
         }
-        fs::rename(&self.path, aside(1))?;
+        match fs::rename(&self.path, aside(1)) {
+            // somebody else has put it aside
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            outcome => outcome?,
+        }
         self.file = None;
         self.open()
     }

@@ -70,7 +70,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 log::start(settings.log.as_deref(), log_file.as_deref());
                 daemon::run(&Instance::find_or_make(&data_dir, &settings)?, &settings)?;
             } else {
-                up::up(&data_dir, &settings)?;
+                up::up(&data_dir, &settings, cli.config.as_deref())?;
             }
         }
         Verb::Controllers(options) => {
@@ -96,9 +96,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Install(options) => return service::install(&options),
         Verb::Uninstall(options) => return service::uninstall(&options),
         Verb::Completions { .. } | Verb::Man { .. } | Verb::Autoscale(_) => {}
-        Verb::Down { purge } => {
+        Verb::Down { purge, time } => {
             need_root("down")?;
-            up::down(&data_dir, purge)?;
+            up::down(&data_dir, purge, time)?;
         }
         Verb::Backup { file } => {
             need_root("backup")?;

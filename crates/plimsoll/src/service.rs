@@ -12,6 +12,8 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+use crate::instance::Instance;
+use crate::settings::Settings;
 use systemd::Systemd;
 
 /// How to install.
@@ -59,6 +61,7 @@ pub fn install(options: &InstallOptions) -> Result<ExitCode> {
         println!("\nStart it with: systemctl start {}", files::UNIT);
         return Ok(ExitCode::SUCCESS);
     }
+    hand_over(&systemd)?;
     println!("starting the service");
     systemd.restart()?;
     println!(
@@ -74,7 +77,7 @@ pub fn uninstall(options: &UninstallOptions) -> Result<ExitCode> {
     let root = options.root.as_deref().unwrap_or(Path::new("/"));
     let files = files::all()?;
     if let Some(systemd) = &systemd
-        && files::unit_path(root).exists()
+        && files::is_ours(&files::unit_path(root))
     {
         systemd.disable()?;
     }
@@ -100,6 +103,49 @@ pub fn uninstall(options: &UninstallOptions) -> Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Stops the service if it is the instance's. Otherwise systemd would start again what `plimsoll down` ends. Whether it was.
+pub fn stop(instance: &Instance) -> Result<bool> {
+    let Some(systemd) = Systemd::find() else {
+        return Ok(false);
+    };
+    match systemd.main_pid() {
+        Some(pid) if is_of(instance, pid)? => {
+            systemd.stop()?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Whether the service, whose process is `pid` (0: none just now), runs this instance.
+fn is_of(instance: &Instance, pid: u32) -> Result<bool> {
+    if pid != 0 {
+        return Ok(instance.starting_pid() == Some(pid));
+    }
+    // between two starts: by what it would start
+    let settings = Settings::read(None)?;
+    let directory = crate::instance::data_dir(None, &settings);
+    Ok(directory
+        .canonicalize()
+        .is_ok_and(|directory| directory == instance.data_dir))
+}
+
+/// Ends a daemon that `plimsoll up` started on the service's data directory; its containers run on.
+fn hand_over(systemd: &Systemd) -> Result<()> {
+    let settings = Settings::read(None)?;
+    let directory = crate::instance::data_dir(None, &settings);
+    if let Some(instance) = Instance::find(&directory)?
+        && let Some(pid) = instance.starting_pid()
+        && systemd.main_pid() != Some(pid)
+    {
+        println!(
+            "ending the daemon that runs (pid {pid}); the service goes on with its containers"
+        );
+        crate::up::stop_daemon(&instance)?;
+    }
+    Ok(())
 }
 
 /// The service manager of this machine; none for another root.

@@ -114,7 +114,13 @@ impl Settings {
             Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
                 Ok(Self::default())
             }
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+            Err(error) => {
+                let sudo = match error.kind() {
+                    io::ErrorKind::PermissionDenied => " (run it with sudo)",
+                    _ => "",
+                };
+                Err(error).with_context(|| format!("cannot read {}{sudo}", path.display()))
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! `plimsoll up` and `plimsoll down`: the daemon's start and end, as a person sees them.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -18,10 +19,17 @@ use crate::settings::Settings;
 
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(20);
+/// What a container gets to end that does not say; Docker's default.
+const STOP_SECONDS: u64 = 10;
+/// After this a wait is told.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Starts the daemon in the background and returns when it is ready.
-pub fn up(data_dir: &Path, settings: &Settings) -> Result<()> {
+/// `config` is the file of settings that was named, which the daemon reads, too.
+pub fn up(data_dir: &Path, settings: &Settings, config: Option<&Path>) -> Result<()> {
     let began = Instant::now();
+    // the daemon runs in another directory
+    let config = config.map(std::path::absolute).transpose()?;
     let instance = Instance::find_or_make(data_dir, settings)?;
     if let Some(pid) = instance.daemon_pid() {
         println!(
@@ -43,7 +51,13 @@ pub fn up(data_dir: &Path, settings: &Settings) -> Result<()> {
     let socket = UnixDatagram::bind(&socket_path)
         .with_context(|| format!("cannot listen on {}", socket_path.display()))?;
     socket.set_read_timeout(Some(Duration::from_millis(20)))?;
-    let outcome = start(&instance, settings, &log, &socket, &socket_path);
+    let outcome = start(
+        &instance,
+        (settings, config.as_deref()),
+        &log,
+        &socket,
+        &socket_path,
+    );
     let _ = fs::remove_file(&socket_path);
     match outcome {
         Ok(pid) => {
@@ -66,7 +80,7 @@ pub fn up(data_dir: &Path, settings: &Settings) -> Result<()> {
 
 fn start(
     instance: &Instance,
-    settings: &Settings,
+    (settings, config): (&Settings, Option<&Path>),
     log: &fs::File,
     socket: &UnixDatagram,
     socket_path: &Path,
@@ -78,6 +92,11 @@ fn start(
         .arg("--log-file")
         .arg(instance.log())
         .args(settings.flags())
+        .args(
+            config
+                .iter()
+                .flat_map(|file| [OsStr::new("--config"), file.as_os_str()]),
+        )
         .env("NOTIFY_SOCKET", socket_path)
         .envs(few_arenas())
         .stdin(Stdio::null())
@@ -127,16 +146,20 @@ fn next_steps(instance: &Instance) -> String {
 }
 
 fn tail_since(log: &Path, start: u64) -> Result<String> {
+    const BYTES: u64 = 64 * 1024;
     let mut file = fs::File::open(log)?;
-    file.seek(SeekFrom::Start(start))?;
-    let mut text = String::new();
-    file.take(64 * 1024).read_to_string(&mut text)?;
+    let end = file.metadata()?.len();
+    file.seek(SeekFrom::Start(start.max(end.saturating_sub(BYTES))))?;
+    let mut bytes = Vec::new();
+    file.take(BYTES).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
     Ok(lines[lines.len().saturating_sub(12)..].join("\n"))
 }
 
-/// Ends the daemon and everything that it runs; with `purge` also removes every trace of the instance.
-pub fn down(data_dir: &Path, purge: bool) -> Result<()> {
+/// Ends the daemon and everything that it runs, containers within `seconds` at most; with `purge` also removes every trace of the
+/// instance.
+pub fn down(data_dir: &Path, purge: bool, seconds: Option<u64>) -> Result<()> {
     let Some(instance) = Instance::find(data_dir)? else {
         if purge && !data_dir.exists() {
             println!(
@@ -148,14 +171,15 @@ pub fn down(data_dir: &Path, purge: bool) -> Result<()> {
         Instance::existing(data_dir)?;
         return Ok(());
     };
-    stop("daemon", || instance.daemon_pid())?;
-    stop("node", || instance.node_pid())?;
+    let service = crate::service::stop(&instance)?;
+    stop("daemon", || instance.starting_pid())?;
+    stop("node", || instance.starting_node_pid())?;
     let locks = (daemon::lock(&instance)?, daemon::lock_node(&instance)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    runtime.block_on(stop_everything(&instance, purge))?;
+    runtime.block_on(stop_everything(&instance, purge, seconds))?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     if purge {
         remove(&instance.run_dir())?;
@@ -170,7 +194,18 @@ pub fn down(data_dir: &Path, purge: bool) -> Result<()> {
             "plimsoll is down; `plimsoll up` starts everything again"
         }
     );
+    if service {
+        println!(
+            "Its service is stopped and still installed: `systemctl start plimsoll` or the next boot starts it{}. `plimsoll uninstall` removes it.",
+            if purge { " anew" } else { "" }
+        );
+    }
     Ok(())
+}
+
+/// Ends a daemon and leaves what it runs, for another one to take over.
+pub fn stop_daemon(instance: &Instance) -> Result<()> {
+    stop("daemon", || instance.starting_pid())
 }
 
 fn stop(what: &str, running: impl Fn() -> Option<u32>) -> Result<()> {
@@ -193,7 +228,7 @@ fn stop(what: &str, running: impl Fn() -> Option<u32>) -> Result<()> {
     Ok(())
 }
 
-async fn stop_everything(instance: &Instance, purge: bool) -> Result<()> {
+async fn stop_everything(instance: &Instance, purge: bool, seconds: Option<u64>) -> Result<()> {
     let engine = engine::Engine::open(instance.engine())
         .await
         .context("cannot open the container engine")?;
@@ -202,15 +237,19 @@ async fn stop_everything(instance: &Instance, purge: bool) -> Result<()> {
         .await
         .into_iter()
         .filter(|c| c.state == engine::State::Running);
-    let stops = running.map(|container| {
-        let engine = engine.clone();
-        async move {
-            engine
-                .stop_container(&container.id, None, Duration::from_secs(5))
-                .await
-        }
-    });
-    futures::future::join_all(stops).await;
+    let stops: Vec<_> = running
+        .map(|container| {
+            let own = container.spec.stop_seconds.unwrap_or(STOP_SECONDS);
+            let grace = Duration::from_secs(seconds.map_or(own, |most| own.min(most)));
+            let engine = engine.clone();
+            async move { engine.stop_container(&container.id, None, grace).await }
+        })
+        .collect();
+    let mut stopping = std::pin::pin!(futures::future::join_all(stops));
+    if tokio::time::timeout(PATIENCE, &mut stopping).await.is_err() {
+        eprintln!("waiting for containers to end (`plimsoll down --time SECONDS` bounds that)");
+        stopping.await;
+    }
     for sandbox in engine.sandboxes().await {
         engine
             .stop_sandbox(&sandbox.id)

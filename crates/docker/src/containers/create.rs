@@ -356,6 +356,9 @@ fn container(
             .stop_signal
             .as_deref()
             .and_then(engine::signal_number),
+        stop_seconds: config
+            .stop_timeout
+            .and_then(|seconds| u64::try_from(seconds).ok()),
         ..ContainerSpec::default()
     })
 }

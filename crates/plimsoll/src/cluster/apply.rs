@@ -1,6 +1,10 @@
 //! `plimsoll apply`: objects become what the files say, and what an earlier apply said and this one does not is taken away.
 //!
-//! It keeps kubectl's `last-applied-configuration` annotation, so that both can be used on the same objects.
+//! The server does the work (server-side apply). What kubectl, or an earlier version of this program, applied from the client's
+//! side is taken over first ([`ownership`]), and kubectl's `last-applied-configuration` annotation is kept, so that both can be used
+//! on the same objects.
+
+mod ownership;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -9,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use kube::Client;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Map, Value, json};
 
 use super::kinds::Kinds;
@@ -91,7 +95,7 @@ struct Document {
 
 fn documents(files: &[PathBuf]) -> Result<Vec<Document>> {
     let mut documents = Vec::new();
-    for file in files {
+    for file in &manifests(files)? {
         let text = read(file)?;
         // `defaultMode: 0755` is octal, as the API server reads it.
         let options = serde_saphyr::options! { legacy_octal_numbers: true };
@@ -135,20 +139,50 @@ fn documents(files: &[PathBuf]) -> Result<Vec<Document>> {
     Ok(documents)
 }
 
+/// The files, and in place of a directory those in it that manifests are called like, by name, as kubectl takes them.
+fn manifests(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in given {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let cannot = || format!("cannot read {}", path.display());
+        let mut within = Vec::new();
+        for entry in std::fs::read_dir(path).with_context(cannot)? {
+            let entry = entry.with_context(cannot)?.path();
+            let ending = entry.extension().and_then(|ending| ending.to_str());
+            if matches!(ending, Some("yaml" | "yml" | "json")) && entry.is_file() {
+                within.push(entry);
+            }
+        }
+        within.sort();
+        files.append(&mut within);
+    }
+    Ok(files)
+}
+
 fn read(file: &Path) -> Result<String> {
     let mut text = String::new();
     if file == Path::new("-") {
         std::io::stdin()
-            .take(FILE_BYTES_MAX)
+            .take(FILE_BYTES_MAX + 1)
             .read_to_string(&mut text)
             .context("cannot read standard input")?;
     } else {
         let opened =
             std::fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
         opened
-            .take(FILE_BYTES_MAX)
+            .take(FILE_BYTES_MAX + 1)
             .read_to_string(&mut text)
             .with_context(|| format!("cannot read {}", file.display()))?;
+    }
+    if text.len() as u64 > FILE_BYTES_MAX {
+        bail!(
+            "{} has more than {} MiB: give it in parts",
+            file.display(),
+            FILE_BYTES_MAX >> 20
+        );
     }
     Ok(text)
 }
@@ -173,49 +207,52 @@ async fn apply_one(
         .and_then(Value::as_str)
         .unwrap_or(namespace);
     let api = kind.api(client, Some(namespace));
-    let (wanted, applied) = annotated(manifest)?;
-    let post = PostParams {
-        field_manager: Some("plimsoll-apply".into()),
-        ..PostParams::default()
-    };
-    let Some(live) = api.get_opt(name).await? else {
-        let object: DynamicObject = serde_json::from_value(wanted)?;
-        api.create(&post, &object).await?;
-        return Ok(format!("{}/{name} created", kind.title()));
-    };
-    let before = live
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|annotations| annotations.get(LAST_APPLIED));
-    let previous: Value = before
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or(Value::Null);
-    let version = live.metadata.resource_version.clone();
-    let mut patch = wanted;
-    mark_removed(&previous, &applied, &mut patch);
-    let mut params = PatchParams {
-        field_manager: Some("plimsoll-apply".into()),
+    let wanted = annotated(manifest)?;
+    let before = api.get_opt(name).await?;
+    if let Some(live) = &before
+        && let Some(entries) = ownership::adopted(live, text(manifest, "/apiVersion")?)
+    {
+        let version = &live.metadata.resource_version;
+        let patch = json!({"metadata": {"managedFields": entries, "resourceVersion": version}});
+        api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .context("cannot take over the fields that were applied before")?;
+    }
+    let params = PatchParams {
+        field_manager: Some(ownership::MANAGER.into()),
+        force: true,
+        field_validation: Some(kube::api::ValidationDirective::Strict),
         ..PatchParams::default()
     };
-    params.field_validation = Some(kube::api::ValidationDirective::Strict);
-    let after = api.patch(name, &params, &Patch::Strategic(patch)).await?;
-    let word = if after.metadata.resource_version == version {
-        "unchanged"
-    } else {
-        "configured"
+    let after = api.patch(name, &params, &Patch::Apply(wanted)).await?;
+    let spoken = |object: &DynamicObject| {
+        let mut bare = object.clone();
+        (bare.metadata.resource_version, bare.metadata.managed_fields) = (None, None);
+        bare
+    };
+    let word = match before {
+        None => "created",
+        Some(before) if spoken(&before) == spoken(&after) => "unchanged",
+        Some(_) => "configured",
     };
     Ok(format!("{}/{name} {word}", kind.title()))
 }
 
-/// The manifest with the annotation that remembers it, and the manifest as remembered.
-fn annotated(manifest: &Value) -> Result<(Value, Value)> {
+/// The manifest with the annotation that remembers it, for kubectl.
+fn annotated(manifest: &Value) -> Result<Value> {
     let mut applied = manifest.clone();
     if let Some(annotations) = applied
         .pointer_mut("/metadata/annotations")
         .and_then(Value::as_object_mut)
     {
         annotations.remove(LAST_APPLIED);
+    }
+    // who owns what is the server's to say, also of an object that was read there
+    if let Some(metadata) = applied
+        .pointer_mut("/metadata")
+        .and_then(Value::as_object_mut)
+    {
+        metadata.remove("managedFields");
     }
     let mut wanted = applied.clone();
     let metadata = wanted
@@ -235,43 +272,12 @@ fn annotated(manifest: &Value) -> Result<(Value, Value)> {
             .context("metadata.annotations is not a map")?
             .insert(key.to_owned(), value.into());
     }
-    Ok((wanted, applied))
-}
-
-/// Puts `null` into the patch for every key of a map that `previous` had and `current` has not.
-fn mark_removed(previous: &Value, current: &Value, patch: &mut Value) {
-    let (Some(previous), Some(patch)) = (previous.as_object(), patch.as_object_mut()) else {
-        return;
-    };
-    for (key, old) in previous {
-        match current.get(key) {
-            None => {
-                patch.entry(key.clone()).or_insert(Value::Null);
-            }
-            Some(new) => {
-                if let Some(inner) = patch.get_mut(key) {
-                    mark_removed(old, new, inner);
-                }
-            }
-        }
-    }
+    Ok(wanted)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_no_longer_said_is_taken_away() {
-        let before = json!({ "spec": { "replicas": 3, "paused": true, "template": { "labels": { "a": "1", "b": "2" } } } });
-        let now = json!({ "spec": { "replicas": 2, "template": { "labels": { "a": "1" } } } });
-        let mut patch = now.clone();
-        mark_removed(&before, &now, &mut patch);
-        assert_eq!(
-            patch,
-            json!({ "spec": { "replicas": 2, "paused": null, "template": { "labels": { "a": "1", "b": null } } } })
-        );
-    }
 
     #[test]
     fn files_with_several_documents_lists_and_rubbish() {
@@ -306,6 +312,20 @@ mod tests {
                 .contains("a.yaml")
         );
         std::fs::write(&file, "# nothing\n").expect("written");
-        assert!(documents(&[file]).is_err());
+        assert!(documents(std::slice::from_ref(&file)).is_err());
+        // a directory: what manifests are called like, by name
+        for (name, text) in [
+            ("b.yml", "kind: B"),
+            ("a.yaml", "kind: A"),
+            ("c.txt", "x: ["),
+        ] {
+            std::fs::write(directory.path().join(name), text).expect("written");
+        }
+        let found = documents(&[directory.path().to_owned()]).expect("parsed");
+        let kinds: Vec<_> = found
+            .iter()
+            .map(|found| found.value["kind"].as_str())
+            .collect();
+        assert_eq!(kinds, [Some("A"), Some("B")]);
     }
 }

@@ -148,12 +148,14 @@ fn dockerfile(options: &Options) -> Result<(String, Option<Vec<u8>>)> {
 
 /// The context without what .dockerignore names; the Dockerfile is always there.
 fn pack(context: &Path, dockerfile: &str, extra: Option<&[u8]>) -> Result<Vec<u8>> {
-    let ignore = match std::fs::read_to_string(context.join(".dockerignore")) {
+    // one that cannot be read would let everything into the image
+    let ignore = match std::fs::read(context.join(".dockerignore")) {
         Ok(text) => Some(
-            image::IgnorePatterns::parse(&text)
+            image::IgnorePatterns::parse(&String::from_utf8_lossy(&text))
                 .map_err(|error| anyhow::anyhow!(".dockerignore: {error}"))?,
         ),
-        Err(_) => None,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).context("cannot read .dockerignore"),
     };
     let mut tar = tar::Builder::new(Vec::new());
     tar.follow_symlinks(false);
@@ -218,6 +220,9 @@ mod tests {
             std::fs::create_dir_all(path.parent().expect("parent")).expect("made");
             std::fs::write(path, text).expect("written");
         }
+        // a comment of another encoding hides nothing
+        let ignore = b"# \xe4\n*.md\n!keep.md\nDockerfile";
+        std::fs::write(directory.path().join(".dockerignore"), ignore).expect("written");
         let packed = pack(directory.path(), "Dockerfile", None).expect("packed");
         let mut archive = tar::Archive::new(packed.as_slice());
         let mut names: Vec<String> = archive

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::client::{Client, encode};
-use super::streams::{RawMode, copy, terminal_size};
+use super::signals;
+use super::streams::{RawMode, copy};
 
 /// As docker's.
 #[derive(clap::Args)]
@@ -52,12 +53,11 @@ pub async fn exec(client: &Client, options: &Options) -> Result<ExitCode> {
         .await?;
     {
         let _raw = (options.tty && options.interactive).then(RawMode::enter);
-        if let (true, Some((columns, rows))) = (options.tty, terminal_size()) {
-            let _ = client
-                .post(&format!("/exec/{id}/resize?w={columns}&h={rows}"))
-                .await;
+        let terminal = format!("/exec/{id}");
+        tokio::select! {
+            done = copy(stream, options.tty, options.interactive) => done?,
+            failed = signals::follow_size(client, &terminal), if options.tty => failed?,
         }
-        copy(stream, options.tty, options.interactive).await?;
     }
     let code = client.get_json(&format!("/exec/{id}/json")).await?["ExitCode"]
         .as_i64()

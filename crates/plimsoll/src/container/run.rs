@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::client::{Client, encode};
 use super::images;
-use super::streams::{RawMode, copy, terminal_size};
+use super::signals;
+use super::streams::{RawMode, copy};
 
 /// As docker's.
 #[derive(clap::Args)]
@@ -143,12 +144,12 @@ async fn start(client: &Client, options: &Options) -> Result<ExitCode> {
     }
     {
         let _raw = (options.tty && options.interactive).then(RawMode::enter);
-        if let (true, Some((columns, rows))) = (options.tty, terminal_size()) {
-            let _ = client
-                .post(&format!("/containers/{id}/resize?w={columns}&h={rows}"))
-                .await;
+        let terminal = format!("/containers/{id}");
+        tokio::select! {
+            done = copy(stream, options.tty, options.interactive) => done?,
+            failed = signals::hand_on(client, &id) => failed?,
+            failed = signals::follow_size(client, &terminal), if options.tty => failed?,
         }
-        copy(stream, options.tty, options.interactive).await?;
     }
     let mut code = 0;
     super::client::messages(waiting, |message| {
@@ -209,7 +210,7 @@ fn configuration(options: &Options) -> Result<Value> {
         "Tty": options.tty, "OpenStdin": options.interactive, "StdinOnce": options.interactive && attach,
         "AttachStdin": options.interactive && attach, "AttachStdout": attach, "AttachStderr": attach,
         "HostConfig": {
-            "AutoRemove": options.rm, "PortBindings": bindings, "Binds": options.volume,
+            "AutoRemove": options.rm, "PortBindings": bindings, "Binds": binds(&options.volume)?,
             "NetworkMode": options.network.clone().unwrap_or_else(|| "default".into()),
             "NanoCpus": options.cpus.map_or(0, |cpus| (cpus * 1e9) as i64),
             "Memory": options.memory.as_deref().map(bytes_of).transpose()?.unwrap_or(0),
@@ -218,6 +219,22 @@ fn configuration(options: &Options) -> Result<Value> {
             "CapAdd": options.cap_add, "CapDrop": options.cap_drop,
         },
     }))
+}
+
+/// Mounts with the places of this machine whole: `.` and what begins with `./` or `../` are where we are.
+fn binds(given: &[String]) -> Result<Vec<String>> {
+    let whole = |text: &String| {
+        let (source, rest) = text.split_once(':').unwrap_or((text, ""));
+        let relative =
+            matches!(source, "." | "..") || source.starts_with("./") || source.starts_with("../");
+        if !relative || rest.is_empty() {
+            return Ok(text.clone());
+        }
+        let source = std::path::absolute(source)
+            .with_context(|| format!("--volume {text}: there is no place to start from"))?;
+        Ok(format!("{}:{rest}", source.display()))
+    };
+    given.iter().map(whole).collect()
 }
 
 /// `[IP:]HOST:CONTAINER[/PROTOCOL]` as the API's port and binding.
@@ -273,6 +290,22 @@ fn bytes_of(text: &str) -> Result<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mounts_of_where_we_are() {
+        let here = std::env::current_dir().expect("a directory");
+        let here = here.display();
+        for (given, expected) in [
+            ("/a:/b:ro", "/a:/b:ro".to_owned()),
+            ("name:/b", "name:/b".to_owned()),
+            ("/anonymous", "/anonymous".to_owned()),
+            ("./data:/b", format!("{here}/data:/b")),
+            (".:/b:ro", format!("{here}:/b:ro")),
+            (".hidden:/b", ".hidden:/b".to_owned()),
+        ] {
+            assert_eq!(binds(&[given.to_owned()]).expect("whole"), [expected]);
+        }
+    }
 
     #[test]
     fn failures_to_start() {

@@ -47,7 +47,8 @@ pub fn run(
     let outcome = match role {
         Role::Node => {
             let instance = Instance::find_or_make(data_dir, settings)?;
-            let _lock = lock_node(&instance)?;
+            let lock = lock_node(&instance)?;
+            super::process::sign(&lock)?;
             engine::lower_oom_score(OOM_SCORE);
             let outcome = runtime.block_on(node(&instance, kubeconfig, settings));
             let _ = fs::remove_file(instance.node_pid_file());

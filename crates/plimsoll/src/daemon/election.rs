@@ -153,7 +153,11 @@ impl Candidate {
         let mut renewed = Instant::now();
         loop {
             tokio::time::sleep(self.times.retry).await;
-            match self.attempt().await {
+            // An attempt that is still under way then comes too late: others may begin.
+            let end = renewed + self.times.renewal;
+            let attempt = tokio::time::timeout_at(end, self.attempt()).await;
+            let attempt = attempt.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+            match attempt {
                 Ok(true) => renewed = Instant::now(),
                 Ok(false) => return,
                 Err(error) => {

@@ -1,8 +1,9 @@
 //! Where the daemon listens.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::ports;
@@ -49,19 +50,50 @@ pub fn bind_ahead(ip: IpAddr, port: u16) -> Result<TcpListener> {
 
 fn told(listener: std::io::Result<TcpListener>, address: SocketAddr) -> Result<TcpListener> {
     let port = address.port();
-    listener.with_context(|| match ports::holder(port) {
+    let error = match listener {
+        Ok(listener) => return Ok(listener),
+        Err(error) => error,
+    };
+    let holder = match error.kind() {
+        ErrorKind::AddrInUse => ports::holder(port),
+        _ => None,
+    };
+    let own = std::process::id();
+    let why = match holder {
+        _ if error.kind() == ErrorKind::AddrNotAvailable => format!(
+            "cannot listen on {address}: this machine has no such address (`ip addr` shows those that it has); correct --api-address or apiAddresses"
+        ),
+        Some(holder) if holder.pid == own => format!(
+            "cannot listen on {address}: this daemon listens on port {port} already; choose ports that differ with --api-port and --kubelet-port"
+        ),
         Some(holder) => format!(
             "cannot listen on {address}: {holder} has the port; end that program, or choose other ports with `plimsoll up --api-port PORT --kubelet-port PORT`"
         ),
         None => format!(
             "cannot listen on {address}; choose other ports with `plimsoll up --api-port PORT --kubelet-port PORT`"
         ),
-    })
+    };
+    Err(anyhow::Error::new(error).context(why))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_in_the_way_is_told_by_name() {
+        let taken = bind(Ipv4Addr::LOCALHOST.into(), 0).await.expect("a port");
+        let port = taken.local_addr().expect("an address").port();
+        // of the documentation's, which no machine has
+        for (address, port, said) in [
+            ("127.0.0.1", port, "this daemon listens on port"),
+            ("192.0.2.1", 0, "this machine has no such address"),
+        ] {
+            let error = bind(address.parse().expect("an address"), port).await;
+            let error = error.expect_err("in the way").to_string();
+            assert!(error.contains(said), "{error}");
+        }
+    }
 
     #[test]
     fn the_api_listens_where_it_is_told_to_and_on_no_address_twice() {

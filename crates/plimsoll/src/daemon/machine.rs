@@ -30,6 +30,7 @@ pub struct Machine {
 impl Machine {
     /// Opens what is there, and makes what is not.
     pub async fn open(instance: &Instance) -> Result<Self> {
+        super::private::close(&instance.data_dir)?;
         let options = network::Options {
             gateway_ports: vec![instance.api_port, instance.kubelet_port],
             ..network::Options::default()

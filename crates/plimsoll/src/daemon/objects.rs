@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use store::{EmbeddedStore, EtcdStore, Store};
 
+use super::write_private;
 use crate::instance::Instance;
 use crate::settings::Settings;
 
@@ -44,8 +45,7 @@ impl Objects {
         }
         let url = settings.store.clone().unwrap_or_default();
         let store = EtcdStore::open(options).await?;
-        fs::write(&note, format!("{url}\n"))
-            .with_context(|| format!("cannot write {}", note.display()))?;
+        write_private(&note, &format!("{url}\n"))?;
         tracing::info!(
             store = url,
             revision = store.revision(),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -19,32 +20,67 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// An exclusive lock on the data directory for what the daemon keeps there, held as long as the returned file.
 pub fn lock(instance: &Instance) -> Result<fs::File> {
-    lock_file(instance, "daemon.lock", "plimsoll")
+    lock_file(instance, &instance.lock_file(), "plimsoll")
 }
 
 /// The same for what the node keeps there: in the daemon's process, or in one of its own.
 pub fn lock_node(instance: &Instance) -> Result<fs::File> {
-    lock_file(instance, "node.lock", "node of plimsoll")
+    lock_file(instance, &instance.node_lock_file(), "node of plimsoll")
 }
 
-fn lock_file(instance: &Instance, name: &str, what: &str) -> Result<fs::File> {
+/// Writes into a lock that this process holds who it is, so that it can be found before it is ready.
+pub fn sign(mut lock: &fs::File) -> Result<()> {
+    lock.set_len(0)?;
+    lock.write_all(own_name().as_bytes())?;
+    Ok(())
+}
+
+/// This process for ever: its PID and its start.
+fn own_name() -> String {
+    let pid = std::process::id();
+    format!("{pid} {}\n", start_time(pid).unwrap_or_default())
+}
+
+fn lock_file(instance: &Instance, path: &Path, what: &str) -> Result<fs::File> {
     fs::create_dir_all(instance.run_dir())?;
-    let path = instance.data_dir.join(name);
-    let file =
-        fs::File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    // who holds it has written into it
+    let mut options = fs::OpenOptions::new();
+    let options = options.write(true).create(true).truncate(false);
+    let open = || {
+        options
+            .open(path)
+            .with_context(|| format!("cannot open {}", path.display()))
+    };
+    let mut file = open()?;
     // a daemon that was killed lets the lock go only when its last thread has ended, a moment after its PID is gone
     let deadline = Instant::now() + LOCK;
-    while rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
-        if Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(10));
+    loop {
+        let taken =
+            rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok();
+        // the one that was waited for may have removed the whole instance
+        if taken && is_at(&file, path) {
+            return Ok(file);
+        }
+        if taken {
+            instance.still_there()?;
+            file = open()?;
             continue;
         }
-        bail!(
-            "another {what} is running on {}; see `plimsoll status`, end it with `plimsoll down`",
-            instance.data_dir.display()
-        );
+        if Instant::now() >= deadline {
+            bail!(
+                "another {what} is running on {}; see `plimsoll status`, end it with `plimsoll down`",
+                instance.data_dir.display()
+            );
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
-    Ok(file)
+}
+
+/// Whether the file is the one that its path names.
+fn is_at(file: &fs::File, path: &Path) -> bool {
+    let one = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    let named = fs::metadata(path).map(one).ok();
+    named.is_some() && named == file.metadata().map(one).ok()
 }
 
 /// Writes who this process is, tells the starter that it is ready, waits for SIGTERM, SIGINT or the end of a role, and ends
@@ -54,10 +90,8 @@ pub async fn live(
     shutdown: &CancellationToken,
     pid_file: Option<&Path>,
 ) -> Result<()> {
-    let pid = std::process::id();
     if let Some(file) = pid_file {
-        let text = format!("{pid} {}\n", start_time(pid).unwrap_or_default());
-        write_private(file, &text)?;
+        write_private(file, &own_name())?;
     }
     notify("READY=1");
     let mut terminate = signal(SignalKind::terminate())?;

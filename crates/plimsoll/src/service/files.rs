@@ -172,6 +172,7 @@ impl File {
     }
 }
 
-fn is_ours(unit: &Path) -> bool {
+/// Whether a unit is there that `plimsoll install` made.
+pub fn is_ours(unit: &Path) -> bool {
     fs::read_to_string(unit).is_ok_and(|text| text.contains("plimsoll up --foreground"))
 }

@@ -29,6 +29,31 @@ impl Systemd {
         })
     }
 
+    /// Ends the service; it starts again at the next boot.
+    pub fn stop(&self) -> Result<()> {
+        systemctl(&["stop", UNIT])
+    }
+
+    /// The service's process (0 where it has none just now), if it runs or is to be started again.
+    pub fn main_pid(&self) -> Option<u32> {
+        let shown = Command::new("systemctl")
+            .args(["show", "-p", "ActiveState,MainPID", UNIT])
+            .output()
+            .ok()?;
+        let shown = String::from_utf8_lossy(&shown.stdout);
+        let property = |name: &str| {
+            let mut lines = shown.lines();
+            lines.find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+        };
+        let active = property("ActiveState").is_some_and(|state| {
+            matches!(
+                state,
+                "active" | "activating" | "reloading" | "deactivating"
+            )
+        });
+        active.then(|| property("MainPID")?.parse().ok()).flatten()
+    }
+
     /// Ends the service and keeps it from being started again.
     pub fn disable(&self) -> Result<()> {
         systemctl(&["disable", "--now", UNIT])

@@ -130,6 +130,7 @@ pub fn cluster_verbs_do_what_kubectl_does() {
         ))
         .ok();
     space.until("deployment/web-app-deployment", ".status.replicas", "1");
+    what_is_no_longer_said_goes(&space);
     let text = std::fs::read_to_string(&file).expect("text");
     assert_eq!(
         instance
@@ -163,6 +164,68 @@ pub fn cluster_verbs_do_what_kubectl_does() {
         &instance.plimsoll("apply -f -").stdin("a: [").fails(1),
         "line",
     );
+}
+
+/// Also items of lists, also what kubectl applied, also of custom kinds.
+fn what_is_no_longer_said_goes(space: &crate::support::Space) {
+    let instance = shared();
+    let apply = |text: &str| {
+        let run = instance.plimsoll(&format!("apply -n {} -f -", space.name));
+        run.stdin(text.to_owned()).ok()
+    };
+    let service = |more: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: lists}}\nspec: {{selector: {{a: b}}, ports: [{{name: one, port: 80}}{more}]}}\n"
+        )
+    };
+    let (one, two) = (service(""), service(", {name: two, port: 81}"));
+    let ports = "{.spec.ports[*].name}";
+    let read = || {
+        space
+            .kubectl(&format!("get service lists -o jsonpath={ports}"))
+            .ok()
+    };
+    assert_eq!(apply(&two), "service/lists created\n");
+    assert_eq!(apply(&one), "service/lists configured\n");
+    assert_eq!(read(), "one");
+    // kubectl's own, taken over
+    space.apply(&two);
+    assert_eq!(read(), "one two");
+    assert_eq!(apply(&one), "service/lists configured\n");
+    assert_eq!(read(), "one");
+    space.apply(&two);
+    space.apply(&one);
+    assert_eq!(read(), "one");
+    let definition = "apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: applieds.own.example}
+spec:
+  group: own.example
+  scope: Namespaced
+  names: {plural: applieds, singular: applied, kind: Applied}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {a: {type: string}, b: {type: string}}}}}}
+";
+    apply(definition);
+    space
+        .kubectl("wait --for=condition=Established crd/applieds.own.example --timeout=60s")
+        .ok();
+    let custom = |spec: &str| {
+        format!(
+            "apiVersion: own.example/v1\nkind: Applied\nmetadata: {{name: x}}\nspec: {{{spec}}}\n"
+        )
+    };
+    holds(&apply(&custom("a: '1', b: '2'")), "x created");
+    holds(&apply(&custom("a: '1'")), "x configured");
+    holds(&apply(&custom("a: '1'")), "x unchanged");
+    assert_eq!(
+        space.kubectl("get applied x -o jsonpath={.spec}").ok(),
+        "{\"a\":\"1\"}"
+    );
+    space.kubectl("delete crd applieds.own.example").ok();
 }
 
 pub fn status_and_env_tell_where_everything_is() {
