@@ -72,6 +72,12 @@ impl Query {
             .filter(|v| !v.is_empty())
     }
 
+    /// All values of a key.
+    pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        let own = self.0.iter().filter(move |(k, _)| k == key);
+        own.map(|(_, value)| value.as_str())
+    }
+
     /// A flag as upstream converts it: absent, `false` and `0` are false, everything else is true.
     pub fn flag(&self, key: &str) -> bool {
         match self.0.iter().find(|(k, _)| k == key) {

@@ -53,36 +53,12 @@ impl Meter {
                 let _ = writeln!(to, "{name}{{{},code=\"{code}\"}} {count}", labels.text());
             }
         }
-        let name = "apiserver_request_duration_seconds";
-        head(
-            to,
-            name,
-            "histogram",
-            "Time until requests were answered; of those that last there is none.",
-        );
-        for (labels, series) in &all {
-            let text = labels.text();
-            let counts = series
-                .durations
-                .counts
-                .iter()
-                .map(|count| count.load(Relaxed));
-            let counts: Vec<u64> = counts.collect();
-            if counts.iter().all(|count| *count == 0) {
-                continue;
-            }
-            let mut up_to = 0;
-            for (bound, count) in BOUNDS_S.iter().zip(&counts) {
-                up_to += count;
-                let _ = writeln!(to, "{name}_bucket{{{text},le=\"{bound}\"}} {up_to}");
-            }
-            let all: u64 = counts.iter().sum();
-            let sum_s = series.durations.sum_us.load(Relaxed) as f64 / 1e6;
-            let _ = writeln!(to, "{name}_bucket{{{text},le=\"+Inf\"}} {all}");
-            let _ = writeln!(
-                to,
-                "{name}_sum{{{text}}} {sum_s}\n{name}_count{{{text}}} {all}"
-            );
+        // without webhooks and waiting in queues, the second is the first: rules about service levels ask for it
+        for name in [
+            "apiserver_request_duration_seconds",
+            "apiserver_request_sli_duration_seconds",
+        ] {
+            durations(to, name, &all);
         }
         let name = "apiserver_longrunning_requests";
         head(
@@ -121,6 +97,40 @@ impl Meter {
     }
 }
 
+/// A histogram of how long requests took.
+fn durations(to: &mut String, name: &str, all: &[(Labels, Arc<Series>)]) {
+    head(
+        to,
+        name,
+        "histogram",
+        "Time until requests were answered; of those that last there is none.",
+    );
+    for (labels, series) in all {
+        let text = labels.text();
+        let counts = series
+            .durations
+            .counts
+            .iter()
+            .map(|count| count.load(Relaxed));
+        let counts: Vec<u64> = counts.collect();
+        if counts.iter().all(|count| *count == 0) {
+            continue;
+        }
+        let mut up_to = 0;
+        for (bound, count) in BOUNDS_S.iter().zip(&counts) {
+            up_to += count;
+            let _ = writeln!(to, "{name}_bucket{{{text},le=\"{bound}\"}} {up_to}");
+        }
+        let all: u64 = counts.iter().sum();
+        let sum_s = series.durations.sum_us.load(Relaxed) as f64 / 1e6;
+        let _ = writeln!(to, "{name}_bucket{{{text},le=\"+Inf\"}} {all}");
+        let _ = writeln!(
+            to,
+            "{name}_sum{{{text}}} {sum_s}\n{name}_count{{{text}}} {all}"
+        );
+    }
+}
+
 impl Labels {
     fn lasts(&self) -> bool {
         matches!(self.verb, "WATCH" | "CONNECT")
@@ -142,34 +152,49 @@ impl Labels {
 }
 
 async fn objects(state: &State, out: &mut String) {
-    let name = "apiserver_storage_objects";
-    head(out, name, "gauge", "Objects that are stored, by resource.");
-    let mut seen: Vec<&str> = Vec::new();
-    for kind in registry::all() {
-        if kind.storage.is_empty() || seen.contains(&kind.storage) {
+    let mut seen: Vec<String> = Vec::new();
+    let mut counts: Vec<(&str, &str, u64)> = Vec::new();
+    let custom = state.custom.set();
+    let custom: Vec<Arc<Kind>> = custom
+        .groups()
+        .flat_map(|group| custom.of_group(group).to_vec())
+        .collect();
+    for kind in registry::all()
+        .iter()
+        .chain(custom.iter().map(AsRef::as_ref))
+    {
+        let prefix = kind.prefix("");
+        if kind.storage.is_empty() || seen.contains(&prefix) {
             continue;
         }
-        seen.push(kind.storage);
-        count(state, kind, name, out).await;
-    }
-    let custom = state.custom.set();
-    let mut seen: Vec<String> = Vec::new();
-    for group in custom.groups() {
-        for kind in custom.of_group(group).iter() {
-            let prefix = kind.prefix("");
-            if !seen.contains(&prefix) {
-                count(state, kind, name, out).await;
-                seen.push(prefix);
-            }
+        if let Some(count) = count(state, &prefix).await {
+            counts.push((kind.group, kind.plural, count));
         }
+        seen.push(prefix);
+    }
+    let name = "apiserver_resource_objects";
+    head(
+        out,
+        name,
+        "gauge",
+        "Objects that are stored, by group and resource.",
+    );
+    for (group, resource, count) in &counts {
+        let _ = writeln!(
+            out,
+            "{name}{{group=\"{group}\",resource=\"{resource}\"}} {count}"
+        );
+    }
+    let name = "apiserver_storage_objects";
+    let help = "The same by one name; upstream has deprecated it.";
+    head(out, name, "gauge", help);
+    for (group, resource, count) in &counts {
+        let resource = crate::status::qualified(resource, group);
+        let _ = writeln!(out, "{name}{{resource=\"{resource}\"}} {count}");
     }
 }
 
-async fn count(state: &State, kind: &Kind, name: &str, out: &mut String) {
-    let Ok(page) = state.store.range(&kind.prefix(""), None, 1, None).await else {
-        return;
-    };
-    let count = page.items.len() as u64 + page.remaining.unwrap_or_default();
-    let resource = crate::status::qualified(kind.plural, kind.group);
-    let _ = writeln!(out, "{name}{{resource=\"{resource}\"}} {count}");
+async fn count(state: &State, prefix: &str) -> Option<u64> {
+    let page = state.store.range(prefix, None, 1, None).await.ok()?;
+    Some(page.items.len() as u64 + page.remaining.unwrap_or_default())
 }

@@ -132,6 +132,10 @@ async fn version_health_and_schema() {
             "/livez?verbose&exclude=etcd",
             "[+]ping ok\nlivez check passed\n",
         ),
+        (
+            "/livez?verbose&exclude=log&exclude=etcd",
+            "[+]ping ok\nlivez check passed\n",
+        ),
     ] {
         let answer = server.get(path).await;
         assert_eq!(

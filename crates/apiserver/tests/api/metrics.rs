@@ -76,6 +76,8 @@ async fn requests_objects_and_the_process_are_counted() {
     );
     let all = [&posts[..], &["le=\"+Inf\""]].concat();
     assert_eq!(value(&page, &format!("{duration}_bucket"), &all), Some(3.0));
+    let levels = "apiserver_request_sli_duration_seconds_count";
+    assert_eq!(value(&page, levels, &posts), Some(3.0));
     let in_flight = "apiserver_current_inflight_requests";
     assert_eq!(
         value(&page, in_flight, &["readOnly"]),
@@ -96,6 +98,15 @@ async fn requests_objects_and_the_process_are_counted() {
         value(&page, objects, &["resource=\"deployments.apps\""]),
         Some(0.0)
     );
+    let objects = "apiserver_resource_objects";
+    for (group, resource, count) in [("", "configmaps", 2.0), ("apps", "deployments", 0.0)] {
+        let labels = [
+            format!("group=\"{group}\""),
+            format!("resource=\"{resource}\""),
+        ];
+        let labels = labels.each_ref().map(String::as_str);
+        assert_eq!(value(&page, objects, &labels), Some(count), "{resource}");
+    }
     assert!(value(&page, "process_resident_memory_bytes", &[]) > Some(1e6));
 }
 
