@@ -206,6 +206,22 @@ fn the_second_boot_brings_everything_back_and_uninstalling_leaves_nothing() {
     assert_eq!(shell("docker exec plain cat /kept/file").ok(), "word\n");
     assert_eq!(limits(), "50331648\n50331648\n");
 
+    // down is down, also for the service
+    let said = Run::new(INSTALLED, "down --time 2").ok();
+    assert!(said.contains("Its service is stopped"), "{said}");
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    let state = systemctl(&format!("is-active {UNIT}")).ran();
+    assert_eq!(state.stdout.trim(), "inactive", "{state}");
+    assert_eq!(marked(), BTreeSet::new());
+    // what is started by hand, the service takes over
+    Run::new(INSTALLED, "up").ok();
+    runs();
+    let before = marked();
+    let said = Run::new(downloaded(), "install").ok();
+    assert!(said.contains("ending the daemon that runs"), "{said}");
+    answers("after it was taken over");
+    assert_eq!(marked(), before, "after it was taken over");
+
     let before = marked();
     let said = Run::new(INSTALLED, "uninstall --settings").ok();
     assert!(
