@@ -17,12 +17,13 @@ pub fn is_left_out(path: &Path) -> bool {
         [name] => {
             name == super::UNFINISHED
                 || name == "lost+found"
-                || name == "daemon.lock"
+                || matches!(name, "daemon.lock" | "node.lock")
                 || name == "kubeconfig"
+                || name.ends_with(".kubeconfig")
                 || name.starts_with("daemon.log")
                 || name == "store"
         }
-        ["images", "lock" | "tmp"] => true,
+        ["images", "lock" | "tmp"] | ["uploads", _] => true,
         // snapshots of builds that are running
         ["images", "snapshots", id] => id.starts_with("tmp-"),
         _ => false,

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use tar::{Builder, EntryType, Header};
 
 use super::files::{is_left_out, is_taken_empty};
@@ -65,18 +68,28 @@ impl<'a, W: Write> Pack<'a, W> {
         self.entry(header, Path::new(name), b"", &[], content)
     }
 
-    /// A data directory, under this name. What goes while it is read is left out.
+    /// A data directory, under this name. What goes while it is read is left out, and so is what is mounted in it, of this file
+    /// system or another: its content belongs to somebody else, or to nobody after a reboot. Containers write here meanwhile:
+    /// no link that one makes is followed.
     pub fn tree(&mut self, root: &Path, name: &str) -> io::Result<()> {
-        let meta = fs::symlink_metadata(root)?;
-        let device = meta.dev();
+        let top = rustix::fs::open(root, DIRECTORY, Mode::empty())?;
         let mut pending = vec![PathBuf::new()];
         while let Some(relative) = pending.pop() {
-            let (path, shown) = (root.join(&relative), Path::new(name).join(&relative));
-            let taken = gone_is_none(self.one(&path, &shown, device))?;
+            let shown = Path::new(name).join(&relative);
+            let handle = match beneath(&top, &relative) {
+                Ok(handle) => handle,
+                Err(Errno::XDEV) => {
+                    gone_is_none(self.mounted(&root.join(&relative), &shown))?;
+                    continue;
+                }
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let taken = gone_is_none(self.one(&handle, &shown))?;
             if taken != Some(Walk::Into) || is_taken_empty(&relative) {
                 continue;
             }
-            let Some(mut names) = gone_is_none(names_in(&path))? else {
+            let Some(mut names) = gone_is_none(names_in(&again(&handle)))? else {
                 continue;
             };
             names.sort();
@@ -87,26 +100,28 @@ impl<'a, W: Write> Pack<'a, W> {
         Ok(())
     }
 
-    fn one(&mut self, path: &Path, shown: &Path, device: u64) -> io::Result<Walk> {
+    /// The place where a directory is mounted, empty.
+    fn mounted(&mut self, path: &Path, shown: &Path) -> io::Result<()> {
         let meta = fs::symlink_metadata(path)?;
-        let mut header = Header::new_gnu();
-        header.set_mode(meta.mode() & 0o7777);
-        header.set_uid(meta.uid().into());
-        header.set_gid(meta.gid().into());
-        header.set_mtime(u64::try_from(meta.mtime()).unwrap_or(0));
-        header.set_size(0);
+        if !meta.is_dir() {
+            return Ok(());
+        }
+        let mut header = header_of(&meta);
+        header.set_entry_type(EntryType::Directory);
+        self.entry(header, shown, b"", &[], io::empty())
+    }
+
+    fn one(&mut self, handle: &OwnedFd, shown: &Path) -> io::Result<Walk> {
+        let path = &again(handle);
+        let meta = File::from(handle.try_clone()?).metadata()?;
+        let mut header = header_of(&meta);
         let kind = meta.file_type();
         if kind.is_dir() {
             header.set_entry_type(EntryType::Directory);
-            if meta.dev() != device {
-                // mounted here: its content belongs to somebody else, or to nobody after a reboot
-                self.entry(header, shown, b"", &[], io::empty())?;
-                return Ok(Walk::Past);
-            }
             self.entry(header, shown, b"", &xattrs(path)?, io::empty())?;
             return Ok(Walk::Into);
         }
-        if meta.dev() != device || kind.is_socket() {
+        if kind.is_socket() {
             return Ok(Walk::Past);
         }
         if kind.is_char_device() || kind.is_block_device() {
@@ -136,23 +151,13 @@ impl<'a, W: Write> Pack<'a, W> {
         }
         if kind.is_symlink() {
             header.set_entry_type(EntryType::Symlink);
-            let target = fs::read_link(path)?;
-            self.entry(
-                header,
-                shown,
-                target.as_os_str().as_bytes(),
-                &[],
-                io::empty(),
-            )?;
+            let target = rustix::fs::readlinkat(handle, "", Vec::new())?;
+            self.entry(header, shown, target.as_bytes(), &[], io::empty())?;
         } else if kind.is_fifo() {
             header.set_entry_type(EntryType::Fifo);
             self.entry(header, shown, b"", &[], io::empty())?;
         } else {
-            let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
-            let file = fs::OpenOptions::new()
-                .read(true)
-                .custom_flags(i32::try_from(flags).map_err(io::Error::other)?)
-                .open(path)?;
+            let file = File::open(path)?;
             // its size now, and exactly so many bytes: it may be written to meanwhile
             let size = file.metadata()?.len();
             header.set_entry_type(EntryType::Regular);
@@ -202,6 +207,34 @@ impl<'a, W: Write> Pack<'a, W> {
     }
 }
 
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// What lies at a path, itself: neither a link nor a mount is gone through.
+fn beneath(top: &OwnedFd, relative: &Path) -> rustix::io::Result<OwnedFd> {
+    let relative = match relative.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => relative,
+    };
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    rustix::fs::openat2(top, relative, flags, Mode::empty(), resolve)
+}
+
+/// How what is open is opened again, to be read.
+fn again(handle: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}", handle.as_raw_fd()).into()
+}
+
+fn header_of(meta: &Metadata) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_mode(meta.mode() & 0o7777);
+    header.set_uid(meta.uid().into());
+    header.set_gid(meta.gid().into());
+    header.set_mtime(u64::try_from(meta.mtime()).unwrap_or(0));
+    header.set_size(0);
+    header
+}
+
 /// Whether there is more beneath.
 #[derive(PartialEq)]
 enum Walk {
@@ -235,7 +268,7 @@ fn names_in(path: &Path) -> io::Result<Vec<std::ffi::OsString>> {
 
 /// The attributes worth keeping, as in a pax header.
 fn xattrs(path: &Path) -> io::Result<Vec<(String, Vec<u8>)>> {
-    // neither followed nor waited for: the caller knows that it is a file or a directory
+    // not waited for: the caller knows that it is a file or a directory
     let file = File::open(path)?;
     let mut names = vec![0; 64 * 1024];
     let length = match rustix::fs::flistxattr(&file, &mut names[..]) {
@@ -270,4 +303,86 @@ fn xattrs(path: &Path) -> io::Result<Vec<(String, Vec<u8>)>> {
 /// Whether an attribute of an archive may be set.
 pub fn is_kept(name: &str) -> bool {
     XATTRS.iter().any(|kept| name.starts_with(kept))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::mount::{UnmountFlags, mount_bind, unmount};
+
+    /// The names in an archive of a directory.
+    fn packed(root: &Path) -> Vec<String> {
+        let mut progress = Progress::new("packed");
+        let mut pack = Pack::new(Vec::new(), &mut progress);
+        pack.tree(root, "data").expect("packed");
+        let bytes = pack.finish().expect("finished");
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let names = archive.entries().expect("entries").map(|entry| {
+            let entry = entry.expect("an entry");
+            let target = entry.link_name().expect("a name");
+            let name = entry.path().expect("a path").display().to_string();
+            match target {
+                Some(target) => format!("{name} -> {}", target.display()),
+                None => name,
+            }
+        });
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn neither_links_nor_mounts_are_gone_through() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::Builder::new()
+            .prefix("plimsoll-pack-")
+            .tempdir()
+            .expect("directory");
+        let (root, elsewhere) = (directory.path().join("data"), directory.path().join("else"));
+        for path in ["data/claims/db", "data/part", "else"] {
+            fs::create_dir_all(directory.path().join(path)).expect("made");
+        }
+        for path in [
+            "data/claims/db/rows",
+            "data/plain",
+            "data/one",
+            "else/secret",
+        ] {
+            fs::write(directory.path().join(path), "x").expect("written");
+        }
+        fs::hard_link(root.join("plain"), root.join("second")).expect("linked");
+        std::os::unix::fs::symlink("../else", root.join("link")).expect("linked");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            root.join("pipe"),
+            rustix::fs::FileType::Fifo,
+            Mode::RUSR,
+            0,
+        )
+        .expect("made");
+        // of the same file system: what is there is taken once, or not at all
+        mount_bind(root.join("claims/db"), root.join("part")).expect("mounted");
+        let file = mount_bind(elsewhere.join("secret"), root.join("one"));
+        let names = packed(&root);
+        for path in ["part", "one"] {
+            let _ = unmount(root.join(path), UnmountFlags::DETACH);
+        }
+        file.expect("mounted");
+        assert_eq!(
+            names,
+            [
+                "data",
+                "data/claims",
+                "data/claims/db",
+                "data/claims/db/rows",
+                "data/link -> ../else",
+                "data/part",
+                "data/pipe",
+                "data/plain",
+                "data/second -> data/plain",
+            ]
+        );
+    }
 }
