@@ -386,9 +386,10 @@ fn check_empty(data_dir: &Path) -> Result<()> {
         fs::read_dir(data_dir).with_context(|| format!("cannot read {}", data_dir.display()))?;
     for entry in entries {
         let name = entry?.file_name();
-        // a file system's own, profiles that may be there first, what a start left that was cut off
-        let may_be =
-            |name: &str| matches!(name, "lost+found" | "seccomp") || name.starts_with(".tmp");
+        // a file system's own, an authority and profiles that may be there first, what a start left that was cut off
+        let may_be = |name: &str| {
+            matches!(name, "lost+found" | "pki" | "seccomp") || name.starts_with(".tmp")
+        };
         if !name.to_str().is_some_and(may_be) {
             bail!(
                 "{} is not empty (it holds {name:?}) and has no instance in it: name an empty or a new directory with --data-dir, because `plimsoll down --purge` removes all that is in it",
@@ -534,7 +535,7 @@ mod tests {
             .tempdir()
             .expect("directory");
         let path = directory.path();
-        for name in ["lost+found", "seccomp"] {
+        for name in ["lost+found", "pki", "seccomp"] {
             fs::create_dir(path.join(name)).expect("made");
         }
         let range = |text: &str| Some(text.parse().expect("a range"));
