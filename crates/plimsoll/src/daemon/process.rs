@@ -176,3 +176,36 @@ pub fn raise_descriptor_limit() {
         },
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    #[test]
+    fn the_lock_tells_who_starts_and_is_not_had_of_what_is_removed() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::Builder::new()
+            .prefix("plimsoll-lock-")
+            .tempdir()
+            .expect("directory");
+        let data_dir = directory.path().join("data");
+        let instance = Instance::find_or_make(&data_dir, &Settings::default()).expect("made");
+        let held = lock(&instance).expect("locked");
+        assert_eq!(instance.starting_pid(), None, "nobody has signed");
+        sign(&held).expect("signed");
+        assert_eq!(instance.starting_pid(), Some(std::process::id()));
+        let waiting = {
+            let instance = instance.clone();
+            std::thread::spawn(move || lock(&instance))
+        };
+        std::thread::sleep(Duration::from_millis(200));
+        fs::remove_dir_all(&data_dir).expect("removed");
+        drop(held);
+        let error = waiting.join().expect("no panic").expect_err("removed");
+        let _ = fs::remove_dir_all(instance.run_dir());
+        assert!(error.to_string().contains("has been removed"), "{error}");
+    }
+}
