@@ -9,6 +9,7 @@ use http::StatusCode;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::Docker;
 use crate::reply::Refusal;
@@ -36,7 +37,66 @@ pub async fn json<T: DeserializeOwned + Default>(body: Incoming) -> Result<T, Re
     if bytes.is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(&bytes).map_err(|error| Refusal::bad(format!("invalid JSON: {error}")))
+    parsed(&bytes)
+}
+
+/// Members whose names are the user's: one that is `null` is there all the same, as with Go's maps.
+const MAPS: [&str; 11] = [
+    "Annotations",
+    "DriverOpts",
+    "EndpointsConfig",
+    "ExposedPorts",
+    "Labels",
+    "Options",
+    "PortBindings",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
+    "Volumes",
+];
+/// Those whose values are words; their `null` is the empty one.
+const MAPS_OF_WORDS: [&str; 7] = [
+    "Annotations",
+    "DriverOpts",
+    "Labels",
+    "Options",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
+];
+
+/// The document, in which `null` stands for what is not given: some clients write it for every field that nobody set.
+fn parsed<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, Refusal> {
+    let wrong = |error| Refusal::bad(format!("invalid JSON: {error}"));
+    let mut document: Value = serde_json::from_slice(bytes).map_err(wrong)?;
+    if document.is_null() {
+        return Ok(T::default());
+    }
+    drop_nulls(&mut document);
+    serde_json::from_value(document).map_err(wrong)
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            for (name, member) in members {
+                match member {
+                    Value::Object(map) if MAPS.contains(&name.as_str()) => {
+                        for one in map.values_mut() {
+                            if one.is_null() && MAPS_OF_WORDS.contains(&name.as_str()) {
+                                *one = "".into();
+                            }
+                            drop_nulls(one);
+                        }
+                    }
+                    member => drop_nulls(member),
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 /// The body in a temporary file beneath the data directory, at its beginning. A client that goes away leaves nothing.
@@ -127,4 +187,43 @@ pub fn decompressed(file: File) -> std::io::Result<Box<dyn Read>> {
     } else {
         Box::new(reader)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Config, HostConfig};
+
+    #[test]
+    fn null_is_what_is_not_given() {
+        // as docker-java sends it: every field, most of them null
+        let config: Config = parsed(
+            br#"{"Hostname":null,"User":null,"Tty":null,"OpenStdin":null,"StdinOnce":null,"Image":"a","Cmd":["x"],"Entrypoint":null,
+            "StopTimeout":null,"StopSignal":null,"NetworkDisabled":null,"Labels":{"a":null},"ExposedPorts":{"80/tcp":null},"Volumes":{"/v":null},
+            "Healthcheck":{"Test":["NONE"],"Interval":null,"Timeout":null,"Retries":null,"StartPeriod":null}}"#,
+        )
+        .unwrap_or_else(|refusal| panic!("{}", refusal.message));
+        assert_eq!((config.tty, config.open_stdin), (false, false));
+        assert_eq!(config.labels["a"], "", "as Go reads it");
+        assert!(config.exposed_ports.contains_key("80/tcp"));
+        assert!(config.volumes.contains_key("/v"));
+        let host: HostConfig = parsed(
+            br#"{"Memory":null,"NanoCpus":null,"CpuShares":null,"CpuPeriod":null,"CpuQuota":null,"Privileged":null,"AutoRemove":null,
+            "PublishAllPorts":null,"ReadonlyRootfs":null,"OomScoreAdj":null,"PidsLimit":null,"ShmSize":null,
+            "RestartPolicy":{"Name":"always","MaximumRetryCount":null},"PortBindings":{"80/tcp":null,"81/tcp":[{"HostIp":null,"HostPort":"8081"}]},
+            "Ulimits":[{"Name":"nofile","Soft":1,"Hard":null}],"Devices":[{"PathOnHost":"/dev/fuse","CgroupPermissions":null}],
+            "Mounts":[{"Type":"bind","Source":"/a","Target":"/a","ReadOnly":null,"BindOptions":{"Propagation":null,"NonRecursive":null}}]}"#,
+        )
+        .unwrap_or_else(|refusal| panic!("{}", refusal.message));
+        assert_eq!((host.memory, host.privileged), (0, false));
+        assert_eq!(host.port_bindings["80/tcp"].as_ref().map(Vec::len), None);
+        assert_eq!(host.restart_policy.name, "always");
+        assert!(!host.rest.contains_key("ShmSize"));
+        assert_eq!(
+            parsed::<Config>(b"null").map(|c| c.image).ok(),
+            Some(String::new())
+        );
+        let wrong = parsed::<HostConfig>(br#"{"Memory":"much"}"#).expect_err("no number");
+        assert!(wrong.message.contains("expected i64"), "{}", wrong.message);
+    }
 }

@@ -213,6 +213,10 @@ async fn ask(
             () = stop.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
         }
+        // whoever is frozen answers nothing, which says nothing of it
+        if is_paused(&docker, container.id()).await {
+            continue;
+        }
         let began = Timestamp::now();
         let answer = tokio::select! {
             () = stop.cancelled() => return,
@@ -226,6 +230,9 @@ async fn ask(
             exit_code,
             output,
         };
+        if exit_code != 0 && is_paused(&docker, container.id()).await {
+            continue;
+        }
         let starting = Instant::now() < period_ends;
         if let Some(checked) = docker.inner.healths.0.lock().get_mut(container.id())
             && !stop.is_cancelled()
@@ -233,6 +240,11 @@ async fn ask(
             checked.health.take(found, retries, starting);
         }
     }
+}
+
+async fn is_paused(docker: &Docker, id: &str) -> bool {
+    let container = containers::find(docker, id).await;
+    container.is_ok_and(|container| container.paused())
 }
 
 /// Runs the command; its exit code (-1: it could not be run) and what it said. It is killed when nobody waits for it any more.

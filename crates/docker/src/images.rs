@@ -15,7 +15,10 @@ use crate::query::Query;
 use crate::reply::{Answer, Refusal, empty, json_of, line, narrated, stream};
 use crate::{Docker, body};
 
-pub fn list(docker: &Docker, query: &Query) -> Answer {
+/// From this version on there is only one size.
+const WITHOUT_VIRTUAL_SIZE: u32 = 44;
+
+pub fn list(docker: &Docker, query: &Query, version: u32) -> Answer {
     let known = ["before", "dangling", "label", "reference", "since", "until"];
     let filters = Filters::of(query, &known)?;
     let dangling = filters.flag("dangling")?;
@@ -54,24 +57,32 @@ pub fn list(docker: &Docker, query: &Query) -> Answer {
         .map(|image| {
             // of its names those that were asked for
             let tags: Vec<&String> = image.tags.iter().filter(|tag| is_named(tag)).collect();
-            json!({
+            let mut row = json!({
                 "Id": image.id, "ParentId": "", "RepoTags": tags, "RepoDigests": image.digests, "Created": image.created.as_second(),
-                "Size": image.size_bytes, "VirtualSize": image.size_bytes, "SharedSize": -1, "Containers": -1, "Labels": image.config.labels,
-            })
+                "Size": image.size_bytes, "SharedSize": -1, "Containers": -1, "Labels": image.config.labels,
+            });
+            if version < WITHOUT_VIRTUAL_SIZE {
+                row["VirtualSize"] = json!(image.size_bytes);
+            }
+            row
         })
         .collect();
     json_of(&rows)
 }
 
-pub fn inspect(docker: &Docker, name: &str) -> Answer {
+pub fn inspect(docker: &Docker, name: &str, version: u32) -> Answer {
     let image = docker.inner.images.get(name)?;
-    json_of(&json!({
+    let mut shown = json!({
         "Id": image.id, "RepoTags": image.tags, "RepoDigests": image.digests, "Parent": "", "Comment": "",
         "Created": image.file.created.clone().unwrap_or_else(|| image.created.to_string()), "Container": "", "DockerVersion": "",
         "Author": image.file.author, "Config": image.config, "Architecture": image.architecture, "Variant": image.file.variant, "Os": image.os, "Size": image.size_bytes,
-        "VirtualSize": image.size_bytes, "GraphDriver": { "Name": "overlay2", "Data": null },
+        "GraphDriver": { "Name": "overlay2", "Data": null },
         "RootFS": { "Type": "layers", "Layers": image.layers() }, "Metadata": { "LastTagTime": "0001-01-01T00:00:00Z" },
-    }))
+    });
+    if version < WITHOUT_VIRTUAL_SIZE {
+        shown["VirtualSize"] = json!(image.size_bytes);
+    }
+    json_of(&shown)
 }
 
 pub fn history(docker: &Docker, name: &str) -> Answer {
@@ -116,15 +127,15 @@ pub async fn create(docker: Docker, query: &Query, request: Request<Incoming>) -
             let reference = query
                 .get("repo")
                 .map(|repo| reference(repo, query.get("tag")));
+            let changes: Vec<&str> = query.all("changes").collect();
+            let config = image::apply_changes(image::ImageConfig::default(), &changes)
+                .map_err(|error| Refusal::bad(error.to_string()))?;
             let file = body::file(&docker, request.into_body()).await?;
+            let file = tokio::fs::File::from_std(file);
             let image = docker
                 .inner
                 .images
-                .import(
-                    tokio::fs::File::from_std(file),
-                    reference.as_deref(),
-                    image::ImageConfig::default(),
-                )
+                .import(file, reference.as_deref(), config)
                 .await?;
             stream(
                 "application/json",

@@ -1,19 +1,21 @@
 //! The Docker Engine API over this machine's engine, images and network, so that the unmodified `docker` command works.
 //!
 //! Deliberately absent: state of its own. A container's Docker configuration is an annotation on the engine's record; everything
-//! else is asked from engine, images and network each time. Source: Docker's Engine API reference, version 1.43.
+//! else is asked from engine, images and network each time. Source: Docker's Engine API reference, version 1.44.
 #![forbid(unsafe_code)]
 
 mod body;
 mod build;
 mod commit;
 mod containers;
+mod events;
 mod filters;
 mod health;
 mod images;
 mod monitor;
 mod mounts;
 mod names;
+mod networks;
 mod ports;
 mod query;
 mod record;
@@ -41,7 +43,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// The newest API version that is spoken, and the oldest.
-const API_VERSION: &str = "1.43";
+const API_VERSION: &str = "1.44";
 const API_VERSION_MIN: &str = "1.24";
 /// Connections beyond this wait in the listener's queue.
 const CONNECTIONS_MAX: usize = 512;
@@ -67,6 +69,8 @@ struct Inner {
     turns: turns::Turns,
     /// What health checks have found.
     healths: health::Healths,
+    /// What has been removed, for those to whom its end is told.
+    gone: events::Gone,
     /// Starts that failed: a container that never ran has no exit that the engine could tell.
     failures: tokio::sync::broadcast::Sender<containers::lifecycle::StartFailure>,
 }
@@ -86,6 +90,7 @@ impl Docker {
             uploads: home.join("uploads"),
             turns: turns::Turns::default(),
             healths: health::Healths::default(),
+            gone: events::Gone::default(),
             failures: tokio::sync::broadcast::Sender::new(64),
         };
         Self {

@@ -8,6 +8,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::containers::{self, Container, lifecycle};
+use crate::record::OWNER;
 use crate::{Docker, health, names, runner};
 
 const RESTART_MS: u64 = 100;
@@ -23,13 +24,16 @@ pub async fn recover(docker: &Docker) {
         docker.inner.images.clone(),
     );
     for sandbox in engine.sandboxes().await {
-        if sandbox
-            .spec
-            .labels
-            .get(runner::BUILD.0)
-            .is_some_and(|owner| owner == runner::BUILD.1)
-        {
+        let owner = sandbox.spec.labels.get(OWNER.0).map(String::as_str);
+        if owner == Some(runner::BUILD.1) {
             runner::clean(docker, &sandbox.id).await;
+        }
+        // of a container that was being made
+        if owner == Some(OWNER.1)
+            && engine.container(&sandbox.id).await.is_none()
+            && let Err(error) = engine.remove_sandbox(&sandbox.id).await
+        {
+            tracing::warn!(%error, id = sandbox.id, "a sandbox without a container could not be removed");
         }
     }
     let mut known = BTreeSet::new();
@@ -151,17 +155,10 @@ async fn restart(docker: &Docker, container: &Container) {
         (Some(exit), Some(at)) => exit.finished_at.as_second().saturating_sub(at.as_second()),
         _ => 0,
     };
-    let recovered = ran_s >= RECOVERED_S;
-    let mut failures: u32 = 0;
+    let mut backoff = after_run(container.record.backoff, ran_s);
+    let mut told = false;
     loop {
-        let restarts = if recovered {
-            0
-        } else {
-            container.record.restarts
-        };
-        let doublings = restarts.saturating_add(failures).min(10);
-        let delay_ms = (RESTART_MS << doublings).min(RESTART_MS_MAX);
-        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+        tokio::time::sleep(delay(backoff)).await;
         let id = container.id();
         let _turn = docker.inner.turns.of(id).await;
         let Ok(mut now) = containers::find(docker, id).await else {
@@ -179,7 +176,9 @@ async fn restart(docker: &Docker, container: &Container) {
         if now.running() || !wanted {
             return;
         }
+        backoff = backoff.saturating_add(1);
         now.record.restarts = now.record.restarts.saturating_add(1);
+        now.record.backoff = backoff;
         let done = match containers::save(docker, id, &now.record).await {
             Ok(()) => lifecycle::start_now(docker, &now).await,
             Err(refusal) => Err(refusal),
@@ -187,13 +186,41 @@ async fn restart(docker: &Docker, container: &Container) {
         let Err(refusal) = done else {
             return;
         };
-        if failures == 0 {
+        if !told {
+            told = true;
             tracing::warn!(
                 id,
                 message = refusal.message,
                 "a container could not be started again; more attempts follow"
             );
         }
-        failures = failures.saturating_add(1);
+    }
+}
+
+/// Short runs in a row, as a restart after this run counts them.
+fn after_run(before: u32, ran_s: i64) -> u32 {
+    if ran_s >= RECOVERED_S { 0 } else { before }
+}
+
+/// Twice as long each time.
+fn delay(backoff: u32) -> Duration {
+    Duration::from_millis((RESTART_MS << backoff.min(10)).min(RESTART_MS_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_run_makes_restarts_quick_again() {
+        let (mut backoff, mut waits) = (0, Vec::new());
+        for ran_s in [0, 1, 0, 11, 0, 9] {
+            backoff = after_run(backoff, ran_s);
+            waits.push(delay(backoff).as_millis());
+            backoff += 1;
+        }
+        assert_eq!(waits, [100, 200, 400, 100, 200, 400]);
+        assert_eq!(delay(9), Duration::from_millis(51_200));
+        assert_eq!(delay(u32::MAX), Duration::from_millis(60_000));
     }
 }

@@ -284,6 +284,12 @@ fn mount(request: &MountRequest) -> Result<Point, Refusal> {
                     driver.name
                 )));
             }
+            if !volume.subpath.is_empty() {
+                return Err(wrong(format!(
+                    "a part of a volume (volume-subpath {:?}) is not supported; mount the whole volume",
+                    volume.subpath
+                )));
+            }
             if let Some(option) = driver.options.keys().next() {
                 return Err(wrong(format!(
                     "volume options ({option}) are not supported; a volume is a directory of this machine"

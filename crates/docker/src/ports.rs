@@ -1,6 +1,8 @@
 //! Published ports: from `80/tcp` and bindings to what engine and network do.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::ops::RangeInclusive;
 
 use engine::{Protocol, PublishedPort};
 use serde_json::{Map, Value, json};
@@ -32,8 +34,18 @@ pub fn word(protocol: Protocol) -> &'static str {
     }
 }
 
-/// What the container publishes, with host ports chosen where none was named. Targets get their address later.
-pub fn published(config: &Config, host: &HostConfig) -> Result<Vec<PublishedPort>, Refusal> {
+/// A port that a container publishes, before it is known where.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    host_ip: Option<IpAddr>,
+    /// One of these, the first that is free; none: any.
+    among: Option<RangeInclusive<u16>>,
+    port: u16,
+    protocol: Protocol,
+}
+
+/// What the container is to publish.
+pub fn wanted(config: &Config, host: &HostConfig) -> Result<Vec<Wanted>, Refusal> {
     let mut ports = Vec::new();
     for (text, bindings) in &host.port_bindings {
         let (port, protocol) = parse(text)?;
@@ -44,13 +56,12 @@ pub fn published(config: &Config, host: &HostConfig) -> Result<Vec<PublishedPort
                     Refusal::bad(format!("invalid IP address {ip:?} in a port binding"))
                 })?),
             };
-            let host_port = match binding.host_port.as_str() {
-                "" | "0" => free_port(protocol)?,
-                number => number.parse().map_err(|_| {
-                    Refusal::bad(format!("invalid host port {number:?}: 1 to 65535"))
-                })?,
-            };
-            ports.push(published_port(host_ip, host_port, port, protocol));
+            ports.push(Wanted {
+                host_ip,
+                among: range(&binding.host_port)?,
+                port,
+                protocol,
+            });
         }
     }
     if host.publish_all_ports {
@@ -60,33 +71,106 @@ pub fn published(config: &Config, host: &HostConfig) -> Result<Vec<PublishedPort
             .filter(|text| !host.port_bindings.contains_key(*text))
         {
             let (port, protocol) = parse(text)?;
-            ports.push(published_port(None, free_port(protocol)?, port, protocol));
+            ports.push(Wanted {
+                host_ip: None,
+                among: None,
+                port,
+                protocol,
+            });
         }
     }
     Ok(ports)
 }
 
-fn published_port(
-    host_ip: Option<IpAddr>,
-    host_port: u16,
-    port: u16,
-    protocol: Protocol,
-) -> PublishedPort {
-    PublishedPort {
-        host_ip,
-        host_port,
-        target: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
-        protocol,
+/// `8080`, `8000-8010`; nothing and 0 mean any.
+fn range(text: &str) -> Result<Option<RangeInclusive<u16>>, Refusal> {
+    if matches!(text, "" | "0") {
+        return Ok(None);
+    }
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let number = |text: &str| text.parse().ok().filter(|port: &u16| *port > 0);
+    match (number(first), number(last)) {
+        (Some(first), Some(last)) if first <= last => Ok(Some(first..=last)),
+        _ => Err(Refusal::bad(format!(
+            "invalid host port {text:?}: 1 to 65535, or a range of them"
+        ))),
     }
 }
 
-fn free_port(protocol: Protocol) -> Result<u16, Refusal> {
-    let any = (Ipv4Addr::UNSPECIFIED, 0);
-    let address = match protocol {
-        Protocol::Tcp => TcpListener::bind(any).and_then(|socket| socket.local_addr()),
-        Protocol::Udp => UdpSocket::bind(any).and_then(|socket| socket.local_addr()),
+/// Whether another choice may succeed where this one was found taken.
+pub fn is_choice(wanted: &[Wanted]) -> bool {
+    let one = |range: &RangeInclusive<u16>| range.start() == range.end();
+    wanted
+        .iter()
+        .any(|port| !port.among.as_ref().is_some_and(one))
+}
+
+/// Where they are published from now on. Targets get their address later.
+pub fn chosen(wanted: &[Wanted]) -> Result<Vec<PublishedPort>, Refusal> {
+    let mut ports: Vec<PublishedPort> = Vec::new();
+    for one in wanted {
+        let is_ours = |number: u16| {
+            ports.iter().any(|port| {
+                port.host_port == number
+                    && port.protocol == one.protocol
+                    && (port.host_ip == one.host_ip
+                        || port.host_ip.is_none()
+                        || one.host_ip.is_none())
+            })
+        };
+        let host_port = match &one.among {
+            // whether it is free is seen when it is bound, and told then
+            Some(among) if among.start() == among.end() => *among.start(),
+            Some(among) => among
+                .clone()
+                .find(|number| !is_ours(*number) && bound(one, *number).is_ok())
+                .ok_or_else(|| {
+                    Refusal::internal(format!(
+                        "all ports of {}-{} are allocated",
+                        among.start(),
+                        among.end()
+                    ))
+                })?,
+            None => free_port(one, is_ours)?,
+        };
+        ports.push(PublishedPort {
+            host_ip: one.host_ip,
+            host_port,
+            target: SocketAddr::from((Ipv4Addr::UNSPECIFIED, one.port)),
+            protocol: one.protocol,
+        });
+    }
+    Ok(ports)
+}
+
+/// One that the kernel gives, and that is not among `ours`.
+fn free_port(wanted: &Wanted, ours: impl Fn(u16) -> bool) -> Result<u16, Refusal> {
+    loop {
+        let number = bound(wanted, 0)?;
+        if !ours(number) {
+            return Ok(number);
+        }
+    }
+}
+
+/// The number with which the port can be bound now.
+fn bound(wanted: &Wanted, number: u16) -> std::io::Result<u16> {
+    let bind = |ip: IpAddr, number: u16| {
+        let bound = match wanted.protocol {
+            Protocol::Tcp => TcpListener::bind((ip, number)).and_then(|socket| socket.local_addr()),
+            Protocol::Udp => UdpSocket::bind((ip, number)).and_then(|socket| socket.local_addr()),
+        };
+        bound.map(|address| address.port())
     };
-    Ok(address?.port())
+    let Some(ip) = wanted.host_ip else {
+        let number = bind(Ipv4Addr::UNSPECIFIED.into(), number)?;
+        // a machine without IPv6 has it free there
+        return match bind(Ipv6Addr::UNSPECIFIED.into(), number) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => Err(error),
+            _ => Ok(number),
+        };
+    };
+    bind(ip, number)
 }
 
 /// The same ports with the container's address.
@@ -194,15 +278,52 @@ mod tests {
             r#"{"PortBindings":{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"8080"}],"81/tcp":[{"HostPort":""}]}}"#,
         )
         .expect("parses");
-        let ports = published(&Config::default(), &host).expect("valid");
+        let ports = wanted(&Config::default(), &host).expect("valid");
+        let ports = chosen(&ports).expect("free ports");
         assert_eq!(
             (ports[0].host_port, ports[0].host_ip),
             (8080, Some(IpAddr::V4(Ipv4Addr::LOCALHOST)))
         );
         assert_ne!(ports[1].host_port, 0, "a free port is chosen");
-        let wrong: HostConfig =
-            serde_json::from_str(r#"{"PortBindings":{"80/tcp":[{"HostPort":"99999"}]}}"#)
-                .expect("parses");
-        assert!(published(&Config::default(), &wrong).is_err());
+        for wrong in ["99999", "x", "80-70", "0-5", "1-2-3"] {
+            let binding = format!(r#"{{"PortBindings":{{"80/tcp":[{{"HostPort":"{wrong}"}}]}}}}"#);
+            let host: HostConfig = serde_json::from_str(&binding).expect("parses");
+            assert!(wanted(&Config::default(), &host).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn of_a_range_the_first_that_is_free() {
+        let any = (Ipv4Addr::UNSPECIFIED, 0);
+        // a port that is taken, and two after it, which are hopefully not
+        let (taken, first) = std::iter::repeat_with(|| TcpListener::bind(any).expect("a port"))
+            .find_map(|socket| {
+                let first = socket.local_addr().ok()?.port();
+                let free = |port: u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok();
+                (first < 65_000 && free(first + 1) && free(first + 2)).then_some((socket, first))
+            })
+            .expect("endless");
+        let last = first + 2;
+        let host: HostConfig = serde_json::from_str(&format!(
+            r#"{{"PortBindings":{{"80/tcp":[{{"HostPort":"{first}-{last}"}}],"81/tcp":[{{"HostPort":"{first}-{last}"}}],"82/udp":[{{"HostPort":"{first}-{last}"}}]}}}}"#
+        ))
+        .expect("parses");
+        let all = wanted(&Config::default(), &host).expect("valid");
+        let numbers = |all: &[Wanted]| -> Vec<u16> {
+            let ports = chosen(all).unwrap_or_else(|refusal| panic!("{}", refusal.message));
+            ports.iter().map(|port| port.host_port).collect()
+        };
+        assert!(is_choice(&all));
+        assert_eq!(numbers(&all)[..2], [first + 1, first + 2]);
+        drop(taken);
+        assert_eq!(numbers(&all)[..2], [first, first + 1], "chosen anew");
+        let none = TcpListener::bind(any).expect("a port");
+        let number = none.local_addr().expect("an address").port();
+        let full = Wanted {
+            among: Some(number..=number),
+            ..all[0].clone()
+        };
+        assert!(!is_choice(std::slice::from_ref(&full)));
+        assert_eq!(numbers(&[full]), [number], "told when it is bound");
     }
 }

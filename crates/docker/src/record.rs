@@ -29,6 +29,8 @@ pub struct Record {
     /// The user stopped it: restart policies leave it alone until the user starts it.
     pub stopped_by_user: bool,
     pub restarts: u32,
+    /// Restarts in a row after runs that were short: how long the next one waits.
+    pub backoff: u32,
     /// Why the last start failed.
     pub error: String,
     /// The exit code that stands for that failure.
@@ -66,7 +68,8 @@ pub struct Config {
     #[serde(deserialize_with = "null_default")]
     pub volumes: BTreeMap<String, Value>,
     pub stop_signal: Option<String>,
-    pub stop_timeout: Option<u32>,
+    /// Seconds; less than 0 is without end.
+    pub stop_timeout: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<image::Healthcheck>,
     #[serde(flatten)]
@@ -161,6 +164,12 @@ pub struct VolumeOptions {
     #[serde(deserialize_with = "null_default")]
     pub labels: BTreeMap<String, String>,
     pub driver_config: Option<DriverConfig>,
+    /// Of a later version of the API.
+    #[serde(
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub subpath: String,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -7,7 +7,8 @@ use serde_json::json;
 use crate::query::{Query, decode};
 use crate::reply::{Answer, Body, Refusal, json_of};
 use crate::{
-    API_VERSION, API_VERSION_MIN, Docker, build, commit, containers, images, system, volumes,
+    API_VERSION, API_VERSION_MIN, Docker, build, commit, containers, events, images, networks,
+    system, volumes,
 };
 
 /// Answers one request; every answer carries the headers by which clients know the server.
@@ -32,7 +33,7 @@ pub async fn answer(docker: Docker, request: Request<Incoming>) -> Response<Body
 
 async fn dispatch(docker: Docker, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
-    let path = unversioned(&path)?;
+    let (path, version) = unversioned(&path)?;
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let segments: Vec<&str> = path
         .split('/')
@@ -40,16 +41,18 @@ async fn dispatch(docker: Docker, request: Request<Incoming>) -> Answer {
         .collect();
     let method = request.method().clone();
     if let Some(("images", rest)) = segments.split_first().map(|(first, rest)| (*first, rest)) {
-        return image_request(docker, &method, rest, query, request).await;
+        return image_request(docker, &method, rest, query, version, request).await;
     }
     let known = match (&method, segments.as_slice()) {
         (&Method::GET | &Method::HEAD, ["_ping"]) => return system::ping(),
         (&Method::GET, ["version"]) => return system::version(),
         (&Method::GET, ["info"]) => return system::info(&docker).await,
-        (&Method::GET, ["events"]) => return system::events(&docker, &query),
+        (&Method::GET, ["events"]) => return events::events(&docker, &query),
         (&Method::GET, ["system", "df"]) => return system::usage(&docker).await,
-        (&Method::GET, ["networks"]) => return system::networks(&docker),
-        (&Method::GET, ["networks", name]) => return system::network(&docker, name),
+        (&Method::GET, ["networks"]) => return networks::list(&docker, &query),
+        (&Method::GET, ["networks", name]) => {
+            return networks::inspect(&docker, &decode(name)).await;
+        }
         (&Method::GET, ["volumes"]) => return volumes::list(&docker, &query).await,
         (&Method::POST, ["volumes", "create"]) => {
             return volumes::create(&docker, request.into_body()).await;
@@ -94,7 +97,7 @@ async fn dispatch(docker: Docker, request: Request<Incoming>) -> Answer {
     };
     let container = containers::find(&docker, &name).await?;
     match (&method, action) {
-        (&Method::GET, "json") => containers::inspect::inspect(&docker, &container).await,
+        (&Method::GET, "json") => containers::inspect::inspect(&docker, &container, &query).await,
         (&Method::POST, "start") => containers::lifecycle::start(&docker, &container).await,
         (&Method::POST, "stop") => containers::lifecycle::stop(&docker, &container, &query).await,
         (&Method::POST, "restart") => {
@@ -144,11 +147,12 @@ async fn image_request(
     method: &Method,
     rest: &[&str],
     query: Query,
+    version: u32,
     request: Request<Incoming>,
 ) -> Answer {
     let joined = |parts: &[&str]| decode(&parts.join("/"));
     match (method, rest) {
-        (&Method::GET, ["json"]) => images::list(&docker, &query),
+        (&Method::GET, ["json"]) => images::list(&docker, &query, version),
         (&Method::POST, ["create"]) => images::create(docker, &query, request).await,
         (&Method::POST, ["load"]) => images::load(docker, request.into_body()).await,
         (&Method::POST, ["prune"]) => images::prune(&docker, &query).await,
@@ -156,7 +160,7 @@ async fn image_request(
             images::save(docker, query.all("names").map(str::to_owned).collect())
         }
         (&Method::GET, [name @ .., "get"]) => images::save(docker, vec![joined(name)]),
-        (&Method::GET, [name @ .., "json"]) => images::inspect(&docker, &joined(name)),
+        (&Method::GET, [name @ .., "json"]) => images::inspect(&docker, &joined(name), version),
         (&Method::GET, [name @ .., "history"]) => images::history(&docker, &joined(name)),
         (&Method::POST, [name @ .., "tag"]) => images::tag(&docker, &joined(name), &query),
         (&Method::POST, [name @ .., "push"]) => {
@@ -172,21 +176,22 @@ async fn image_request(
     }
 }
 
-/// The path without `/v1.NN`; versions that this server does not speak are refused as Docker refuses them.
-fn unversioned(path: &str) -> Result<&str, Refusal> {
+/// The path without `/v1.NN`, and NN; versions that this server does not speak are refused as Docker refuses them.
+fn unversioned(path: &str) -> Result<(&str, u32), Refusal> {
+    let number = |text: &str| text.trim_start_matches("1.").parse::<u32>().unwrap_or(0);
+    let newest = Ok((path, number(API_VERSION)));
     let Some(rest) = path.strip_prefix("/v") else {
-        return Ok(path);
+        return newest;
     };
     let Some((version, _)) = rest.split_once('/') else {
-        return Ok(path);
+        return newest;
     };
     let Some(minor) = version
         .strip_prefix("1.")
         .and_then(|minor| minor.parse::<u32>().ok())
     else {
-        return Ok(path);
+        return newest;
     };
-    let number = |text: &str| text.trim_start_matches("1.").parse::<u32>().unwrap_or(0);
     if minor > number(API_VERSION) {
         return Err(Refusal::bad(format!(
             "client version {version} is too new. Maximum supported API version is {API_VERSION}"
@@ -197,7 +202,7 @@ fn unversioned(path: &str) -> Result<&str, Refusal> {
             "client version {version} is too old. Minimum supported API version is {API_VERSION_MIN}, please upgrade your client to a newer version"
         )));
     }
-    Ok(&path[2 + version.len()..])
+    Ok((&path[2 + version.len()..], minor))
 }
 
 #[cfg(test)]
@@ -206,9 +211,14 @@ mod tests {
 
     #[test]
     fn versions() {
-        assert_eq!(unversioned("/v1.43/info").expect("known"), "/info");
-        assert_eq!(unversioned("/version").expect("no version"), "/version");
-        assert_eq!(unversioned("/_ping").expect("no version"), "/_ping");
+        for (path, expected) in [
+            ("/v1.44/info", ("/info", 44)),
+            ("/v1.43/info", ("/info", 43)),
+            ("/version", ("/version", 44)),
+            ("/_ping", ("/_ping", 44)),
+        ] {
+            assert_eq!(unversioned(path).expect("known"), expected, "{path}");
+        }
         assert!(
             unversioned("/v1.99/info")
                 .expect_err("new")

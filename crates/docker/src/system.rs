@@ -1,11 +1,8 @@
-//! What the server says of itself, events, and the networks and volumes that there are.
+//! What the server says of itself.
 
-use futures::StreamExt;
 use serde_json::{Value, json};
-use tokio_stream::wrappers::BroadcastStream;
 
-use crate::query::Query;
-use crate::reply::{Answer, Refusal, full, json_of, line, stream};
+use crate::reply::{Answer, full, json_of};
 use crate::{API_VERSION, API_VERSION_MIN, Docker, containers};
 
 pub fn ping() -> Answer {
@@ -107,95 +104,6 @@ pub async fn usage(docker: &Docker) -> Answer {
     json_of(
         &json!({ "LayersSize": used.layers_bytes, "Images": list, "Containers": rows, "Volumes": [], "BuildCache": [] }),
     )
-}
-
-/// Events of containers, from now on.
-pub fn events(docker: &Docker, query: &Query) -> Answer {
-    let filters = query.filters()?;
-    // a time of the past ends the stream at once: what has happened is not kept
-    let until = query.get("until").map(|text| {
-        let seconds = text
-            .split('.')
-            .next()
-            .and_then(|seconds| seconds.parse::<i64>().ok());
-        let left = seconds.map_or(0, |at| {
-            at.saturating_sub(jiff::Timestamp::now().as_second())
-        });
-        std::time::Duration::from_secs(u64::try_from(left).unwrap_or(0))
-    });
-    let docker = docker.clone();
-    let receiver = docker.inner.engine.events();
-    let lines = BroadcastStream::new(receiver).filter_map(move |event| {
-        let (docker, filters) = (docker.clone(), filters.clone());
-        async move {
-            let (id, action, code) = match event.ok()? {
-                engine::Event::ContainerCreated { id, .. } => (id, "create", None),
-                engine::Event::ContainerStarted { id, .. } => (id, "start", None),
-                engine::Event::ContainerPaused { id, .. } => (id, "pause", None),
-                engine::Event::ContainerUnpaused { id, .. } => (id, "unpause", None),
-                engine::Event::ContainerOomKilled { id, .. } => (id, "oom", None),
-                engine::Event::ContainerExited { id, status, .. } => (id, "die", Some(status.code)),
-                engine::Event::ContainerRemoved { id, .. } => (id, "destroy", None),
-                _ => return None,
-            };
-            let container = containers::find(&docker, &id).await.ok();
-            let record = container.map(|c| c.record).unwrap_or_default();
-            let fits = |name: &str, value: &str| filters.get(name).is_none_or(|wanted| wanted.iter().any(|w| w == value));
-            if !(fits("type", "container") && fits("event", action) && (fits("container", &id) || fits("container", &record.name))) {
-                return None;
-            }
-            let mut attributes = json!({ "image": record.image, "name": record.name });
-            if let Some(code) = code {
-                attributes["exitCode"] = json!(code.to_string());
-            }
-            let now = jiff::Timestamp::now();
-            Some(line(&json!({
-                "status": action, "id": id, "from": record.image, "Type": "container", "Action": action, "scope": "local",
-                "Actor": { "ID": id, "Attributes": attributes }, "time": now.as_second(), "timeNano": i64::try_from(now.as_nanosecond()).unwrap_or(0),
-            })))
-        }
-    });
-    match until {
-        None => stream("application/json", lines),
-        Some(wait) => stream(
-            "application/json",
-            lines.take_until(tokio::time::sleep(wait)),
-        ),
-    }
-}
-
-fn all_networks(docker: &Docker) -> Vec<Value> {
-    let config = docker.inner.network.config();
-    let network = |name: &str, driver: &str, ipam: Value| {
-        json!({
-            "Name": name, "Id": format!("{}-{name}", config.instance), "Created": "0001-01-01T00:00:00Z", "Scope": "local", "Driver": driver,
-            "EnableIPv6": driver == "bridge" && config.ipv6.is_some(), "Internal": false, "Attachable": false, "Ingress": false, "ConfigOnly": false, "Containers": {}, "Options": {}, "Labels": {},
-            "IPAM": { "Driver": "default", "Options": null, "Config": ipam },
-        })
-    };
-    let ranges = config
-        .pod_cidrs()
-        .into_iter()
-        .zip(docker.inner.network.gateways());
-    let subnets: Vec<Value> = ranges
-        .map(|(range, gateway)| json!({ "Subnet": range.to_string(), "Gateway": gateway.to_string() }))
-        .collect();
-    vec![
-        network("bridge", "bridge", json!(subnets)),
-        network("host", "host", json!([])),
-        network("none", "null", json!([])),
-    ]
-}
-
-pub fn networks(docker: &Docker) -> Answer {
-    json_of(&all_networks(docker))
-}
-
-pub fn network(docker: &Docker, name: &str) -> Answer {
-    let found = all_networks(docker)
-        .into_iter()
-        .find(|network| network["Name"] == name || network["Id"] == name);
-    json_of(&found.ok_or_else(|| Refusal::not_found(format!("network {name} not found")))?)
 }
 
 pub fn auth() -> Answer {

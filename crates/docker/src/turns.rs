@@ -1,6 +1,6 @@
 //! One change of a container, or of the set of names, at a time; different containers do not wait for each other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -12,6 +12,9 @@ pub struct Turns {
     known: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     /// How often each container is being restarted now.
     restarting: Arc<Mutex<HashMap<String, usize>>>,
+    /// Containers whose sandbox is complete, with address and ports. As long as this daemon lives: what an earlier one left is
+    /// made again.
+    prepared: Mutex<HashSet<String>>,
 }
 
 /// While it is held, the container is being restarted.
@@ -55,6 +58,20 @@ impl Turns {
     /// Whether somebody restarts the container.
     pub fn is_restarting(&self, id: &str) -> bool {
         self.restarting.lock().contains_key(id)
+    }
+
+    /// The container's sandbox is complete.
+    pub fn prepared(&self, id: &str) {
+        self.prepared.lock().insert(id.to_owned());
+    }
+
+    /// It is no more, or it is being taken apart.
+    pub fn unprepared(&self, id: &str) {
+        self.prepared.lock().remove(id);
+    }
+
+    pub fn is_prepared(&self, id: &str) -> bool {
+        self.prepared.lock().contains(id)
     }
 
     async fn take(&self, key: &str) -> OwnedMutexGuard<()> {

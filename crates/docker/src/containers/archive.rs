@@ -1,6 +1,6 @@
 //! `/containers/ID/archive`: `docker cp`, in both directions.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -64,11 +64,9 @@ pub async fn put(
     request: Request<Incoming>,
 ) -> Answer {
     let path = path_of(query)?;
-    if container.record.host.readonly_rootfs {
-        return Err(Refusal::new(
-            StatusCode::FORBIDDEN,
-            "container rootfs is marked read-only",
-        ));
+    // a running one has its mounts, of which some may be written to: the kernel knows which
+    if container.record.host.readonly_rootfs && !container.running() {
+        return Err(read_only());
     }
     let existing = if query.flag("noOverwriteDirNonDir") {
         Existing::Refuse
@@ -76,9 +74,10 @@ pub async fn put(
         Existing::Replace
     };
     let root = root(docker, container).await?;
+    // opened before the upload, which takes its time: its process may end meanwhile, and another have its number
+    let tree = tokio::task::spawn_blocking(move || open(&root)).await??;
     let file = body::file(docker, request.into_body()).await?;
     tokio::task::spawn_blocking(move || {
-        let tree = open(&root)?;
         let target = Path::new("/").join(path.trim_start_matches('/'));
         tree.find(&format!("{}/", target.display()))
             .map_err(|error| match error.raw_os_error() {
@@ -86,14 +85,23 @@ pub async fn put(
                 _ => missing(&path, &error),
             })?;
         let reader = body::decompressed(file)?;
-        tree.unpack(&path, reader, existing).map_err(|error| {
-            Refusal::bad(format!(
-                "the archive could not be unpacked in {path}: {error}"
-            ))
-        })
+        tree.unpack(&path, reader, existing)
+            .map_err(|error| match error.kind() {
+                ErrorKind::ReadOnlyFilesystem => read_only(),
+                _ => Refusal::bad(format!(
+                    "the archive could not be unpacked in {path}: {error}"
+                )),
+            })
     })
     .await??;
     empty(StatusCode::OK)
+}
+
+fn read_only() -> Refusal {
+    Refusal::new(
+        StatusCode::FORBIDDEN,
+        "container rootfs is marked read-only",
+    )
 }
 
 fn path_of(query: &Query) -> Result<String, Refusal> {

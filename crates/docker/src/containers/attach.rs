@@ -1,4 +1,4 @@
-//! `POST /containers/ID/attach`, and the taking over of a connection that attach and exec share.
+//! `POST /containers/ID/attach`, and what attach and exec share: a connection that is taken over, output as an answer's body.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use engine::{Output, Process};
@@ -6,59 +6,124 @@ use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Container, find, lifecycle};
+use super::{Container, find, lifecycle, logs};
 use crate::Docker;
 use crate::query::Query;
-use crate::reply::{Answer, Refusal, full};
+use crate::reply::{Answer, full, stream};
 
 const STDIN_CHUNK: usize = 16 * 1024;
 
-/// Attaching to a container that has not been started brings its sandbox up, so that no byte of its output is missed.
+/// Attaching to a container that has not been started brings its sandbox up, so that no byte of its output is missed. `logs=1`:
+/// what it has said before comes first; `stream=0`: what it says from now on does not come at all.
 pub async fn attach(
     docker: Docker,
     container: Container,
     query: &Query,
     mut request: Request<Incoming>,
 ) -> Answer {
-    if !request.headers().contains_key(header::UPGRADE) {
-        return Err(Refusal::bad(
-            "attaching takes the connection over: send `Connection: Upgrade` and `Upgrade: tcp`",
-        ));
-    }
-    let tty = container.record.config.tty;
-    if !container.running() {
-        let _turn = docker.inner.turns.of(container.id()).await;
-        let prepared = lifecycle::prepare_sandbox(&docker, &container).await;
-        if prepared.is_err() {
-            // The start that follows says why. A refusal here would hide it: the client tells of an upgrade that failed.
-            return Ok(take_over(&mut request, tty, |connection| async move {
-                drop(connection);
-            }));
-        }
-    }
-    let stdin = query.flag("stdin") && container.record.config.open_stdin;
-    let process = docker.inner.engine.attach(container.id(), stdin).await?;
+    let upgrade = request.headers().contains_key(header::UPGRADE);
+    let follow = match query.get("stream") {
+        Some(_) => query.flag("stream"),
+        None => !query.flag("logs"),
+    };
     let wants = Wants {
         stdout: query.flag("stdout"),
         stderr: query.flag("stderr"),
-        tty,
+        tty: container.record.config.tty,
         own: false,
     };
-    let ended = process.wait();
-    let id = container.id().to_owned();
-    Ok(take_over(&mut request, tty, move |connection| async move {
-        let ended = async {
-            let _ = ended.await;
+    if !follow {
+        let before = before(&docker, &container, query, wants);
+        return match upgrade {
+            true => Ok(take_over(
+                &mut request,
+                wants.tty,
+                |connection| async move {
+                    let (_, mut to) = tokio::io::split(connection);
+                    let _ = send_all(before, &mut to).await;
+                    let _ = to.shutdown().await;
+                },
+            )),
+            false => stream(content_type(wants.tty), ReceiverStream::new(before)),
         };
-        serve(connection, process, wants, ended).await;
-        // one that was brought up to be attached to, and then not started, needs its sandbox no longer
+    }
+    if !container.running() {
+        let _turn = docker.inner.turns.of(container.id()).await;
+        let prepared = lifecycle::prepare_sandbox(&docker, &container).await;
+        if let Err(refusal) = prepared {
+            lifecycle::release(&docker, container.id()).await;
+            if !upgrade {
+                return Err(refusal);
+            }
+            // The start that follows says why. A refusal here would hide it: the client tells of an upgrade that failed.
+            return Ok(take_over(
+                &mut request,
+                wants.tty,
+                |connection| async move {
+                    drop(connection);
+                },
+            ));
+        }
+    }
+    let stdin = upgrade && query.flag("stdin") && container.record.config.open_stdin;
+    let process = docker.inner.engine.attach(container.id(), stdin).await?;
+    let before = before(&docker, &container, query, wants);
+    let waiting = process.wait();
+    let ended = async {
+        let _ = waiting.await;
+    };
+    let id = container.id().to_owned();
+    // one that was brought up to be attached to, and then not started, needs its sandbox no longer
+    let settle = async move {
         let _turn = docker.inner.turns.of(&id).await;
         if find(&docker, &id).await.is_ok_and(|now| !now.running()) {
             lifecycle::release(&docker, &id).await;
         }
-    }))
+    };
+    if !upgrade {
+        return told(before, process, wants, ended, settle);
+    }
+    Ok(take_over(
+        &mut request,
+        wants.tty,
+        move |connection| async move {
+            serve(connection, before, process, wants, ended).await;
+            settle.await;
+        },
+    ))
+}
+
+/// What a container has said until now, if the request asks for it, framed for the client.
+fn before(
+    docker: &Docker,
+    container: &Container,
+    query: &Query,
+    wants: Wants,
+) -> mpsc::Receiver<Bytes> {
+    if query.flag("logs") {
+        logs::until_now(docker, container, wants)
+    } else {
+        nothing()
+    }
+}
+
+/// No bytes.
+pub fn nothing() -> mpsc::Receiver<Bytes> {
+    mpsc::channel(1).1
+}
+
+async fn send_all(
+    mut from: mpsc::Receiver<Bytes>,
+    to: &mut (impl AsyncWrite + Unpin),
+) -> std::io::Result<()> {
+    while let Some(bytes) = from.recv().await {
+        to.write_all(&bytes).await?;
+    }
+    Ok(())
 }
 
 /// Which streams the client asked for.
@@ -71,9 +136,28 @@ pub struct Wants {
     pub own: bool,
 }
 
+impl Wants {
+    /// A piece of output as the client reads it; nothing of what it did not ask for.
+    fn framed(self, output: &Output) -> Option<Bytes> {
+        match output {
+            Output::Stdout(bytes) | Output::Stderr(bytes) if self.tty => Some(bytes.clone()),
+            Output::Stdout(bytes) => self.stdout.then(|| frame(1, bytes)),
+            Output::Stderr(bytes) => self.stderr.then(|| frame(2, bytes)),
+        }
+    }
+}
+
+/// With a terminal output comes as it is, else in frames.
+pub fn content_type(tty: bool) -> &'static str {
+    match tty {
+        true => "application/vnd.docker.raw-stream",
+        false => "application/vnd.docker.multiplexed-stream",
+    }
+}
+
 type Connection = TokioIo<hyper::upgrade::Upgraded>;
 
-/// Answers 101 (200 to clients that did not ask for an upgrade) and hands the raw connection to `then`.
+/// Answers 101 and hands the raw connection to `then`.
 pub fn take_over<F, B>(
     request: &mut Request<B>,
     tty: bool,
@@ -82,7 +166,6 @@ pub fn take_over<F, B>(
 where
     F: Future<Output = ()> + Send,
 {
-    let asked = request.headers().contains_key(header::UPGRADE);
     let upgrade: OnUpgrade = hyper::upgrade::on(request);
     tokio::spawn(async move {
         match upgrade.await {
@@ -91,27 +174,63 @@ where
         }
     });
     let mut response = Response::new(full(""));
-    let kind = if tty {
-        "application/vnd.docker.raw-stream"
-    } else {
-        "application/vnd.docker.multiplexed-stream"
-    };
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
-    if asked {
-        headers.insert(
-            header::CONNECTION,
-            header::HeaderValue::from_static("Upgrade"),
-        );
-        headers.insert(header::UPGRADE, header::HeaderValue::from_static("tcp"));
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    for (name, value) in [
+        (header::CONTENT_TYPE, content_type(tty)),
+        (header::CONNECTION, "Upgrade"),
+        (header::UPGRADE, "tcp"),
+    ] {
+        headers.insert(name, header::HeaderValue::from_static(value));
     }
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     response
 }
 
-/// Moves bytes until all output is sent and `ended` has come, then closes.
+/// Answers a client that takes no connection over: the output is the body, which ends after `ended` and `then`. There is no
+/// input.
+pub fn told(
+    mut before: mpsc::Receiver<Bytes>,
+    mut process: Process,
+    wants: Wants,
+    ended: impl Future<Output = ()> + Send + 'static,
+    then: impl Future<Output = ()> + Send + 'static,
+) -> Answer {
+    process.stdin = None;
+    let (pieces, body) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut heard = true;
+        while let Some(bytes) = before.recv().await {
+            heard = heard && pieces.send(bytes).await.is_ok();
+        }
+        while heard || wants.own {
+            let output = tokio::select! {
+                output = process.output.recv() => output,
+                () = pieces.closed(), if heard => {
+                    heard = false;
+                    continue;
+                }
+            };
+            let Some(output) = output else {
+                break;
+            };
+            if let Some(framed) = wants.framed(&output).filter(|_| heard) {
+                heard = pieces.send(framed).await.is_ok();
+            }
+        }
+        drop(process);
+        if heard {
+            ended.await;
+        }
+        drop(pieces);
+        then.await;
+    });
+    stream(content_type(wants.tty), ReceiverStream::new(body))
+}
+
+/// Moves bytes, first those from before, until all output is sent and `ended` has come, then closes.
 pub async fn serve(
     connection: Connection,
+    before: mpsc::Receiver<Bytes>,
     mut process: Process,
     wants: Wants,
     ended: impl Future<Output = ()> + Send,
@@ -137,13 +256,10 @@ pub async fn serve(
             }
         }
     });
+    let _ = send_all(before, &mut to).await;
     while let Some(output) = process.output.recv().await {
-        let framed = match (&output, wants.tty) {
-            (Output::Stdout(bytes), true) => bytes.clone(),
-            (Output::Stderr(bytes), true) => bytes.clone(),
-            (Output::Stdout(bytes), false) if wants.stdout => frame(1, bytes),
-            (Output::Stderr(bytes), false) if wants.stderr => frame(2, bytes),
-            _ => continue,
+        let Some(framed) = wants.framed(&output) else {
+            continue;
         };
         if to.write_all(&framed).await.is_err() {
             // nobody listens any more, and nobody is held up for that

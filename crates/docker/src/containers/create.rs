@@ -17,7 +17,7 @@ use crate::record::{ANNOTATION, Config, HostConfig, OWNER, Record};
 use crate::reply::{Answer, Refusal, json_with};
 use crate::{Docker, body, health, names, ports, volumes};
 
-use super::{devices, security, sharing};
+use super::{devices, ignored, security, sharing};
 
 const CPU_PERIOD_US: u64 = 100_000;
 const LOG_BYTES_MAX: u64 = 10 << 20;
@@ -38,7 +38,9 @@ struct Create {
 
 pub async fn create(docker: &Docker, query: &Query, incoming: Incoming) -> Answer {
     let mut request: Create = body::json(incoming).await?;
-    request.config.rest.remove("NetworkingConfig");
+    let networking = request.config.rest.remove("NetworkingConfig");
+    ignored::check_runtime(&request.host)?;
+    let warnings = ignored::warnings(&request.config, &request.host, networking.as_ref());
     let image_name = request.config.image.clone();
     if image_name.is_empty() {
         return Err(Refusal::bad("no image specified"));
@@ -122,7 +124,10 @@ pub async fn create(docker: &Docker, query: &Query, incoming: Incoming) -> Answe
         volumes::drop_anonymous(docker, &anonymous).await;
         return Err(refusal);
     }
-    json_with(StatusCode::CREATED, &json!({ "Id": id, "Warnings": [] }))
+    json_with(
+        StatusCode::CREATED,
+        &json!({ "Id": id, "Warnings": warnings }),
+    )
 }
 
 /// The mounts of the containers that `--volumes-from` names, and the volumes that were made for these: the last that has one
@@ -202,13 +207,13 @@ fn completed(mut config: Config, image: &Image, id: &str) -> Config {
     }
     config.env = env;
     // an entrypoint of one's own makes the image's arguments meaningless
+    if config.entrypoint.as_ref().is_none_or(Vec::is_empty)
+        && config.cmd.as_ref().is_none_or(Vec::is_empty)
+    {
+        config.cmd = of.cmd.clone();
+    }
     match &config.entrypoint {
-        None => {
-            config.entrypoint = of.entrypoint.clone();
-            if config.cmd.as_ref().is_none_or(Vec::is_empty) {
-                config.cmd = of.cmd.clone();
-            }
-        }
+        None => config.entrypoint = of.entrypoint.clone(),
         Some(words) if words.iter().all(String::is_empty) => config.entrypoint = Some(Vec::new()),
         Some(_) => {}
     }
@@ -248,7 +253,8 @@ fn sandbox(docker: &Docker, id: &str, record: &Record) -> Result<SandboxSpec, Re
             ));
         }
         other => {
-            return Err(Refusal::not_found(format!(
+            // not as "not found": clients take that for a missing image
+            return Err(Refusal::bad(format!(
                 "network {other} not found: bridge, host and none exist"
             )));
         }
@@ -263,7 +269,10 @@ fn sandbox(docker: &Docker, id: &str, record: &Record) -> Result<SandboxSpec, Re
             .map(|server| format!("nameserver {server}\n"))
             .collect(),
     };
-    let own = matches!(network, SandboxNetwork::Own);
+    if network == SandboxNetwork::Own {
+        // chosen anew at each start
+        ports::wanted(&record.config, &record.host)?;
+    }
     Ok(SandboxSpec {
         id: id.to_owned(),
         hostname: record.config.hostname.clone(),
@@ -271,11 +280,6 @@ fn sandbox(docker: &Docker, id: &str, record: &Record) -> Result<SandboxSpec, Re
         network,
         hosts: hosts(record, &[], docker.inner.network.gateway().into()),
         resolv_conf,
-        published: if own {
-            ports::published(&record.config, &record.host)?
-        } else {
-            Vec::new()
-        },
         ..SandboxSpec::default()
     })
 }

@@ -4,17 +4,17 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 
 use engine::{ExecSpec, Resizer};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
-use super::attach::{Wants, frame, serve, take_over};
+use super::attach::{Wants, content_type, frame, nothing, serve, take_over, told};
 use super::{Container, lifecycle};
 use crate::query::Query;
 use crate::record::null_default;
-use crate::reply::{Answer, Refusal, empty, json_of, json_with};
+use crate::reply::{Answer, Refusal, empty, json_of, json_with, stream};
 use crate::{Docker, body, names};
 
 /// Announced commands beyond this push the oldest out.
@@ -150,6 +150,7 @@ pub async fn request(
                 (exec.container.clone(), exec.request.clone())
             };
             let (container, wanted) = upgrade_target;
+            let upgrade = request.headers().contains_key(header::UPGRADE);
             let (parts, incoming) = request.into_parts();
             let start: Start = body::json(incoming).await?;
             let mut request = Request::from_parts(parts, ());
@@ -177,6 +178,10 @@ pub async fn request(
                         true => text.into(),
                         false => frame(1, text.as_bytes()),
                     };
+                    if !upgrade {
+                        let said = futures::stream::iter([said]);
+                        return stream(content_type(wanted.tty), said);
+                    }
                     return Ok(take_over(
                         &mut request,
                         wanted.tty,
@@ -210,10 +215,14 @@ pub async fn request(
                 tty: wanted.tty,
                 own: true,
             };
+            let ended = async {
+                let _ = ended.await;
+            };
+            if !upgrade {
+                return told(nothing(), process, wants, ended, async {});
+            }
             Ok(take_over(&mut request, wanted.tty, move |connection| {
-                serve(connection, process, wants, async {
-                    let _ = ended.await;
-                })
+                serve(connection, nothing(), process, wants, ended)
             }))
         }
         _ => Err(Refusal::not_found(format!(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine::{SandboxNetwork, SandboxState, SandboxUpdate};
+use engine::{SandboxNetwork, SandboxState, SandboxStatus, SandboxUpdate};
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::json;
@@ -13,7 +13,7 @@ use crate::query::Query;
 use crate::reply::{Answer, Refusal, empty, json_of};
 use crate::{Docker, names, ports, volumes};
 
-const STOP_SECONDS: u32 = 10;
+const STOP_SECONDS: i64 = 10;
 
 /// A start that came to nothing.
 #[derive(Clone, Debug)]
@@ -38,6 +38,7 @@ pub async fn start(docker: &Docker, container: &Container) -> Answer {
     let record = &mut container.record;
     if record.stopped_by_user || record.restarts > 0 || !record.error.is_empty() {
         (record.stopped_by_user, record.restarts, record.failed_code) = (false, 0, None);
+        record.backoff = 0;
         record.error.clear();
         save(docker, &container.status.id, record).await?;
     }
@@ -89,27 +90,76 @@ pub async fn start_now(docker: &Docker, container: &Container) -> Result<(), Ref
 
 /// Brings the sandbox up to where a process can start, or someone attach.
 pub async fn prepare_sandbox(docker: &Docker, container: &Container) -> Result<(), Refusal> {
-    let (engine, network, id) = (&docker.inner.engine, &docker.inner.network, container.id());
+    let (engine, id) = (&docker.inner.engine, container.id());
     let sandbox = engine
         .sandbox(id)
         .await
         .ok_or_else(|| Refusal::not_found(format!("No such container: {id}")))?;
     if sandbox.state == SandboxState::Running {
-        return Ok(());
+        if docker.inner.turns.is_prepared(id) {
+            return Ok(());
+        }
+        // a request that was given up, or a daemon that died, left it half done: it may have no address
+        release(docker, id).await;
     }
     let image = docker.inner.images.get(&container.record.image_id)?;
     let (images, snapshot) = (docker.inner.images.clone(), id.to_owned());
     let mounting = tokio::task::spawn_blocking(move || images.prepare(&image, &snapshot));
-    let (mounted, started) = tokio::join!(mounting, engine.start_sandbox(id));
+    let own = sandbox.spec.network == SandboxNetwork::Own;
+    let (mounted, started) = tokio::join!(mounting, start_sandbox(docker, container, own));
     let started = started?;
     mounted??;
-    if sandbox.spec.network != SandboxNetwork::Own {
-        return Ok(());
+    if own {
+        connect(docker, container, &started).await?;
     }
-    let namespace = started
+    docker.inner.turns.prepared(id);
+    Ok(())
+}
+
+/// How often host ports are chosen again that somebody else took in the meantime.
+const CHOICES_MAX: usize = 10;
+
+/// With the ports that it publishes from now on: those that nobody named are chosen at each start.
+async fn start_sandbox(
+    docker: &Docker,
+    container: &Container,
+    own: bool,
+) -> Result<SandboxStatus, Refusal> {
+    let (engine, id, record) = (&docker.inner.engine, container.id(), &container.record);
+    let wanted = match own {
+        true => ports::wanted(&record.config, &record.host)?,
+        false => Vec::new(),
+    };
+    let mut left = CHOICES_MAX;
+    loop {
+        if !wanted.is_empty() {
+            let update = SandboxUpdate {
+                published: Some(ports::chosen(&wanted)?),
+                ..SandboxUpdate::default()
+            };
+            engine.update_sandbox(id, update).await?;
+        }
+        left -= 1;
+        match engine.start_sandbox(id).await {
+            Err(engine::Error::PortTaken { .. }) if left > 0 && ports::is_choice(&wanted) => {}
+            Err(error) => return Err(unconnected(container, error)),
+            Ok(started) => return Ok(started),
+        }
+    }
+}
+
+/// Gives the sandbox its address, and the ports that it publishes their way to it.
+async fn connect(
+    docker: &Docker,
+    container: &Container,
+    sandbox: &SandboxStatus,
+) -> Result<(), Refusal> {
+    let (engine, network, id) = (&docker.inner.engine, &docker.inner.network, container.id());
+    let namespace = sandbox
         .netns
+        .as_ref()
         .ok_or_else(|| Refusal::internal("the sandbox has no network namespace"))?;
-    let attachment = network.attach(&namespace, id).await?;
+    let attachment = network.attach(namespace, id).await?;
     let addresses = attachment.addresses();
     let published = ports::aimed(&sandbox.spec.published, attachment.address);
     let update = SandboxUpdate {
@@ -122,15 +172,7 @@ pub async fn prepare_sandbox(docker: &Docker, container: &Container) -> Result<(
         ..SandboxUpdate::default()
     };
     let updated = engine.update_sandbox(id, update).await;
-    updated.map_err(|error| match error {
-        engine::Error::PortTaken { .. } => {
-            let endpoint = &container.record.name;
-            Refusal::internal(format!(
-                "driver failed programming external connectivity on endpoint {endpoint}: {error}"
-            ))
-        }
-        other => other.into(),
-    })?;
+    updated.map_err(|error| unconnected(container, error))?;
     if !published.is_empty() {
         network
             .set_published(id, ports::translated(&published, &addresses))
@@ -139,8 +181,22 @@ pub async fn prepare_sandbox(docker: &Docker, container: &Container) -> Result<(
     Ok(())
 }
 
+/// As dockerd words it.
+fn unconnected(container: &Container, error: engine::Error) -> Refusal {
+    match error {
+        engine::Error::PortTaken { .. } => {
+            let endpoint = &container.record.name;
+            Refusal::internal(format!(
+                "driver failed programming external connectivity on endpoint {endpoint}: {error}"
+            ))
+        }
+        other => other.into(),
+    }
+}
+
 /// Gives back what a running container holds: ports, address, sandbox. Records and files stay.
 pub async fn release(docker: &Docker, id: &str) {
+    docker.inner.turns.unprepared(id);
     if let Err(error) = docker.inner.engine.stop_sandbox(id).await {
         tracing::warn!(%error, id, "a sandbox could not be stopped");
     }
@@ -179,11 +235,23 @@ fn signal_of(query: &Query) -> Result<Option<i32>, Refusal> {
 
 /// `t=-1` waits for ever; a day is as good.
 fn grace(container: &Container, query: &Query) -> Result<Duration, Refusal> {
-    let default = i64::from(container.record.config.stop_timeout.unwrap_or(STOP_SECONDS));
-    let seconds = query.number("t")?.unwrap_or(default);
-    Ok(Duration::from_secs(
-        u64::try_from(seconds).unwrap_or(86_400).min(86_400),
-    ))
+    let default = container.record.config.stop_timeout.unwrap_or(STOP_SECONDS);
+    Ok(span(query.number("t")?.unwrap_or(default)))
+}
+
+fn span(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(86_400).min(86_400))
+}
+
+/// The user does not want it to run. The record is read in its turn: what others change of it meanwhile stays.
+async fn unwanted(docker: &Docker, id: &str) -> Result<(), Refusal> {
+    let _turn = docker.inner.turns.of(id).await;
+    let mut record = find(docker, id).await?.record;
+    if !record.stopped_by_user {
+        record.stopped_by_user = true;
+        save(docker, id, &record).await?;
+    }
+    Ok(())
 }
 
 async fn stop_now(
@@ -192,11 +260,7 @@ async fn stop_now(
     signal: Option<i32>,
     grace: Duration,
 ) -> Result<(), Refusal> {
-    let mut record = container.record.clone();
-    if !record.stopped_by_user {
-        record.stopped_by_user = true;
-        save(docker, container.id(), &record).await?;
-    }
+    unwanted(docker, container.id()).await?;
     docker
         .inner
         .engine
@@ -237,9 +301,7 @@ pub async fn kill(docker: &Docker, container: &Container, query: &Query) -> Answ
     let own = container.status.spec.stop_signal;
     // whoever asks it to end does not want it back; any signal may be meant so where none is named for it
     if signal == 9 || own.is_none_or(|own| own == signal) {
-        let mut record = container.record.clone();
-        record.stopped_by_user = true;
-        save(docker, container.id(), &record).await?;
+        unwanted(docker, container.id()).await?;
     }
     docker
         .inner
@@ -369,9 +431,13 @@ pub async fn remove_now(docker: &Docker, id: &str) -> Result<(), Refusal> {
         // whoever hears that it is gone may take the same port at once
         detach(docker, id).await;
     }
+    if let Ok(container) = find(docker, id).await {
+        docker.inner.gone.remember(&container);
+    }
     // now it is gone for everybody who asks; taking an interface apart takes the kernel its time, and nobody waits for that
     engine.remove_sandbox(id).await?;
     docker.inner.healths.forget(id);
+    docker.inner.turns.unprepared(id);
     let (images, snapshot) = (docker.inner.images.clone(), id.to_owned());
     let files = tokio::task::spawn_blocking(move || {
         if let Some(log) = log {
@@ -423,7 +489,15 @@ pub async fn prune(docker: &Docker, query: &Query) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use super::failed_code;
+    use std::time::Duration;
+
+    use super::{failed_code, span};
+
+    #[test]
+    fn less_than_nothing_is_without_end() {
+        assert_eq!(span(10), Duration::from_secs(10));
+        assert_eq!(span(-1), Duration::from_secs(86_400));
+    }
 
     #[test]
     fn codes_of_failed_starts() {

@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Container, all, find, published};
+use super::{Container, all, find, inspect, published};
 use crate::filters::Filters;
 use crate::query::Query;
 use crate::reply::{Answer, Refusal, json_of};
-use crate::{Docker, ports, volumes};
+use crate::{Docker, networks, ports, volumes};
 
 const KNOWN: [&str; 13] = [
     "ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network",
@@ -76,9 +76,9 @@ pub async fn list(docker: &Docker, query: &Query) -> Answer {
             && filters.any("exited", |value| {
                 container.status.exit.is_some() && container.exit_code().to_string() == value
             })
-            && filters.any("network", |value| match record.host.network_mode.as_str() {
-                "" | "default" => value == "bridge",
-                other => value == other,
+            && filters.any("network", |value| {
+                let name = networks::of(container);
+                value == name || value == networks::id(docker, name)
             })
             && filters.any("volume", |value| {
                 container.status.spec.mounts.iter().any(|mount| {
@@ -129,21 +129,19 @@ pub async fn list(docker: &Docker, query: &Query) -> Answer {
         } else {
             Vec::new()
         };
-        let attachment = docker.inner.network.attachment(container.id());
-        let address = attachment.as_ref().map(|a| a.address.to_string());
-        let ipv6 = attachment.and_then(|a| a.ipv6);
-        let network = json!({
-            "IPAddress": address.unwrap_or_default(),
-            "GlobalIPv6Address": ipv6.map(|ipv6| ipv6.address.to_string()).unwrap_or_default(),
-        });
-        rows.push(json!({
+        let mut row = json!({
             "Id": container.id(), "Names": [format!("/{}", record.name)], "Image": record.image, "ImageID": record.image_id,
             "Command": command.join(" "), "Created": container.status.created_at.as_second(), "Ports": ports,
             "Labels": record.config.labels, "State": container.state(), "Status": sentence(docker, &container, now),
-            "HostConfig": { "NetworkMode": record.host.network_mode },
-            "NetworkSettings": { "Networks": { "bridge": network } },
-            "Mounts": [],
-        }));
+            "HostConfig": { "NetworkMode": networks::of(&container) },
+            "NetworkSettings": { "Networks": networks::endpoints(docker, &container) },
+            "Mounts": inspect::points(docker, &container),
+        });
+        if query.flag("size") {
+            let (written, all) = inspect::sizes(docker, &container).await?;
+            (row["SizeRw"], row["SizeRootFs"]) = (json!(written), json!(all));
+        }
+        rows.push(row);
     }
     json_of(&rows)
 }

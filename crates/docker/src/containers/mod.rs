@@ -5,6 +5,7 @@ pub mod attach;
 pub mod create;
 pub mod devices;
 pub mod exec;
+mod ignored;
 pub mod inspect;
 pub mod lifecycle;
 pub mod list;

@@ -1,5 +1,7 @@
 //! What `docker run` asks of confinement: `--security-opt`, `--cap-add`, `--ulimit` and the like.
 
+use std::path::Path;
+
 use engine::{Security, Ulimit};
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +42,10 @@ pub fn of(host: &HostConfig) -> Result<Security, Refusal> {
         }
         security.sysctls.insert(name, value.clone());
     }
+    for (name, value) in unprivileged(host) {
+        let setting = security.sysctls.entry((*name).to_owned());
+        setting.or_insert_with(|| (*value).to_owned());
+    }
     for option in &host.security_opt {
         // Older clients write a colon.
         let (name, value) = option
@@ -74,6 +80,27 @@ pub fn of(host: &HostConfig) -> Result<Security, Refusal> {
         }
     }
     Ok(security)
+}
+
+/// Ports below 1024 for everybody, and `ping` without a capability.
+const UNPRIVILEGED: [(&str, &str); 2] = [
+    ("net.ipv4.ip_unprivileged_port_start", "0"),
+    ("net.ipv4.ping_group_range", "0 2147483647"),
+];
+
+/// What dockerd sets in every network namespace that is the container's own, where the user says nothing else.
+fn unprivileged(host: &HostConfig) -> &'static [(&'static str, &'static str)] {
+    let shared = host.network_mode == "host" || host.network_mode.starts_with("container:");
+    let there =
+        |(name, _): &(&str, &str)| Path::new("/proc/sys").join(name.replace('.', "/")).exists();
+    // groups that are not mapped cannot be named
+    let all_groups = std::fs::read_to_string("/proc/self/gid_map")
+        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
+    match () {
+        () if shared || !there(&UNPRIVILEGED[0]) => &[],
+        () if !all_groups || !there(&UNPRIVILEGED[1]) => &UNPRIVILEGED[..1],
+        () => &UNPRIVILEGED,
+    }
 }
 
 /// Settings of the kernel that every IPC namespace has for itself.
@@ -145,6 +172,30 @@ mod tests {
         }
         let told = ask("net/core/somaxconn", "", "").expect("its own");
         assert_eq!(told["net.core.somaxconn"], "1");
+    }
+
+    #[test]
+    fn whoever_has_a_network_of_its_own_may_bind_low_ports_and_ping() {
+        let ask = |network: &str, sysctls: &[(&str, &str)]| {
+            let host = HostConfig {
+                network_mode: network.into(),
+                sysctls: sysctls
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                    .collect(),
+                ..HostConfig::default()
+            };
+            of(&host).expect("valid").sysctls
+        };
+        let (port, ping) = (UNPRIVILEGED[0].0, UNPRIVILEGED[1].0);
+        for network in ["", "bridge", "none"] {
+            assert_eq!(ask(network, &[])[port], "0", "{network}");
+            assert_eq!(ask(network, &[])[ping], "0 2147483647", "{network}");
+        }
+        for network in ["host", "container:a"] {
+            assert!(ask(network, &[]).is_empty(), "{network}");
+        }
+        assert_eq!(ask("", &[(port, "1024")])[port], "1024", "as the user says");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use engine::Stats;
 use serde_json::{Value, json};
 
-use super::Container;
+use super::{Container, find};
 use crate::Docker;
 use crate::query::Query;
 use crate::reply::{Answer, Refusal, json_of, stream};
@@ -14,15 +14,12 @@ use crate::reply::{Answer, Refusal, json_of, stream};
 const PERIOD: Duration = Duration::from_secs(1);
 
 pub async fn stats(docker: Docker, container: Container, query: &Query) -> Answer {
-    if !container.running() {
-        return Err(Refusal::conflict(format!(
-            "container {} is not running",
-            container.id()
-        )));
-    }
     let once = query.get("stream").is_some() && !query.flag("stream");
-    let before = sample(&docker, container.id()).await?;
     if once {
+        if !container.running() {
+            return json_of(&nothing(&container));
+        }
+        let before = sample(&docker, container.id()).await?;
         if query.flag("one-shot") {
             return json_of(&render(&container, None, &before));
         }
@@ -31,17 +28,26 @@ pub async fn stats(docker: Docker, container: Container, query: &Query) -> Answe
         return json_of(&render(&container, Some(&before), &now));
     }
     let endless = futures::stream::unfold(
-        (docker, container, None::<Sample>),
-        async |(docker, container, before)| {
-            if before.is_some() {
+        (docker, container, None::<Sample>, false),
+        async |(docker, container, before, later)| {
+            if later {
                 tokio::time::sleep(PERIOD).await;
             }
-            let now = sample(&docker, container.id()).await.ok()?;
-            let text = format!("{}\n", render(&container, before.as_ref(), &now));
-            Some((Bytes::from(text), (docker, container, Some(now))))
+            // one that does not run has nothing to tell, and may run again
+            let (shown, now) = match sample(&docker, container.id()).await {
+                Ok(now) => (render(&container, before.as_ref(), &now), Some(now)),
+                Err(_) => (nothing(&find(&docker, container.id()).await.ok()?), None),
+            };
+            let text = Bytes::from(format!("{shown}\n"));
+            Some((text, (docker, container, now, true)))
         },
     );
     stream("application/json", endless)
+}
+
+/// Of a container that does not run.
+fn nothing(container: &Container) -> Value {
+    json!({ "id": container.id(), "name": format!("/{}", container.record.name) })
 }
 
 struct Sample {

@@ -100,6 +100,10 @@ fn mounts_by_their_long_form() {
             Err("error looking up volume plugin nfs: plugin not found"),
         ),
         (
+            json!({"Type": "volume", "Source": "v", "Target": "/x", "VolumeOptions": {"Subpath": "a"}}),
+            Err("a part of a volume (volume-subpath \"a\") is not supported"),
+        ),
+        (
             json!({"Type": "volume", "Target": "/x", "VolumeOptions": {"DriverConfig": {"Options": {"type": "nfs"}}}}),
             Err("volume options (type) are not supported"),
         ),

@@ -49,6 +49,33 @@ pub fn find(devices: &[Device]) -> Result<Vec<Node>, String> {
     Ok(nodes)
 }
 
+/// What is not the machine's own in its `/dev`, or made for every container.
+const NOT_GIVEN: [&str; 8] = [
+    "pts", "shm", "fd", "mqueue", "console", "ptmx", ".udev", ".lxc",
+];
+/// Made for every container.
+const MADE: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// The device files of the machine, for a privileged container: all beneath `directory` (`/dev`) that `given` does not have, as
+/// many as there is room for.
+pub fn all(directory: &Path, given: &[Node]) -> Vec<Node> {
+    let mut found = Vec::new();
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        let skipped = |names: &[&str]| names.iter().any(|one| name == *one);
+        if !skipped(&NOT_GIVEN) && !skipped(&MADE) {
+            // more than there is room for are left out: nobody has asked for one of them by its name
+            let target = Path::new(DIRECTORY).join(&name);
+            let _ = walk(&entry.path(), &target, Access::ALL, DEPTH_MAX, &mut found);
+        }
+    }
+    let is_given = |node: &Node| given.iter().any(|one| one.target == node.target);
+    found.retain(|node| !is_given(node));
+    found.truncate(NODES_MAX.saturating_sub(given.len()));
+    found
+}
+
 fn walk(
     source: &Path,
     target: &Path,
@@ -131,6 +158,27 @@ mod tests {
             target: target.into(),
             access: access.into(),
         }
+    }
+
+    #[test]
+    fn a_privileged_container_has_what_the_machine_has() {
+        let given = find(&[device("/dev/null", "/dev/kmsg", "r")]).expect("found");
+        let all = all(Path::new(DIRECTORY), &given);
+        let targets: Vec<&str> = all.iter().filter_map(|node| node.target.to_str()).collect();
+        let machines = fs::read_dir("/dev").expect("readable").flatten();
+        for entry in machines {
+            let name = entry.file_name().into_string().expect("UTF-8");
+            let data = entry.metadata().expect("there");
+            let kind = FileType::from_raw_mode(data.mode());
+            let is_device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
+            let expected = is_device
+                && name != "kmsg"
+                && !MADE.contains(&&*name)
+                && !NOT_GIVEN.contains(&&*name);
+            let target = format!("/dev/{name}");
+            assert_eq!(targets.contains(&&*target), expected, "{name}");
+        }
+        assert!(!targets.iter().any(|target| target.starts_with("/dev/pts")));
     }
 
     #[test]

@@ -108,11 +108,20 @@ pub fn run(task: &Task) -> Result<(u32, Option<OwnedFd>), Failure> {
     let mut seen = container.clone();
     let mut sandbox_dir = layout.sandbox(&task.sandbox);
     let cgroup_directories = cgroups.directories(&cgroup);
-    let given = oci::devices::find(&container.devices)
+    let mut given = oci::devices::find(&container.devices)
         .map_err(|reason| Failure::new(FailureKind::Start, reason))?;
     if sandbox.ids.is_some() && !given.is_empty() {
         let reason = "devices of the machine cannot be had in a user namespace";
         return Err(Failure::new(FailureKind::Start, reason));
+    }
+    if container.security.privileged && sandbox.ids.is_none() {
+        let all = oci::devices::all(Path::new("/dev"), &given).into_iter();
+        // where the caller mounts something, that is what is there
+        let is_free = |node: &oci::devices::Node| {
+            let over = |mount: &Mount| node.target.starts_with(&mount.target);
+            !container.mounts.iter().any(over)
+        };
+        given.extend(all.filter(is_free));
     }
     for node in given.iter().filter(|node| !node.is_made()) {
         let target = node.target.to_string_lossy();
