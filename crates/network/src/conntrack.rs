@@ -47,17 +47,19 @@ impl Judge {
     }
 
     /// Whether a flow goes elsewhere than a new one from the same client would: to an endpoint that has gone, or, begun
-    /// before its port was published, to this machine itself.
+    /// before its port was published or its address was a service's, to whom the client named.
     fn condemns(&self, original: &Tuple, reply: &Tuple) -> bool {
         let (address, port) = (original.destination, original.destination_port);
         let endpoint = SocketAddr::new(reply.source, reply.source_port);
         if (address, port) == (endpoint.ip(), endpoint.port()) {
-            return self.local.contains(&address)
-                && !address.is_loopback()
-                && self
-                    .allowed
-                    .iter()
-                    .any(|(at, to, _)| *to == port && at.is_none_or(|at| at == address));
+            // Ports of all addresses are this machine's; those of one address are translated whosever it is.
+            let translated = |at: &Option<IpAddr>| match at {
+                Some(at) => *at == address,
+                None => self.local.contains(&address),
+            };
+            let mut allowed = self.allowed.iter();
+            return !address.is_loopback()
+                && allowed.any(|(at, to, _)| *to == port && translated(at));
         }
         let within = |flows: &BTreeSet<Flow>| {
             let ways = [Some(address), None].map(|at| (at, port, endpoint));

@@ -42,7 +42,7 @@ fn tuple(kind: u16, protocol: u8, source: &str, destination: &str) -> Vec<u8> {
     nested(kind | 0x8000, &both)
 }
 
-/// Service 10.112.0.9:53 with 10.64.0.2:5353, node port 30053 of it, and 8053 of all addresses to 10.64.0.4:53; until
+/// Service 10.112.0.9:53 with 10.64.0.2:5353, external addresses and node port 30053 of it, and 8053 of all addresses to 10.64.0.4:53; until
 /// now the service had an endpoint outside.
 fn judge() -> Judge {
     let mut plan = Plans::default();
@@ -52,6 +52,8 @@ fn judge() -> Judge {
         cluster_ips: ["10.112.0.9", "fd00:2::9"]
             .map(|ip| ip.parse().unwrap())
             .into(),
+        external_ips: vec!["203.0.113.77".parse().unwrap()],
+        balancer_ips: vec!["203.0.113.78".parse().unwrap()],
         ports: vec![ServicePort {
             name: String::new(),
             protocol: Protocol::Udp,
@@ -200,6 +202,34 @@ fn flows_that_go_astray_are_selected_and_no_others() {
             UDP,
             "203.0.113.9:8053",
             "203.0.113.9:8053",
+            false,
+        ),
+        (
+            "to an external address of the service, untranslated",
+            UDP,
+            "203.0.113.77:53",
+            "203.0.113.77:53",
+            true,
+        ),
+        (
+            "to its load balancer's, untranslated",
+            UDP,
+            "203.0.113.78:53",
+            "203.0.113.78:53",
+            true,
+        ),
+        (
+            "to another port of that address",
+            UDP,
+            "203.0.113.77:54",
+            "203.0.113.77:54",
+            false,
+        ),
+        (
+            "by the node port's number to another machine",
+            UDP,
+            "203.0.113.77:30053",
+            "203.0.113.77:30053",
             false,
         ),
         (

@@ -269,27 +269,31 @@ impl Network {
             return Ok(());
         }
         let known = last.services.as_deref().unwrap_or_default();
-        let same_names = |new: &[Service]| last.services.is_some() && dns::same_names(known, new);
+        let renewal = |new: &[Service]| match last.services.is_some() {
+            true => dns::renewal(known, new),
+            false => dns::Renewal::All,
+        };
         // Beside the rules, which is the kernel's work.
-        let zone = services
-            .as_ref()
-            .filter(|new| !same_names(new))
-            .map(|services| {
-                let (config, services) = (config.clone(), services.clone());
-                tokio::task::spawn_blocking(move || {
-                    dns::Zone::new(
-                        &config.cluster_domain,
-                        config.dns_ip,
-                        &services,
-                        config.pod_cidrs(),
-                        config.service_cidrs(),
-                    )
-                })
-            });
+        let zone = services.as_ref().and_then(|new| {
+            let renewal = renewal(new);
+            let (config, services) = (config.clone(), new.clone());
+            let now = self.inner.zone.get();
+            let make = move || match renewal {
+                dns::Renewal::Endpoints => now.with_endpoints(services),
+                _ => dns::Zone::new(
+                    &config.cluster_domain,
+                    config.dns_ip,
+                    services,
+                    config.pod_cidrs(),
+                    config.service_cidrs(),
+                ),
+            };
+            (renewal != dns::Renewal::Nothing).then(|| tokio::task::spawn_blocking(make))
+        });
         let reserved = config.dns_ip.into();
-        let before = match (&services, last.services.take()) {
+        let changed = match (&services, last.services.take()) {
             (Some(services), Some(known)) if policies.is_none() => {
-                rules.change_services(&known, services, reserved).await?
+                rules.change_services(&known, services, reserved).await
             }
             (_, known) => {
                 let change = |plans: &mut Plans| {
@@ -301,15 +305,17 @@ impl Network {
                         plans.set_policies(policies);
                     }
                 };
-                let before = rules.change(change).await?;
-                last.services = known.filter(|_| services.is_none());
-                before
+                let changed = rules.change(change).await;
+                last.services = known.filter(|_| services.is_none() && changed.is_ok());
+                changed
             }
         };
+        // Names are right also while the rules cannot be.
         if let Some(zone) = zone {
             let cut = |error| Error::Config(format!("names were not made: {error}"));
             self.inner.zone.set(zone.await.map_err(cut)?);
         }
+        let before = changed?;
         last.services = services.or_else(|| last.services.take());
         last.policies = policies.or_else(|| last.policies.take());
         self.forget_flows(&before, rules.wanted()).await

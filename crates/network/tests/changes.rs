@@ -135,3 +135,53 @@ fn a_change_that_the_kernel_refuses_is_made_by_loading_all() {
         std::mem::forget(host);
     });
 }
+
+#[test]
+fn names_are_right_although_rules_cannot_be() {
+    let (machine, host, _pod) = scene();
+    let (config, options) = (machine.config(1), machine.options());
+    machine.run(move || async move {
+        let network = open(config, options).await;
+        let end: SocketAddr = "10.64.1.2:80".parse().unwrap();
+        let set = async |names| network.set_services(services(names, &[end])).await;
+        set(&["a"]).await.expect("applied");
+        // The table is another program's, which is the only one that may change it.
+        let other = host.spawn(|| {
+            let mut nft = std::process::Command::new("nft");
+            nft.arg("-i").stdin(std::process::Stdio::piped());
+            nft.stdout(std::process::Stdio::null()).spawn()
+        });
+        let mut other = other.join().expect("started").expect("nft is installed");
+        let script = format!("delete table ip {TABLE}\nadd table ip {TABLE} {{ flags owner; }}\n");
+        let mut commands = other.stdin.take().expect("piped");
+        std::io::Write::write_all(&mut commands, script.as_bytes()).expect("written");
+        tokio::time::sleep(HEALING).await;
+        let refused = set(&["a", "b"]).await;
+        let gateway = network.gateway();
+        let known = resolves(gateway, "b").await;
+        drop(commands);
+        other.wait().expect("ended");
+        assert!(refused.is_err(), "the rules cannot be made");
+        assert!(known, "the name is not known");
+        set(&["a", "b"]).await.expect("applied again");
+        std::mem::forget(host);
+    });
+}
+
+async fn resolves(server: Ipv4Addr, service: &str) -> bool {
+    use hickory_proto::op::{Message, Query};
+    use hickory_proto::rr::{Name, RecordType};
+    let name = Name::from_ascii(format!("{service}.default.svc.cluster.local.")).expect("a name");
+    let mut query = Message::query();
+    query.add_query(Query::query(name, RecordType::A));
+    let socket = tokio::net::UdpSocket::bind("0.0.0.0:0")
+        .await
+        .expect("free");
+    socket.connect((server, 53)).await.expect("connected");
+    let packet = query.to_vec().expect("encoded");
+    socket.send(&packet).await.expect("sent");
+    let mut buffer = [0; 512];
+    let length = socket.recv(&mut buffer).await.expect("answered");
+    let reply = Message::from_vec(&buffer[..length]).expect("an answer");
+    !reply.answers.is_empty()
+}

@@ -267,23 +267,47 @@ fn new_ranges_are_chosen_beside_a_vpn_that_takes_everything() {
 }
 
 /// systemd-resolved's resolver, which only this machine's own namespace reaches.
+/// How the cluster's DNS server answers, asked once.
+fn code_of(name: &str) -> hickory_proto::op::ResponseCode {
+    use hickory_proto::op::{Message, Query};
+    use hickory_proto::rr::{Name, RecordType};
+    let mut query = Message::query();
+    let name = Name::from_ascii(name).expect("a name");
+    query.add_query(Query::query(name, RecordType::A));
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("free");
+    socket.connect("10.64.1.1:53").expect("connected");
+    let packet = query.to_vec().expect("encoded");
+    socket.send(&packet).expect("sent");
+    let mut buffer = [0; 512];
+    let length = socket.recv(&mut buffer).expect("answered");
+    let reply = Message::from_vec(&buffer[..length]).expect("an answer");
+    reply.metadata.response_code
+}
+
 #[test]
 fn names_are_resolved_through_a_resolver_on_loopback_and_without_it() {
     let (machine, pod) = (Machine::new(), Namespace::new());
-    let answer = |namespace: &Namespace, address: &'static str, answer: u8| {
+    // One answer for each number, then it is gone; 0 is a failure.
+    let answer = |namespace: &Namespace, address: &'static str, answers: &'static [u8]| {
         let socket = namespace.within(move || UdpSocket::bind((address, 53)).expect("free"));
         std::thread::spawn(move || {
-            use hickory_proto::op::Message;
+            use hickory_proto::op::{Message, ResponseCode};
             use hickory_proto::rr::{RData, Record, rdata::A};
             let mut buffer = [0; 512];
-            // One answer, then it is gone.
-            let (length, from) = socket.recv_from(&mut buffer).expect("a query");
-            let query = Message::from_vec(&buffer[..length]).expect("a query");
-            let mut reply = query.clone().into_response();
-            let data = RData::A(A(Ipv4Addr::new(203, 0, 113, answer)));
-            reply.add_answer(Record::from_rdata(query.queries[0].name.clone(), 60, data));
-            let bytes = reply.to_vec().expect("encoded");
-            socket.send_to(&bytes, from).expect("sent");
+            for answer in answers {
+                let (length, from) = socket.recv_from(&mut buffer).expect("a query");
+                let query = Message::from_vec(&buffer[..length]).expect("a query");
+                let mut reply = query.clone().into_response();
+                if *answer == 0 {
+                    reply.metadata.response_code = ResponseCode::ServFail;
+                } else {
+                    let data = RData::A(A(Ipv4Addr::new(203, 0, 113, *answer)));
+                    let name = query.queries[0].name.clone();
+                    reply.add_answer(Record::from_rdata(name, 60, data));
+                }
+                let bytes = reply.to_vec().expect("encoded");
+                socket.send_to(&bytes, from).expect("sent");
+            }
         });
     };
     let options = machine.options();
@@ -293,8 +317,8 @@ fn names_are_resolved_through_a_resolver_on_loopback_and_without_it() {
     )
     .unwrap();
     std::fs::write(&options.resolved_conf, "nameserver 198.51.100.2\n").unwrap();
-    answer(&machine.host, "127.0.0.53", 1);
-    answer(&machine.outside, "198.51.100.2", 2);
+    answer(&machine.host, "127.0.0.53", &[1, 0]);
+    answer(&machine.outside, "198.51.100.2", &[2]);
     let (config, path) = (machine.config(1), pod.path());
     let guard = std::mem::ManuallyDrop::new(Namespace {
         name: pod.name.clone(),
@@ -305,14 +329,23 @@ fn names_are_resolved_through_a_resolver_on_loopback_and_without_it() {
         // names of their own: an answer is remembered
         for (name, expected) in [
             ("www.example", "203.0.113.1"),
+            ("bad.example", ""),
             ("ftp.example", "203.0.113.2"),
         ] {
+            if expected.is_empty() {
+                // What it fails is not asked past it. Busybox would ask again.
+                let code = tokio::task::spawn_blocking(|| code_of("bad.example.")).await;
+                let failed = hickory_proto::op::ResponseCode::ServFail;
+                assert_eq!(code.expect("asked"), failed);
+                continue;
+            }
             let guard = std::mem::ManuallyDrop::new(Namespace {
                 name: guard.name.clone(),
             });
             tokio::task::spawn_blocking(move || {
-                let text = guard.text(&["busybox", "nslookup", "-type=a", name, "10.64.1.1"]);
-                assert!(text.contains(expected), "{text}");
+                let asked = guard.command(&["busybox", "nslookup", "-type=a", name, "10.64.1.1"]);
+                let text = String::from_utf8_lossy(&asked.stdout).into_owned();
+                assert!(text.contains(expected), "{name}: {text}");
             })
             .await
             .expect("asked");

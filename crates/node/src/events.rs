@@ -1,6 +1,7 @@
-//! Events about pods, services and the node: made here, counted when they repeat, sent in the background.
+//! Events about pods, services and the node: made here, counted and bounded ([`correlator`]), sent in the background.
 
-use std::collections::HashMap;
+mod correlator;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,8 +11,8 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-/// Repeats of one event are counted while it is among so many.
-const REMEMBERED_MAX: usize = 1024;
+use correlator::{Correlator, Observed};
+
 const QUEUED_MAX: usize = 1024;
 
 struct Note {
@@ -34,9 +35,12 @@ impl Recorder {
     pub fn start(client: kube::Client, node_name: String) -> Self {
         let (queue, mut notes) = mpsc::channel::<Arc<Note>>(QUEUED_MAX);
         tokio::spawn(async move {
-            let mut known: HashMap<String, (String, i32)> = HashMap::new();
+            let mut correlator = Correlator::default();
             while let Some(note) = notes.recv().await {
-                match send(&client, &node_name, &note, &mut known).await {
+                let Some(observed) = correlator.observe(&note) else {
+                    continue;
+                };
+                match send(&client, &node_name, &note, observed).await {
                     Err(error) if is_of_ending_namespace(&error) => {
                         tracing::debug!(
                             reason = note.reason,
@@ -175,45 +179,38 @@ async fn send(
     client: &kube::Client,
     node_name: &str,
     note: &Note,
-    known: &mut HashMap<String, (String, i32)>,
+    observed: Observed,
 ) -> Result<(), kube::Error> {
     // events about what is in no namespace are kept in this one
     let namespace = note.about.namespace.clone();
     let namespace = namespace.unwrap_or_else(|| "default".to_owned());
     let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
-    let at = Timestamp::from_second(note.at.as_second()).unwrap_or(note.at);
-    let key = format!(
-        "{}/{}/{}/{}/{}",
-        note.about.uid.as_deref().unwrap_or_default(),
-        note.about.field_path.as_deref().unwrap_or_default(),
-        note.kind,
-        note.reason,
-        note.message
-    );
-    if let Some((name, count)) = known.get_mut(&key) {
-        *count = count.saturating_add(1);
-        let patch = json!({ "count": *count, "lastTimestamp": Time(at) });
+    let whole = |at: Timestamp| Time(Timestamp::from_second(at.as_second()).unwrap_or(at));
+    let (first, last) = (whole(observed.first), whole(note.at));
+    if observed.repeated {
+        let patch =
+            json!({ "count": observed.count, "lastTimestamp": last, "message": observed.message });
         match events
-            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .patch(
+                &observed.name,
+                &PatchParams::default(),
+                &Patch::Merge(patch),
+            )
             .await
         {
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             other => return other.map(drop),
         }
     }
-    if known.len() >= REMEMBERED_MAX {
-        known.clear();
-    }
-    let name = name_of(&note.about, note.at);
     let event = Event {
         metadata: ObjectMeta {
-            name: Some(name.clone()),
+            name: Some(observed.name),
             namespace: Some(namespace),
             ..ObjectMeta::default()
         },
         involved_object: note.about.clone(),
         reason: Some(note.reason.clone()),
-        message: Some(note.message.clone()),
+        message: Some(observed.message),
         type_: Some(note.kind.to_owned()),
         source: Some(EventSource {
             component: Some(note.component.into()),
@@ -221,14 +218,13 @@ async fn send(
         }),
         reporting_component: Some(note.component.into()),
         reporting_instance: Some(node_name.to_owned()),
-        first_timestamp: Some(Time(at)),
-        last_timestamp: Some(Time(at)),
-        count: Some(1),
+        first_timestamp: Some(first),
+        last_timestamp: Some(last),
+        count: Some(observed.count),
         ..Event::default()
     };
-    events.create(&PostParams::default(), &event).await?;
-    known.insert(key, (name, 1));
-    Ok(())
+    let created = events.create(&PostParams::default(), &event).await;
+    created.map(drop)
 }
 
 /// Where in the pod the container stands, as events name it.

@@ -21,6 +21,7 @@ use std::collections::BTreeSet;
 pub use admit::{Refusal, admit};
 pub use conditions::conditions;
 pub use manager::{Evictions, Order, run};
+pub use measure::tasks_of_machine;
 pub use reserve::{Allocatable, Division, Reserved, divide};
 pub use settings::Settings;
 pub use signal::Pressure;

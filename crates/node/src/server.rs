@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -13,33 +12,30 @@ use bytes::{BufMut, Bytes, BytesMut};
 use engine::{ContainerStatus, logs};
 use futures::StreamExt;
 use http::StatusCode;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::pods::Pods;
 use crate::worker::{self, Shared};
-use crate::{container::label, measure};
+use crate::{container::label, measure::summary::Rates};
 use remote::{attach, attach_over_streams, exec, exec_over_streams, forward, forward_over_streams};
 
 mod authorize;
+mod connections;
+mod measured;
 mod remote;
 mod token;
-
-/// Connections beyond this wait in the listener's queue.
-const CONNECTIONS_MAX: usize = 512;
-const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 struct Api {
     shared: Arc<Shared>,
     pods: Pods,
+    rates: Arc<Rates>,
 }
 
 /// Serves until `shutdown`; open streams end with it.
@@ -49,11 +45,13 @@ pub async fn serve(
     pods: Pods,
     shutdown: CancellationToken,
 ) {
-    let acceptor = tokio_rustls::TlsAcceptor::from(shared.config.tls.clone());
     let app = Router::new()
         .route("/healthz", get(async || "ok"))
         .route("/pods", get(list_pods))
-        .route("/metrics/resource", get(metrics))
+        .route("/metrics", get(measured::of_process))
+        .route("/metrics/probes", get(measured::probes))
+        .route("/metrics/resource", get(measured::resources))
+        .route("/stats/summary", get(measured::summary))
         .route(
             "/containerLogs/{namespace}/{pod}/{container}",
             get(container_logs),
@@ -73,48 +71,12 @@ pub async fn serve(
         .with_state(Api {
             shared: shared.clone(),
             pods,
+            rates: Arc::default(),
         });
     let guard = authorize::Guard::new(shared.client.clone(), shared.config.name.clone());
     let guarded = axum::middleware::from_fn_with_state(Arc::new(guard), authorize::check);
     let app = app.layer(guarded);
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return;
-        };
-        let stream = tokio::select! {
-            () = shutdown.cancelled() => return,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "the kubelet's API could not accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
-        };
-        let (acceptor, app, shutdown) = (acceptor.clone(), app.clone(), shutdown.clone());
-        tokio::spawn(async move {
-            let _slot = slot;
-            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await
-            else {
-                return;
-            };
-            let shown = stream.get_ref().1.peer_certificates();
-            let client = shown.and_then(|chain| authorize::Client::of(chain.first()?));
-            let app = match client {
-                Some(client) => app.layer(axum::Extension(client)),
-                None => app,
-            };
-            let service = hyper_util::service::TowerToHyperService::new(app);
-            let builder = Builder::new(TokioExecutor::new());
-            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-            tokio::select! {
-                _ = connection => {}
-                () = shutdown.cancelled() => {}
-            }
-        });
-    }
+    connections::serve(listener, shared.config.tls.clone(), app, shutdown).await;
 }
 
 type Refusal = (StatusCode, String);
@@ -130,16 +92,6 @@ async fn list_pods(State(api): State<Api>) -> Response {
         serde_json::json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods }),
     )
     .into_response()
-}
-
-async fn metrics(State(api): State<Api>) -> Response {
-    let samples = measure::sample(&api.shared.engine).await;
-    let text = measure::render(&samples, measure::Machine::read());
-    (
-        [(http::header::CONTENT_TYPE, "text/plain; version=0.0.4")],
-        text,
-    )
-        .into_response()
 }
 
 impl Api {

@@ -183,8 +183,8 @@ fn source_ranges(spec: &ServiceSpec) -> Vec<IpNet> {
         .collect()
 }
 
-/// Ready endpoints of one port; when there are none, those that still serve while terminating (KEP-1669). `only`: those
-/// on this node.
+/// Ready endpoints of one port; when there are none, those that still serve while terminating (KEP-1669). Who says nothing
+/// of either means yes. `only`: those on this node.
 fn endpoints(
     slices: &[&EndpointSlice],
     (port_name, protocol): (&str, &str),
@@ -216,7 +216,7 @@ fn endpoints(
             let conditions = endpoint.conditions.clone().unwrap_or_default();
             if conditions.ready.unwrap_or(true) || publish_unready {
                 ready.extend(addresses);
-            } else if conditions.serving.unwrap_or(false) && conditions.terminating.unwrap_or(false)
+            } else if conditions.serving.unwrap_or(true) && conditions.terminating.unwrap_or(false)
             {
                 serving.extend(addresses);
             }

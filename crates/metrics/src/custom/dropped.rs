@@ -100,6 +100,14 @@ pub enum Failure {
     /// Another status than 200.
     #[error("the answer is HTTP {0}")]
     Status(u16),
+    /// It leads out of the pod's own port, or on and on.
+    #[error("the answer is HTTP {code} and leads to {to:?}, which is not followed")]
+    Redirect {
+        /// The status.
+        code: u16,
+        /// What it names as its place.
+        to: String,
+    },
     /// The page is too long.
     #[error("the page is longer than {0} bytes")]
     TooLarge(usize),
@@ -114,7 +122,7 @@ impl Failure {
             Self::Tls(_) => "tls",
             Self::Timeout(_) => "timeout",
             Self::Broken(_) => "broken",
-            Self::Status(_) => "status",
+            Self::Status(_) | Self::Redirect { .. } => "status",
             Self::TooLarge(_) => "too_large",
         }
     }

@@ -22,6 +22,7 @@ mod page;
 mod points;
 mod quantile;
 mod query;
+mod redirect;
 pub mod scraper;
 mod series;
 pub mod services;

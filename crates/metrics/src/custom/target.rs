@@ -24,6 +24,13 @@ pub struct Target {
     pub ready: bool,
 }
 
+/// Whether it can be asked for: a path, with query or without.
+pub fn is_path(path: &str) -> bool {
+    path.len() <= PATH_BYTES_MAX
+        && path.bytes().all(|byte| byte.is_ascii_graphic())
+        && path.parse::<http::uri::PathAndQuery>().is_ok()
+}
+
 /// Where to scrape a pod. None if it does not want to be or does not run.
 pub fn target(pod: &Pod) -> Option<Result<Target, Failure>> {
     let none = BTreeMap::new();
@@ -58,9 +65,7 @@ pub fn target(pod: &Pod) -> Option<Result<Target, Failure>> {
         } else {
             format!("/{path}")
         };
-        let valid =
-            path.len() <= PATH_BYTES_MAX && path.bytes().all(|byte| byte.is_ascii_graphic());
-        if !valid || path.parse::<http::uri::PathAndQuery>().is_err() {
+        if !is_path(&path) {
             return Err(Failure::Annotation(format!(
                 "the annotation prometheus.io/path is no path of at most {PATH_BYTES_MAX} bytes"
             )));

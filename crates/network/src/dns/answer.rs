@@ -1,5 +1,6 @@
 //! From a packet to what is to be done with it: a pure function, so that every packet can be tried on it.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
@@ -60,7 +61,7 @@ pub(crate) fn decide(zone: &Zone, packet: &[u8]) -> Outcome {
     answer(zone, &query)
 }
 
-/// `message` as bytes for UDP: without its records, and marked so, if they are too many.
+/// `message` as bytes for UDP: with as many of its records as fit, and marked so if that is not the whole answer.
 pub(crate) fn udp_bytes(message: &Message, query: &[u8]) -> Option<Vec<u8>> {
     let limit = Message::from_vec(query)
         .ok()
@@ -72,7 +73,39 @@ pub(crate) fn udp_bytes(message: &Message, query: &[u8]) -> Option<Vec<u8>> {
     if bytes.len() <= limit {
         return Some(bytes);
     }
-    message.truncate().to_vec().ok()
+    shortened(message, limit)
+}
+
+/// `message` with the most of its first records that `limit` bytes have room for, beside what extensions say.
+fn shortened(message: &Message, limit: usize) -> Option<Vec<u8>> {
+    let all = message.answers.len() + message.authorities.len() + message.additionals.len();
+    let (mut fits, mut fails) = (0, all);
+    let mut best = cut(message, 0);
+    while fits + 1 < fails {
+        let middle = fits.midpoint(fails);
+        match cut(message, middle) {
+            Some(bytes) if bytes.len() <= limit => (fits, best) = (middle, Some(bytes)),
+            _ => fails = middle,
+        }
+    }
+    best
+}
+
+/// `message` with its first `count` records.
+fn cut(message: &Message, count: usize) -> Option<Vec<u8>> {
+    let mut short = message.truncate();
+    let mut left = count;
+    let mut take = |records: &[Record]| {
+        let taken = records.len().min(left);
+        left -= taken;
+        records[..taken].to_vec()
+    };
+    short.add_answers(take(&message.answers));
+    short.add_authorities(take(&message.authorities));
+    short.add_additionals(take(&message.additionals));
+    // RFC 2181, 9: the mark is not for what is merely helpful.
+    short.metadata.truncation = count < message.answers.len() + message.authorities.len();
+    short.to_vec().ok()
 }
 
 /// An error answer to a packet that [`decide`] has taken for a query.
@@ -123,7 +156,7 @@ fn answer(zone: &Zone, query: &Message) -> Outcome {
                     return follow(zone, reply, &target, kind);
                 }
             } else {
-                add_node(zone, &mut reply, asked, node, kind);
+                add_node(zone, &mut reply, asked, &node, kind);
             }
             if text == zone.apex() {
                 add_apex(zone, &mut reply, asked, kind);
@@ -147,7 +180,7 @@ fn follow(zone: &Zone, mut reply: Message, target: &Name, kind: RecordType) -> O
             Found::Outside => return Outcome::Follow(Box::new(reply), target, kind),
             Found::Node(node) => {
                 let Some(next) = node.alias.as_deref().and_then(absolute) else {
-                    add_node(zone, &mut reply, &target, node, kind);
+                    add_node(zone, &mut reply, &target, &node, kind);
                     return Outcome::Reply(Box::new(reply));
                 };
                 reply.add_answer(record(&target, RData::CNAME(CNAME(next.clone()))));
@@ -199,18 +232,18 @@ fn add_node(zone: &Zone, reply: &mut Message, asked: &Name, node: &Node, kind: R
             / u16::try_from(node.services.len().max(1))
                 .unwrap_or(100)
                 .min(100);
+        let mut told = HashSet::new();
         for (port, text) in &node.services {
             let Some(target) = absolute(text) else {
                 continue;
             };
             let srv = SRV::new(0, weight, *port, target.clone());
             reply.add_answer(record(asked, RData::SRV(srv)));
-            if let Found::Node(node) = zone.find(text) {
+            if told.insert(text)
+                && let Found::Node(node) = zone.find(text)
+            {
                 for address in &node.addresses {
-                    let glue = record(&target, data_of(*address));
-                    if !reply.additionals.contains(&glue) {
-                        reply.add_additional(glue);
-                    }
+                    reply.add_additional(record(&target, data_of(*address)));
                 }
             }
         }

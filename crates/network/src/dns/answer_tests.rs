@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use hickory_proto::op::Query;
 use proptest::prelude::*;
 
+use super::super::zone::{Renewal, renewal};
 use super::*;
 use crate::{Protocol, Service, ServiceHost, ServicePort};
 
@@ -16,6 +17,13 @@ fn port(name: &str, protocol: Protocol, port: u16, endpoints: &[&str]) -> Servic
 
 fn range(text: &str) -> ipnet::IpNet {
     text.parse().unwrap()
+}
+
+fn host(name: Option<&str>, address: &str) -> ServiceHost {
+    ServiceHost {
+        hostname: name.map(str::to_owned),
+        address: address.parse().unwrap(),
+    }
 }
 
 fn zone() -> Zone {
@@ -31,7 +39,22 @@ fn zone() -> Zone {
                 port("http", Protocol::Tcp, 80, &["10.64.0.2:8080"]),
                 port("", Protocol::Udp, 81, &[]),
             ],
+            hosts: vec![host(Some("web-0"), "10.64.0.2"), host(None, "10.64.0.7")],
             ..service("default", "web")
+        },
+        Service {
+            cluster_ips: vec!["10.112.0.22".parse().unwrap()],
+            ports: vec![port("", Protocol::Tcp, 80, &[])],
+            ..service("default", "plain")
+        },
+        // A port by a name that one of the pods does not have.
+        Service {
+            ports: vec![
+                port("all", Protocol::Tcp, 70, &["10.64.0.8:70", "10.64.0.9:71"]),
+                port("some", Protocol::Tcp, 80, &["10.64.0.9:81"]),
+            ],
+            hosts: vec![host(None, "10.64.0.8"), host(Some("s-1"), "10.64.0.9")],
+            ..service("data", "some")
         },
         Service {
             ports: vec![port(
@@ -105,7 +128,7 @@ fn zone() -> Zone {
     Zone::new(
         "cluster.local",
         Ipv4Addr::new(10, 112, 0, 10),
-        &services,
+        services.into(),
         ["10.64.0.0/24", "fd00:1::/64"].map(range).into(),
         ["10.112.0.0/20", "fd00:2::/112"].map(range).into(),
     )
@@ -159,6 +182,73 @@ fn names_answer_as_the_specification_says() {
             "NoError 0 100 80 web.default.svc.cluster.local.",
         ),
         ("_tcp.web.default.svc.cluster.local.", SRV, "NoError"),
+        (
+            "web.default.svc.cluster.local.",
+            SRV,
+            "NoError 0 50 80 web.default.svc.cluster.local. 0 50 81 web.default.svc.cluster.local.",
+        ),
+        (
+            "plain.default.svc.cluster.local.",
+            SRV,
+            "NoError 0 100 80 plain.default.svc.cluster.local.",
+        ),
+        (
+            "web-0.web.default.svc.cluster.local.",
+            A,
+            "NoError 10.64.0.2",
+        ),
+        ("web-0.web.default.svc.cluster.local.", AAAA, "NoError"),
+        (
+            "web-0.web.default.svc.cluster.local.",
+            SRV,
+            "NoError 0 100 8080 web-0.web.default.svc.cluster.local.",
+        ),
+        (
+            "10-64-0-7.web.default.svc.cluster.local.",
+            A,
+            "NoError 10.64.0.7",
+        ),
+        ("10-64-0-2.web.default.svc.cluster.local.", A, "NXDomain"),
+        (
+            "2.0.64.10.in-addr.arpa.",
+            PTR,
+            "NoError web-0.web.default.svc.cluster.local.",
+        ),
+        (
+            "some.data.svc.cluster.local.",
+            A,
+            "NoError 10.64.0.8 10.64.0.9",
+        ),
+        (
+            "_some._tcp.some.data.svc.cluster.local.",
+            SRV,
+            "NoError 0 100 81 s-1.some.data.svc.cluster.local.",
+        ),
+        (
+            "some.data.svc.cluster.local.",
+            SRV,
+            "NoError 0 33 70 10-64-0-8.some.data.svc.cluster.local. 0 33 71 s-1.some.data.svc.cluster.local. 0 33 81 s-1.some.data.svc.cluster.local.",
+        ),
+        (
+            "kube-dns.kube-system.svc.cluster.local.",
+            A,
+            "NoError 10.112.0.10",
+        ),
+        (
+            "_dns._udp.kube-dns.kube-system.svc.cluster.local.",
+            SRV,
+            "NoError 0 100 53 kube-dns.kube-system.svc.cluster.local.",
+        ),
+        (
+            "_dns-tcp._tcp.kube-dns.kube-system.svc.cluster.local.",
+            SRV,
+            "NoError 0 100 53 kube-dns.kube-system.svc.cluster.local.",
+        ),
+        (
+            "10.0.112.10.in-addr.arpa.",
+            PTR,
+            "NoError kube-dns.kube-system.svc.cluster.local.",
+        ),
         ("_http._udp.web.default.svc.cluster.local.", SRV, "NXDomain"),
         ("__._udp.web.default.svc.cluster.local.", ANY, "NXDomain"),
         (
@@ -346,7 +436,7 @@ fn many_addresses_take_turns_and_truncate() {
     let zone = Zone::new(
         "cluster.local",
         Ipv4Addr::new(10, 112, 0, 10),
-        &[service],
+        vec![service],
         Vec::new(),
         Vec::new(),
     );
@@ -357,10 +447,151 @@ fn many_addresses_take_turns_and_truncate() {
     };
     let whole = first(&packet);
     assert_eq!(whole.answers.len(), 200);
-    let short = Message::from_vec(&udp_bytes(&whole, &packet).unwrap()).unwrap();
-    assert!(short.metadata.truncation && short.answers.is_empty());
+    let sent = udp_bytes(&whole, &packet).unwrap();
+    let short = Message::from_vec(&sent).unwrap();
+    assert!(short.metadata.truncation);
+    // RFC 1035: a header, a question, and sixteen bytes for each address whose name is named again.
+    let beside = 12 + packet.len() - 12;
+    assert_eq!(short.answers.len(), (UDP_BYTES_PLAIN - beside) / 16);
+    assert_eq!(short.answers[..], whole.answers[..short.answers.len()]);
+    assert!(sent.len() <= UDP_BYTES_PLAIN);
+    // What extensions say has its room.
+    let mut query = Message::from_vec(&packet).unwrap();
+    query.set_edns(Edns::new());
+    let with_edns = query.to_vec().unwrap();
+    let sent = udp_bytes(&first(&with_edns), &with_edns).unwrap();
+    let short = Message::from_vec(&sent).unwrap();
+    assert!(short.metadata.truncation && short.edns.is_some() && sent.len() <= 512);
+    assert!(short.answers.len() > 25);
     packet[1] = 7;
     assert_ne!(first(&packet).answers[0], whole.answers[0]);
+}
+
+#[test]
+fn what_is_merely_helpful_is_left_out_first_and_without_a_mark() {
+    // Eighteen targets fit; all of their addresses do not.
+    let ends: Vec<String> = (0..18).map(|n| format!("10.64.0.{n}:70")).collect();
+    let ends: Vec<&str> = ends.iter().map(String::as_str).collect();
+    let hosts = (0..18).map(|n| host(None, &format!("10.64.0.{n}")));
+    let service = Service {
+        namespace: "n".into(),
+        name: "many".into(),
+        ports: vec![port("", Protocol::Tcp, 70, &ends)],
+        hosts: hosts.collect(),
+        ..Service::default()
+    };
+    let dns_ip = Ipv4Addr::new(10, 112, 0, 10);
+    let zone = Zone::new(
+        "cluster.local",
+        dns_ip,
+        vec![service],
+        Vec::new(),
+        Vec::new(),
+    );
+    let mut query =
+        Message::from_vec(&query("many.n.svc.cluster.local.", RecordType::SRV)).unwrap();
+    let mut edns = Edns::new();
+    edns.set_max_payload(UDP_BYTES_MAX);
+    query.set_edns(edns);
+    let packet = query.to_vec().unwrap();
+    let Outcome::Reply(whole) = decide(&zone, &packet) else {
+        panic!("not answered");
+    };
+    assert_eq!((whole.answers.len(), whole.additionals.len()), (18, 18));
+    let short = Message::from_vec(&udp_bytes(&whole, &packet).unwrap()).unwrap();
+    assert_eq!(short.answers.len(), 18);
+    assert!(!short.metadata.truncation && short.additionals.len() < 18);
+}
+
+#[test]
+fn a_service_of_the_api_is_the_name_server_if_it_is_called_so() {
+    let service = Service {
+        namespace: "kube-system".into(),
+        name: "kube-dns".into(),
+        cluster_ips: vec!["10.112.0.77".parse().unwrap()],
+        ..Service::default()
+    };
+    let dns_ip = Ipv4Addr::new(10, 112, 0, 10);
+    let zone = Zone::new(
+        "cluster.local",
+        dns_ip,
+        vec![service],
+        Vec::new(),
+        Vec::new(),
+    );
+    let Found::Node(node) = zone.find("kube-dns.kube-system.svc.cluster.local") else {
+        panic!("missing");
+    };
+    assert_eq!(node.addresses, ["10.112.0.77".parse::<IpAddr>().unwrap()]);
+    assert_eq!(node.services, []);
+}
+
+#[test]
+fn names_are_made_anew_as_far_as_they_change() {
+    let service = |hosts: Vec<ServiceHost>, ends: &[&str]| Service {
+        namespace: "n".into(),
+        name: "s".into(),
+        cluster_ips: vec!["10.112.0.77".parse().unwrap()],
+        ports: vec![port("http", Protocol::Tcp, 80, ends)],
+        hosts,
+        ..Service::default()
+    };
+    let one = || vec![host(Some("a"), "10.64.0.2")];
+    let before = service(one(), &["10.64.0.2:80"]);
+    let policy = Service {
+        internal_local: true,
+        ..before.clone()
+    };
+    let other = Service {
+        cluster_ips: vec!["10.112.0.78".parse().unwrap()],
+        ..before.clone()
+    };
+    let dns_ip = Ipv4Addr::new(10, 112, 0, 10);
+    let pods = vec![range("10.64.0.0/24")];
+    let zone = Zone::new(
+        "cluster.local",
+        dns_ip,
+        vec![before.clone()],
+        pods,
+        Vec::new(),
+    );
+    for (after, expected, name) in [
+        (before.clone(), Renewal::Nothing, "a"),
+        (policy, Renewal::Nothing, "a"),
+        (service(one(), &["10.64.0.2:81"]), Renewal::Endpoints, "a"),
+        (
+            service(vec![host(Some("b"), "10.64.0.2")], &["10.64.0.2:80"]),
+            Renewal::Endpoints,
+            "b",
+        ),
+        (
+            service(Vec::new(), &["10.64.0.2:80"]),
+            Renewal::Endpoints,
+            "",
+        ),
+        (other, Renewal::All, "a"),
+    ] {
+        let due = renewal(std::slice::from_ref(&before), std::slice::from_ref(&after));
+        assert_eq!(due, expected, "{after:?}");
+        // What the endpoints are renewed to is what a new zone has.
+        let renewed = zone.with_endpoints(vec![after]);
+        for label in ["a", "b"] {
+            let found = renewed.find(&format!("{label}.s.n.svc.cluster.local"));
+            assert_eq!(matches!(found, Found::Node(_)), label == name, "{label}");
+        }
+        let reverse = match name {
+            "" => Found::Missing,
+            name => Found::Reverse(vec![format!("{name}.s.n.svc.cluster.local")]),
+        };
+        assert_eq!(renewed.find("2.0.64.10.in-addr.arpa"), reverse);
+    }
+    assert_eq!(renewal(&[], std::slice::from_ref(&before)), Renewal::All);
+    let headless = |ends: &[&str]| Service {
+        cluster_ips: Vec::new(),
+        ..service(one(), ends)
+    };
+    let (a, b) = (headless(&["10.64.0.2:80"]), headless(&["10.64.0.2:81"]));
+    assert_eq!(renewal(&[a], &[b]), Renewal::All);
 }
 
 #[test]

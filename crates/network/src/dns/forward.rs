@@ -1,10 +1,11 @@
 //! Asking the machine's own resolvers for names that are not the cluster's.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hickory_proto::op::Message;
+use rustix::net::{AddressFamily, SocketType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
@@ -45,10 +46,27 @@ fn parse(text: &str) -> Vec<SocketAddr> {
         .filter_map(|line| {
             let mut words = line.split_whitespace();
             (words.next()? == "nameserver").then_some(())?;
-            let address: IpAddr = words.next()?.parse().ok()?;
-            Some(SocketAddr::new(address, 53))
+            resolver(words.next()?)
         })
         .collect()
+}
+
+/// A name server as resolv.conf(5) has it. `fe80::1%eth0` is one of a network that has no other address for it.
+fn resolver(text: &str) -> Option<SocketAddr> {
+    const PORT: u16 = 53;
+    let Some((address, scope)) = text.split_once('%') else {
+        return Some(SocketAddr::new(text.parse().ok()?, PORT));
+    };
+    let scope = match scope.parse() {
+        Ok(number) => number,
+        Err(_) => interface_index(scope)?,
+    };
+    Some(SocketAddrV6::new(address.parse().ok()?, PORT, 0, scope).into())
+}
+
+fn interface_index(name: &str) -> Option<u32> {
+    let any = rustix::net::socket(AddressFamily::INET6, SocketType::DGRAM, None).ok()?;
+    rustix::net::netdevice::name_to_index(&any, name).ok()
 }
 
 /// The domains in which a resolv.conf has names completed: those of the last line that names any.
@@ -83,8 +101,13 @@ impl Forwarder {
     /// `tcp`: the asker can take long answers.
     pub async fn forward(&self, query: &[u8], tcp: bool) -> Option<Vec<u8>> {
         let mut last = None;
+        let mut resolved_answered = false;
         // Read each time: the machine may have moved to another network.
         for resolver in self.upstreams().into_iter().take(TRIES_MAX) {
+            let Upstream { resolver, behind } = resolver;
+            if behind && resolved_answered {
+                continue;
+            }
             let answer = if tcp {
                 match timeout(TRY_TIMEOUT, ask_tcp(resolver, query)).await {
                     Ok(Some(answer)) => Some(answer),
@@ -105,6 +128,7 @@ impl Forwarder {
             let code = answer[3] & 0x0f;
             let poor = code == SERVER_FAILURE || code == REFUSED;
             last = Some(answer);
+            resolved_answered |= RESOLVED.contains(&resolver.ip());
             if !poor {
                 break;
             }
@@ -112,18 +136,31 @@ impl Forwarder {
         last
     }
 
-    fn upstreams(&self) -> Vec<SocketAddr> {
-        let mut list = resolvers(&self.resolv_conf);
+    fn upstreams(&self) -> Vec<Upstream> {
+        let all = |path: &Path, behind| {
+            let found = resolvers(path).into_iter();
+            found.map(move |resolver| Upstream { resolver, behind })
+        };
+        let mut list: Vec<Upstream> = all(&self.resolv_conf, false).collect();
         // It is asked first, because it knows which names go to which network; we are where it listens, containers are not.
         if list
             .iter()
-            .any(|resolver| RESOLVED.contains(&resolver.ip()))
+            .any(|upstream| RESOLVED.contains(&upstream.resolver.ip()))
         {
-            list.extend(resolvers(&self.resolved_conf));
+            list.extend(all(&self.resolved_conf, true));
         }
-        list.retain(|resolver| !self.own.iter().any(|own| resolver.ip() == IpAddr::V4(*own)));
+        let is_own = |address| self.own.iter().any(|own| IpAddr::V4(*own) == address);
+        list.retain(|upstream| !is_own(upstream.resolver.ip()));
         list
     }
+}
+
+/// A resolver that may be asked.
+struct Upstream {
+    resolver: SocketAddr,
+    /// systemd-resolved asks it itself. It is asked past it only when that says nothing: what it fails or refuses may be
+    /// forged, or not for that network to know.
+    behind: bool,
 }
 
 async fn ask_udp(resolver: SocketAddr, query: &[u8]) -> Option<Vec<u8>> {
@@ -206,9 +243,11 @@ mod tests {
 
     #[test]
     fn resolv_conf_is_read_as_it_is_found() {
-        let text = "# comment\nsearch example\nnameserver 10.0.0.2 \n nameserver fd00::1\nnameserver\nnameserver rubbish\noptions x\nnameserver 127.0.0.53 # trailing";
+        let text = "# comment\nsearch example\nnameserver 10.0.0.2 \n nameserver fd00::1\nnameserver\nnameserver rubbish\noptions x\nnameserver 127.0.0.53 # trailing\nnameserver fe80::1%lo\nnameserver fe80::2%7\nnameserver fe80::3%none\nnameserver 10.0.0.3%lo";
         let found: Vec<String> = parse(text).iter().map(ToString::to_string).collect();
-        assert_eq!(found, ["10.0.0.2:53", "[fd00::1]:53", "127.0.0.53:53"]);
+        let plain = ["10.0.0.2:53", "[fd00::1]:53", "127.0.0.53:53"];
+        assert_eq!(found[..3], plain);
+        assert_eq!(found[3..], ["[fe80::1%1]:53", "[fe80::2%7]:53"]);
     }
 
     #[test]
@@ -229,7 +268,8 @@ mod tests {
         let forwarder = Forwarder::new(path.clone(), resolved, own);
         let texts = || -> Vec<String> {
             let asked = forwarder.upstreams();
-            asked.iter().map(ToString::to_string).collect()
+            let asked = asked.iter().map(|upstream| upstream.resolver);
+            asked.map(|resolver| resolver.to_string()).collect()
         };
         assert_eq!(texts(), ["192.0.2.1:53"]);
         std::fs::write(&path, "nameserver 127.0.0.53\n").unwrap();

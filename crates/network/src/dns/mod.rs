@@ -10,7 +10,7 @@ mod zone;
 
 pub(crate) use forward::{Forwarder, resolvers, search_domains};
 pub(crate) use server::Server;
-pub(crate) use zone::{SharedZone, Zone, same_names};
+pub(crate) use zone::{Renewal, SharedZone, Zone, renewal};
 
 /// What the DNS server of a cluster with these services says to a packet, as bytes for UDP; `None`: nothing, or something
 /// that only another resolver knows. Pure: this is all that hostile bytes meet before they are forwarded.
@@ -22,7 +22,7 @@ pub fn dns_reply(
     let zone = Zone::new(
         &config.cluster_domain,
         config.dns_ip,
-        services,
+        services.to_vec(),
         config.pod_cidrs(),
         config.service_cidrs(),
     );

@@ -1,14 +1,15 @@
 //! What the cluster's names mean, as an immutable index. Follows the Kubernetes DNS-Based Service Discovery
 //! specification, version 1.1.0 (kubernetes/dns, docs/specification.md).
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use parking_lot::RwLock;
 
-use crate::{Service, ServiceHost, ServicePort};
+use crate::{Protocol, Service, ServiceHost, ServicePort};
 
 /// The zone that is being served; replaced whole.
 #[derive(Clone)]
@@ -31,20 +32,33 @@ impl SharedZone {
 /// All names of the cluster at one moment.
 #[derive(Debug)]
 pub(crate) struct Zone {
+    names: Arc<Names>,
+    /// Where names of endpoints below services with an address are looked up: they change often, and are few that are
+    /// asked for.
+    services: Vec<Service>,
+    /// Services and hosts of those that an address is one of.
+    endpoints: HashMap<IpAddr, Vec<(usize, usize)>>,
+}
+
+/// Names that stay when endpoints of services with an address come and go.
+#[derive(Debug)]
+struct Names {
     apex: String,
     /// Lower-case names without the final dot. A name that only has names below it is here too, with nothing in it.
     names: HashMap<String, Node>,
     reverse: HashMap<IpAddr, Vec<String>>,
+    /// Services with an address, by their names: which of all they are.
+    services: HashMap<String, usize>,
     /// Ranges of pods.
     pods: Vec<IpNet>,
     /// Ranges of services. Reverse names of both are ours to answer.
-    services: Vec<IpNet>,
+    ranges: Vec<IpNet>,
     /// Whether services are known; until then "no such name" would be a lie that clients remember.
     known: bool,
 }
 
 /// What one name has.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Node {
     pub addresses: Vec<IpAddr>,
     /// (port, target)
@@ -56,10 +70,10 @@ pub(crate) struct Node {
 /// The answer to "is this ours".
 #[derive(Debug, PartialEq)]
 pub(crate) enum Found<'a> {
-    Node(&'a Node),
+    Node(Cow<'a, Node>),
     /// Addresses that follow from the name itself (`10-64-0-2.NAMESPACE.pod`).
     Address(IpAddr),
-    Reverse(&'a [String]),
+    Reverse(Vec<String>),
     /// Ours, and there is no such name.
     Missing,
     /// Somebody else's.
@@ -71,33 +85,66 @@ impl Zone {
     pub fn new(
         domain: &str,
         dns_ip: Ipv4Addr,
-        services: &[Service],
+        services: Vec<Service>,
         pods: Vec<IpNet>,
         service_ranges: Vec<IpNet>,
     ) -> Self {
-        let mut zone = Self {
+        let mut names = Names {
             apex: domain.trim_end_matches('.').to_ascii_lowercase(),
             names: HashMap::new(),
             reverse: HashMap::new(),
+            services: HashMap::new(),
             pods,
-            services: service_ranges,
+            ranges: service_ranges,
             known: true,
         };
-        let apex = zone.apex.clone();
-        zone.names.insert(apex.clone(), Node::default());
-        zone.at(&format!("svc.{apex}"));
-        zone.at(&format!("pod.{apex}"));
-        if let Some(node) = zone.at(&format!("dns-version.{apex}")) {
+        let apex = names.apex.clone();
+        names.names.insert(apex.clone(), Node::default());
+        names.at(&format!("svc.{apex}"));
+        names.at(&format!("pod.{apex}"));
+        if let Some(node) = names.at(&format!("dns-version.{apex}")) {
             node.text = Some("1.1.0".into());
         }
         let server = format!("ns.dns.{apex}");
-        if let Some(node) = zone.at(&server) {
+        if let Some(node) = names.at(&server) {
             node.addresses.push(dns_ip.into());
         }
-        for service in services {
-            zone.add(service);
+        for (number, service) in services.iter().enumerate() {
+            let base = names.add(service);
+            if !service.cluster_ips.is_empty() {
+                names.services.insert(base, number);
+            }
         }
-        zone
+        let of_dns = name_server(dns_ip);
+        let is_it =
+            |other: &Service| (&other.namespace, &other.name) == (&of_dns.namespace, &of_dns.name);
+        if !services.iter().any(is_it) {
+            names.add(&of_dns);
+        }
+        Self::of(Arc::new(names), services)
+    }
+
+    /// The same with other endpoints: of services between which and those before only [`Renewal::Endpoints`] is due.
+    pub fn with_endpoints(&self, services: Vec<Service>) -> Self {
+        Self::of(self.names.clone(), services)
+    }
+
+    fn of(names: Arc<Names>, services: Vec<Service>) -> Self {
+        let mut endpoints: HashMap<IpAddr, Vec<(usize, usize)>> = HashMap::new();
+        for number in names.services.values().copied() {
+            let hosts = services.get(number).map_or(&[][..], |s| &s.hosts);
+            for (host, of) in hosts.iter().enumerate() {
+                endpoints
+                    .entry(of.address)
+                    .or_default()
+                    .push((number, host));
+            }
+        }
+        Self {
+            names,
+            services,
+            endpoints,
+        }
     }
 
     /// The zone of a server that has not been told of services yet.
@@ -107,47 +154,109 @@ impl Zone {
         pods: Vec<IpNet>,
         service_ranges: Vec<IpNet>,
     ) -> Self {
-        Self {
-            known: false,
-            ..Self::new(domain, dns_ip, &[], pods, service_ranges)
+        let mut zone = Self::new(domain, dns_ip, Vec::new(), pods, service_ranges);
+        // Nobody else has it yet.
+        if let Some(names) = Arc::get_mut(&mut zone.names) {
+            names.known = false;
         }
+        zone
     }
 
     /// Whether a name that is missing here does not exist.
     pub fn is_known(&self) -> bool {
-        self.known
+        self.names.known
     }
 
     /// The domain itself, lower-case, without the final dot.
     pub fn apex(&self) -> &str {
-        &self.apex
+        &self.names.apex
     }
 
     /// Looks a lower-case name without its final dot up.
     pub fn find(&self, name: &str) -> Found<'_> {
-        if let Some(node) = self.names.get(name) {
-            return Found::Node(node);
+        if let Some(node) = self.names.names.get(name) {
+            return Found::Node(Cow::Borrowed(node));
         }
         if let Some(address) = reverse_address(name) {
-            let mut ranges = self.pods.iter().chain(&self.services);
-            if !ranges.any(|range| range.contains(&address)) {
-                return Found::Outside;
-            }
-            return match self.reverse.get(&address) {
-                Some(names) => Found::Reverse(names),
-                None => Found::Missing,
-            };
+            return self.reverse(address);
         }
-        let Some(below) = name.strip_suffix(self.apex.as_str()) else {
+        let Some(below) = name.strip_suffix(self.apex()) else {
             return Found::Outside;
         };
         if !below.is_empty() && !below.ends_with('.') {
             return Found::Outside;
         }
-        match self.pod_address(below) {
+        if let Some(node) = self.endpoint(name) {
+            return Found::Node(Cow::Owned(node));
+        }
+        match self.names.pod_address(below) {
             Some(address) => Found::Address(address),
             None => Found::Missing,
         }
+    }
+
+    fn reverse(&self, address: IpAddr) -> Found<'_> {
+        let mut ranges = self.names.pods.iter().chain(&self.names.ranges);
+        if !ranges.any(|range| range.contains(&address)) {
+            return Found::Outside;
+        }
+        let known = self.names.reverse.get(&address);
+        let mut all = known.cloned().unwrap_or_default();
+        let mut of_services: Vec<String> = self
+            .endpoints
+            .get(&address)
+            .into_iter()
+            .flatten()
+            .map(|(service, host)| {
+                let service = &self.services[*service];
+                let label = host_label(&service.hosts[*host]);
+                format!("{label}.{}", self.names.base(service))
+            })
+            .collect();
+        of_services.sort_unstable();
+        all.append(&mut of_services);
+        match all.is_empty() {
+            true => Found::Missing,
+            false => Found::Reverse(all),
+        }
+    }
+
+    /// What `LABEL.NAME.NAMESPACE.svc` has, where the service has an address of its own.
+    fn endpoint(&self, name: &str) -> Option<Node> {
+        let (label, base) = name.split_once('.')?;
+        let service = self.services.get(*self.names.services.get(base)?)?;
+        let mut node = Node::default();
+        for host in service
+            .hosts
+            .iter()
+            .filter(|host| host_label(host) == label)
+        {
+            node.addresses.push(host.address);
+            for port in &service.ports {
+                // The endpoint's own port: nothing is translated.
+                let mut ends = port.endpoints.iter();
+                if let Some(end) = ends.find(|end| end.ip() == host.address) {
+                    node.serve(end.port(), name);
+                }
+            }
+        }
+        (!node.addresses.is_empty()).then_some(node)
+    }
+}
+
+impl Node {
+    fn serve(&mut self, number: u16, target: &str) {
+        let service = (number, target.to_owned());
+        // Of a host with both families there is one, and of a number that two protocols have.
+        if !self.services.contains(&service) {
+            self.services.push(service);
+        }
+    }
+}
+
+impl Names {
+    fn base(&self, service: &Service) -> String {
+        format!("{}.{}.svc.{}", service.name, service.namespace, self.apex).to_ascii_lowercase()
     }
 
     /// `10-64-0-2.NAMESPACE.pod.`, or `fd00--2.NAMESPACE.pod.`, when the address is a pod's.
@@ -169,62 +278,63 @@ impl Zone {
         (labels.next().is_none() && a_pods).then_some(address)
     }
 
-    fn add(&mut self, service: &Service) {
-        let base = format!("{}.{}.svc.{}", service.name, service.namespace, self.apex)
-            .to_ascii_lowercase();
+    /// Adds what stays of a service, and returns its name.
+    fn add(&mut self, service: &Service) -> String {
+        let base = self.base(service);
         if let Some(target) = &service.external_name {
             let target = target.trim_end_matches('.').to_ascii_lowercase();
             if let (Some(node), true) = (self.at(&base), is_name(&target)) {
                 node.alias = Some(target);
             }
-            return;
-        }
-        if !service.cluster_ips.is_empty() {
-            let Some(node) = self.at(&base) else { return };
+        } else if service.cluster_ips.is_empty() {
+            self.add_headless(&base, service);
+        } else if let Some(node) = self.at(&base) {
             node.addresses = service.cluster_ips.clone();
             for port in &service.ports {
-                self.add_srv(&base, port, port.port, &base);
+                self.add_port(&base, port, port.port, &base);
             }
             for address in &service.cluster_ips {
                 self.reverse.entry(*address).or_default().push(base.clone());
             }
-            return;
         }
+        base
+    }
+
+    fn add_headless(&mut self, base: &str, service: &Service) {
+        let ends: Vec<BTreeMap<IpAddr, u16>> = service.ports.iter().map(numbers).collect();
         for host in headless_hosts(service) {
-            let label = host
-                .hostname
-                .clone()
-                .unwrap_or_else(|| host.address.to_string().replace(['.', ':'], "-"))
-                .to_ascii_lowercase();
-            let full = format!("{label}.{base}");
-            for at in [&base, &full] {
+            let full = format!("{}.{base}", host_label(&host));
+            for at in [base, &full] {
                 if let Some(node) = self.at(at)
                     && !node.addresses.contains(&host.address)
                 {
                     node.addresses.push(host.address);
                 }
             }
-            for port in &service.ports {
-                // The endpoint's own port: a headless service translates nothing.
-                let of_host = port.endpoints.iter().find(|e| e.ip() == host.address);
-                let number = of_host.map_or(port.port, |endpoint| endpoint.port());
-                self.add_srv(&base, port, number, &full);
+            for (port, ends) in service.ports.iter().zip(&ends) {
+                // A port by a name is not there in every pod.
+                if let Some(number) = ends.get(&host.address) {
+                    self.add_port(base, port, *number, &full);
+                    self.add_service(&full, *number, &full);
+                }
             }
             self.reverse.entry(host.address).or_default().push(full);
         }
     }
 
-    fn add_srv(&mut self, base: &str, port: &ServicePort, number: u16, target: &str) {
-        if port.name.is_empty() {
-            return;
+    /// A port of a service, under its own name if it has one, and under the service's.
+    fn add_port(&mut self, base: &str, port: &ServicePort, number: u16, target: &str) {
+        self.add_service(base, number, target);
+        if !port.name.is_empty() {
+            let label = port.name.to_ascii_lowercase();
+            let named = format!("_{label}._{}.{base}", port.protocol);
+            self.add_service(&named, number, target);
         }
-        let label = port.name.to_ascii_lowercase();
-        if let Some(node) = self.at(&format!("_{label}._{}.{base}", port.protocol)) {
-            let service = (number, target.to_owned());
-            // Of a host with both families there is one.
-            if !node.services.contains(&service) {
-                node.services.push(service);
-            }
+    }
+
+    fn add_service(&mut self, at: &str, number: u16, target: &str) {
+        if let Some(node) = self.at(at) {
+            node.serve(number, target);
         }
     }
 
@@ -242,29 +352,64 @@ impl Zone {
     }
 }
 
-/// The addresses behind a headless service: those given, or those of its ports.
-/// Whether services, in the same order, have the same names: endpoints of those with an address of their own have none.
-pub(crate) fn same_names(before: &[Service], after: &[Service]) -> bool {
-    let ports = |service: &Service| -> Vec<_> {
-        let ports = service.ports.iter();
-        ports
-            .map(|p| (p.name.clone(), p.protocol, p.port))
-            .collect()
-    };
-    let same = |(a, b): (&Service, &Service)| {
-        let named = |service: &Service| {
-            (
-                service.namespace.clone(),
-                service.name.clone(),
-                service.cluster_ips.clone(),
-                service.external_name.clone(),
-            )
-        };
-        a == b || !a.cluster_ips.is_empty() && named(a) == named(b) && ports(a) == ports(b)
-    };
-    before.len() == after.len() && before.iter().zip(after).all(same)
+/// What of a zone changes with services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Renewal {
+    Nothing,
+    /// What [`Zone::with_endpoints`] takes.
+    Endpoints,
+    All,
 }
 
+/// What changes from services to others.
+pub(crate) fn renewal(before: &[Service], after: &[Service]) -> Renewal {
+    if before.len() != after.len() {
+        return Renewal::All;
+    }
+    let each = before.iter().zip(after).map(|(a, b)| match a == b {
+        true => Renewal::Nothing,
+        false => renewal_of(a, b),
+    });
+    each.max().unwrap_or(Renewal::Nothing)
+}
+
+fn renewal_of(a: &Service, b: &Service) -> Renewal {
+    let same_port = |(a, b): (&ServicePort, &ServicePort)| {
+        (&a.name, a.protocol, a.port) == (&b.name, b.protocol, b.port)
+    };
+    let alike = !a.cluster_ips.is_empty()
+        && (&a.namespace, &a.name) == (&b.namespace, &b.name)
+        && (&a.cluster_ips, &a.external_name) == (&b.cluster_ips, &b.external_name)
+        && a.ports.len() == b.ports.len()
+        && a.ports.iter().zip(&b.ports).all(same_port);
+    let same_end = |(a, b): (&ServicePort, &ServicePort)| a.endpoints == b.endpoints;
+    match alike {
+        false => Renewal::All,
+        true if a.hosts == b.hosts && a.ports.iter().zip(&b.ports).all(same_end) => {
+            Renewal::Nothing
+        }
+        true => Renewal::Endpoints,
+    }
+}
+
+/// The port that each endpoint has behind a port of its service.
+fn numbers(port: &ServicePort) -> BTreeMap<IpAddr, u16> {
+    let ends = port.endpoints.iter();
+    ends.map(|end| (end.ip(), end.port())).collect()
+}
+
+/// What an endpoint is called below its service: its hostname, or its address with dashes.
+fn host_label(host: &ServiceHost) -> String {
+    if let Some(name) = &host.hostname {
+        return name.to_ascii_lowercase();
+    }
+    let label = host.address.to_string().replace(['.', ':'], "-");
+    // As in CoreDNS: no label ends with a dash.
+    let zero = if label.ends_with('-') { "0" } else { "" };
+    label + zero
+}
+
+/// The addresses behind a headless service: those given, or those of its ports.
 fn headless_hosts(service: &Service) -> Vec<ServiceHost> {
     if !service.hosts.is_empty() {
         return service.hosts.clone();
@@ -283,6 +428,18 @@ fn headless_hosts(service: &Service) -> Vec<ServiceHost> {
             address,
         })
         .collect()
+}
+
+/// The DNS server as the Service that other clusters have for it: `resolver` lines of nginx name it.
+fn name_server(dns_ip: Ipv4Addr) -> Service {
+    let port = |name, protocol| ServicePort::new::<SocketAddr>(name, protocol, 53, &[]);
+    Service {
+        namespace: "kube-system".into(),
+        name: "kube-dns".into(),
+        cluster_ips: vec![dns_ip.into()],
+        ports: vec![port("dns", Protocol::Udp), port("dns-tcp", Protocol::Tcp)],
+        ..Service::default()
+    }
 }
 
 /// The address of a complete reverse name.

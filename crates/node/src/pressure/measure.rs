@@ -59,15 +59,21 @@ pub fn observe(shared: &Shared) -> Observations {
             observed.insert(inodes, row(stat.f_favail, stat.f_files));
         }
     }
+    if let Some((most, tasks)) = tasks_of_machine() {
+        observed.insert(Signal::Pids, row(most.saturating_sub(tasks), most));
+    }
+    observed
+}
+
+/// How many tasks the machine may have, and has.
+pub fn tasks_of_machine() -> Option<(u64, u64)> {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let limits = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"];
     let least = limits
         .iter()
         .filter_map(|path| read(path).trim().parse::<u64>().ok())
         .min();
-    if let (Some(most), Some(tasks)) = (least, tasks(&read("/proc/loadavg"))) {
-        observed.insert(Signal::Pids, row(most.saturating_sub(tasks), most));
-    }
-    observed
+    Some((least?, tasks(&read("/proc/loadavg"))?))
 }
 
 /// Whether images have a file system of their own.

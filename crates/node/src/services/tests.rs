@@ -180,3 +180,19 @@ fn unready_addresses_are_published_on_request() {
         assert_eq!(hosts.join(" "), expected);
     }
 }
+
+#[test]
+fn an_ending_endpoint_serves_unless_it_says_no() {
+    for (serving, expected) in [
+        (json!(null), "10.1.0.2:80"),
+        (json!(true), "10.1.0.2:80"),
+        (json!(false), ""),
+    ] {
+        let service = one(
+            json!({ "clusterIP": "10.9.0.1", "ports": [{ "port": 80 }] }),
+            json!([{ "ports": [{ "name": "", "port": 80 }], "endpoints": [{ "addresses": ["10.1.0.2"],
+                "conditions": { "ready": false, "serving": serving, "terminating": true } }] }]),
+        );
+        assert_eq!(shown(&service.ports[0].endpoints), expected, "{serving}");
+    }
+}

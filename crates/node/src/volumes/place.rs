@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::beneath;
@@ -130,25 +131,51 @@ fn unmount_beneath(directory: &Path) -> io::Result<()> {
     unmount_deeper(directory, None)
 }
 
+/// How often the table of mounts is read again, when some that it named were gone before they could be unmounted.
+const ROUNDS_MAX: usize = 4;
+
 /// As [`unmount_beneath`]; what is mounted at the directory, and up to `spared` levels beneath it, stays.
 fn unmount_deeper(directory: &Path, spared: Option<usize>) -> io::Result<()> {
     let real = match directory.canonicalize() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         outcome => outcome?,
     };
-    let mut found = mounts_beneath(&real)?;
-    found.retain(|path| {
-        let depth = path.components().count() - real.components().count();
-        spared.is_none_or(|spared| depth > spared)
-    });
-    for path in &found {
-        // an earlier version's parts of volumes are peers of what they are parts of
-        let _ = beneath::let_go(path);
+    let top = real.components().count();
+    let is_meant =
+        |path: &PathBuf| spared.is_none_or(|spared| path.components().count() - top > spared);
+    unmount_all(|| {
+        let mut found = mounts_beneath(&real)?;
+        found.retain(is_meant);
+        Ok(found)
+    })
+}
+
+/// Unmounts what `table` names, as often as it names some: pods that are just ending unmount theirs themselves, and what
+/// is gone by then is no failure.
+fn unmount_all(mut table: impl FnMut() -> io::Result<Vec<PathBuf>>) -> io::Result<()> {
+    let mut gone = Ok(());
+    for _ in 0..ROUNDS_MAX {
+        let found = table()?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        for path in &found {
+            // an earlier version's parts of volumes are peers of what they are parts of
+            let _ = beneath::let_go(path);
+        }
+        for path in found {
+            match unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+                Ok(()) => {}
+                // its directory is gone, or it is no mount point any more
+                Err(error @ (Errno::NOENT | Errno::INVAL)) => gone = Err(error.into()),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
-    for path in found {
-        unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
+    match table()?.is_empty() {
+        true => Ok(()),
+        false => gone.and(Err(Errno::BUSY.into())),
     }
-    Ok(())
 }
 
 /// A directory that volumes lie in.
@@ -249,6 +276,46 @@ mod tests {
         release(&claims).expect("released");
         released.expect("released");
         assert_eq!(left, [places[1].clone(), claims]);
+    }
+
+    #[test]
+    fn mounts_that_go_meanwhile_are_no_failure() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let directory = directory();
+        let place = |name: &str| directory.path().join(name);
+        for name in ["a", "b", "c"] {
+            in_memory(&place(name), None).expect("mounted");
+        }
+        let mut rounds = 0;
+        let unmounted = unmount_all(|| {
+            rounds += 1;
+            let found = mounts_beneath(directory.path())?;
+            if rounds == 1 {
+                // One that is gone with its directory, and one whose directory stays.
+                for name in ["a", "b"] {
+                    unmount(&place(name), UnmountFlags::DETACH)?;
+                }
+                fs::remove_dir(place("a"))?;
+            }
+            Ok(found)
+        });
+        let left = mounts_beneath(directory.path()).expect("table");
+        release(directory.path()).expect("released");
+        unmounted.expect("unmounted");
+        assert_eq!(left, Vec::<PathBuf>::new());
+        // One that is told of for ever: the bound holds, and it is said.
+        let mut rounds = 0;
+        let failed = unmount_all(|| {
+            rounds += 1;
+            Ok(vec![PathBuf::from("/nowhere/at/all")])
+        });
+        assert_eq!(
+            failed.expect_err("it is still there").kind(),
+            io::ErrorKind::NotFound
+        );
+        assert_eq!(rounds, ROUNDS_MAX + 1);
     }
 
     #[test]
