@@ -373,7 +373,7 @@ mod tests {
         assert_eq!(
             names,
             [
-                "data",
+                "data/",
                 "data/claims",
                 "data/claims/db",
                 "data/claims/db/rows",
