@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, ErrorKind, Read, Write};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use futures::StreamExt;
@@ -158,10 +159,12 @@ async fn keep(docker: &Docker, body: &mut Incoming) -> Result<File, Refusal> {
     Ok(file)
 }
 
-/// Where uploads and build contexts lie; made when it is needed, emptied at every start.
+/// Where uploads and build contexts lie, for nobody else to read; made when it is needed, emptied at every start.
 pub fn uploads(docker: &Docker) -> Result<PathBuf, Refusal> {
     let directory = docker.inner.uploads.clone();
-    std::fs::create_dir_all(&directory).map_err(|error| {
+    let mut private = std::fs::DirBuilder::new();
+    private.recursive(true).mode(0o700);
+    private.create(&directory).map_err(|error| {
         Refusal::internal(format!(
             "cannot make {} for uploads: {error}",
             directory.display()

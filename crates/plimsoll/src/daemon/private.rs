@@ -9,17 +9,32 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 const MODE: u32 = 0o700;
-const DIRECTORIES: [&str; 8] = [
-    "claims", "images", "logs", "network", "node", "store", "uploads", "volumes",
+const DIRECTORIES: [&str; 7] = [
+    "claims", "images", "logs", "network", "node", "store", "volumes",
 ];
 
 /// Makes them, and closes those that an earlier version left open.
 pub fn close(data_dir: &Path) -> Result<()> {
     for name in DIRECTORIES {
         let path = data_dir.join(name);
-        make(&path).with_context(|| format!("cannot make {} private", path.display()))?;
+        match make(&path) {
+            // A start needs no space on the disk: whoever needs the directory makes it then, and the next start closes it.
+            Err(error) if is_full(&error) => {
+                tracing::warn!(%error, path = %path.display(), "there is no room for a directory");
+            }
+            outcome => {
+                outcome.with_context(|| format!("cannot make {} private", path.display()))?
+            }
+        }
     }
     Ok(())
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 fn make(path: &Path) -> io::Result<()> {
@@ -27,7 +42,6 @@ fn make(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         outcome => return outcome,
     }
-    // a start needs no space on the disk
     match fs::metadata(path)?.permissions().mode() & 0o777 {
         MODE => Ok(()),
         _ => fs::set_permissions(path, Permissions::from_mode(MODE)),
