@@ -8,7 +8,7 @@ use super::target::{Target, is_path};
 pub fn path(target: &Target, path: &str, location: &str) -> Option<String> {
     let plain = location.split('#').next().unwrap_or_default().trim();
     let path = match rest_of_own(target, plain)? {
-        rest if rest.is_empty() => "/".to_owned(),
+        "" => "/".to_owned(),
         rest if rest.starts_with('/') => rest.to_owned(),
         rest if rest.starts_with('?') => format!("{}{rest}", without_query(path)),
         rest => {

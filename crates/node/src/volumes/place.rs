@@ -295,7 +295,7 @@ mod tests {
             if rounds == 1 {
                 // One that is gone with its directory, and one whose directory stays.
                 for name in ["a", "b"] {
-                    unmount(&place(name), UnmountFlags::DETACH)?;
+                    unmount(place(name), UnmountFlags::DETACH)?;
                 }
                 fs::remove_dir(place("a"))?;
             }
