@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+#[path = "e2e/support/disk.rs"]
+mod disk;
+
 /// Longest that anything may take to happen.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -75,7 +78,8 @@ impl Instance {
             .args(arguments);
         command
             .env("PLIMSOLL_DATA_DIR", self.data())
-            .env("KUBECONFIG", self.data().join("kubeconfig"));
+            .env("KUBECONFIG", self.data().join("kubeconfig"))
+            .envs(disk::ANY_DISK);
         command.env("HOME", self.directory.path());
         if let Some(input) = input {
             let file = self.directory.path().join("input.yaml");

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 #[path = "e2e/support/command.rs"]
 mod command;
+#[path = "e2e/support/disk.rs"]
+mod disk;
 #[path = "e2e/support/poll.rs"]
 mod poll;
 #[path = "e2e/support/terminal.rs"]

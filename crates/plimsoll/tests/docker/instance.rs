@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::disk::ANY_DISK;
+
 pub const PLIMSOLL: &str = env!("CARGO_BIN_EXE_plimsoll");
 /// Nothing here takes nearly so long; a hang shall fail, not hang.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -58,6 +60,7 @@ impl Instance {
         let ran = Command::new(PLIMSOLL)
             .args(arguments)
             .env("PLIMSOLL_DATA_DIR", self.data())
+            .envs(ANY_DISK)
             .output()
             .expect("plimsoll");
         let (out, err) = (

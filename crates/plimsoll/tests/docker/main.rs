@@ -2,6 +2,8 @@
 //! (What a user sees of the docker command itself is tested in `e2e`.)
 #![forbid(unsafe_code)]
 
+#[path = "../e2e/support/disk.rs"]
+mod disk;
 mod files;
 mod hostile;
 mod instance;

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
 use super::Terminal;
+use super::disk::ANY_DISK;
 use super::poll::{deadline, patience};
 
 /// No command of a test takes longer, unless it says so: one that does hangs.
@@ -64,10 +65,15 @@ impl Run {
         let program = program.as_ref();
         let name = program.file_name().unwrap_or_default().to_string_lossy();
         let path = std::env::var("PATH").unwrap_or_default();
+        let mut environment: Vec<(String, OsString)> = ANY_DISK
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.into()))
+            .collect();
+        environment.push(("PATH".into(), format!("{path}:/usr/sbin:/sbin").into()));
         Self {
             program: program.to_owned(),
             arguments: words(arguments),
-            environment: vec![("PATH".into(), format!("{path}:/usr/sbin:/sbin").into())],
+            environment,
             limit_seconds: LIMIT_SECONDS,
             shown: format!("{name} {arguments}"),
             stdin: Vec::new(),

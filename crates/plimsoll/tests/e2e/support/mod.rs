@@ -3,6 +3,7 @@
 mod beside;
 mod busy;
 mod command;
+mod disk;
 mod images;
 mod instance;
 mod manifests;

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::disk::ANY_DISK;
 use super::poll::deadline;
 use super::{Root, free_port};
 
@@ -30,6 +31,7 @@ impl Process {
         let child = Command::new(program.as_ref())
             .args(arguments)
             .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+            .envs(ANY_DISK)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log"))
             .stderr(log)
