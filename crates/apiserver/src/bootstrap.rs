@@ -188,6 +188,7 @@ pub(crate) fn context(
         content_type: String::new(),
         applying: false,
         manager: "plimsoll".into(),
+        through: None,
         ending: tokio_util::sync::CancellationToken::new(),
         warnings: Default::default(),
     }

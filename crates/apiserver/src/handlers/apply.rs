@@ -80,6 +80,24 @@ fn refused_option(options: &str, reason: &'static str, message: String) -> ApiEr
     ApiError::invalid("meta.k8s.io", options, "", vec![cause])
 }
 
+/// Refuses what only an apply can ask for.
+pub(super) fn check_options(context: &Context) -> Result<(), ApiError> {
+    if context.applying || context.query.get("force").is_none() {
+        return Ok(());
+    }
+    let cause = Cause {
+        reason: "FieldValueForbidden",
+        message: "Forbidden: may not be specified for non-apply patch".into(),
+        field: "force".into(),
+    };
+    Err(ApiError::invalid(
+        "meta.k8s.io",
+        "PatchOptions",
+        "",
+        vec![cause],
+    ))
+}
+
 /// Applies a configuration: makes the object (201), or merges into it (200).
 pub(super) async fn apply(context: &Context, config: &[u8]) -> Result<Response, ApiError> {
     let dry_run = context.dry_run()?;
@@ -239,7 +257,10 @@ fn applier(context: &Context) -> Manager {
         name: context.manager.clone(),
         operation: Operation::Apply,
         api_version: context.kind.api_version(),
-        subresource: context.info.subresource.clone(),
+        subresource: match context.through {
+            Some(subresource) => subresource.to_owned(),
+            None => context.info.subresource.clone(),
+        },
         time: crate::time::now(),
         fields: Default::default(),
     }

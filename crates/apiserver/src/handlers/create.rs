@@ -141,7 +141,14 @@ pub(crate) async fn create_value(
             }
             Err(store::Error::Conflict { .. }) if generated && attempt < NAME_ATTEMPTS => {}
             Err(store::Error::Conflict { .. }) => {
-                return Err(ApiError::already_exists(kind.group, kind.plural, &name));
+                let mut error = ApiError::already_exists(kind.group, kind.plural, &name);
+                let there = context.state.store.get(&key).await;
+                if let Ok((Some(there), _)) = there
+                    && is_leaving(&object::parse(&there.value, there.mod_revision))
+                {
+                    error.message = format!("object is being deleted: {}", error.message);
+                }
+                return Err(error);
             }
             Err(other) => {
                 if let (Some(claim), true) = (claim, is_undecided(&other)) {
@@ -152,6 +159,10 @@ pub(crate) async fn create_value(
         }
     }
     Err(ApiError::internal("no attempt was made"))
+}
+
+fn is_leaving(object: &Value) -> bool {
+    !text(object, &["metadata", "deletionTimestamp"]).is_empty()
 }
 
 /// Nothing is made in a namespace that is not there or is going away.
@@ -168,9 +179,7 @@ async fn admit_namespace(context: &Context, name: &str) -> Result<(), ApiError> 
         return Err(ApiError::not_found("", "namespaces", namespace));
     };
     let value = object::parse(&found.value, found.mod_revision);
-    if text(&value, &["metadata", "deletionTimestamp"]).is_empty()
-        && text(&value, &["status", "phase"]) != "Terminating"
-    {
+    if !is_leaving(&value) && text(&value, &["status", "phase"]) != "Terminating" {
         return Ok(());
     }
     let why = format!(

@@ -80,6 +80,8 @@ pub(crate) struct Context {
     pub lasting: Option<Lasting>,
     /// Who owns the fields that the request changes.
     pub manager: String,
+    /// The subresource through which they do, where the request is one of the object itself now.
+    pub through: Option<&'static str>,
     /// Ends the request's stream: the listener it came by shuts down.
     pub ending: CancellationToken,
     /// What the answer warns of beside what is wrong with the body.
@@ -101,6 +103,7 @@ impl Context {
             content_type: self.content_type.clone(),
             applying: self.applying,
             manager: self.manager.clone(),
+            through: self.through,
             lasting: None,
             ending: self.ending.clone(),
             warnings: Warnings::default(),
@@ -296,6 +299,7 @@ async fn answered(
             let context = Context {
                 applying: parts.method == Method::PATCH && apply::is_apply(content_type),
                 manager: apply::manager(&query, options, agent, &identity)?,
+                through: None,
                 options,
                 state,
                 identity,

@@ -29,6 +29,7 @@ pub(super) fn patch_error(error: PatchError) -> ApiError {
 }
 
 pub(super) async fn patch(context: &Context, patch_body: &[u8]) -> Result<Response, ApiError> {
+    super::apply::check_options(context)?;
     if context.applying {
         return super::apply::apply(context, patch_body).await;
     }

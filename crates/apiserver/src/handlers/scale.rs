@@ -151,6 +151,7 @@ pub(super) async fn update(context: &Context, body: &[u8]) -> Result<Response, A
 }
 
 pub(super) async fn patch(context: &Context, patch_body: &[u8]) -> Result<Response, ApiError> {
+    apply::check_options(context)?;
     if context.applying {
         return apply(context, patch_body).await;
     }
@@ -198,7 +199,9 @@ fn main(context: &Context) -> Context {
         subresource: String::new(),
         ..context.info.clone()
     };
-    context.of(context.kind.clone(), info)
+    let mut main = context.of(context.kind.clone(), info);
+    main.through = Some("scale");
+    main
 }
 
 /// Refuses a size that is none.

@@ -5,7 +5,9 @@ use store::{Expect, KeyValue};
 
 use super::body::{self, Decoded};
 use super::respond::{self, Response};
-use super::{Context, admit, apply, custom, list, metadata, pod_security, quotas};
+use super::{
+    Context, access, admit, apply, create, custom, list, metadata, pod_security, priority, quotas,
+};
 use crate::custom::Custom;
 use crate::object::{self, text};
 use crate::registry::{self, Kind, Problems};
@@ -63,8 +65,36 @@ pub(super) async fn update(context: &Context, body: &[u8]) -> Result<Response, A
         let (group, kind) = (context.kind.group, context.kind.kind);
         return Err(ApiError::invalid(group, kind, name, vec![cause]));
     }
-    let updated = modify(context, dry_run, |_| Ok(value.clone())).await?;
-    respond::object(context, 200, &updated, &warnings)
+    let mut result = modify(context, dry_run, |_| Ok(value.clone())).await;
+    let mut code = 200;
+    if is_made_by_put(context)
+        && text(&value, &["metadata", "resourceVersion"]).is_empty()
+        && matches!(&result, Err(error) if error.reason == "NotFound")
+    {
+        access::may_create(context)?;
+        metadata::take_managed(&mut value);
+        result = create::create_value(context, value, dry_run).await;
+        code = 201;
+    }
+    respond::object(context, code, &result?, &warnings)
+}
+
+/// The few kinds of which a PUT makes what is not there (upstream's `AllowCreateOnUpdate`).
+fn is_made_by_put(context: &Context) -> bool {
+    const KINDS: [(&str, &str); 10] = [
+        ("", "endpoints"),
+        ("", "events"),
+        ("", "limitranges"),
+        ("", "services"),
+        ("coordination.k8s.io", "leases"),
+        ("node.k8s.io", "runtimeclasses"),
+        ("rbac.authorization.k8s.io", "clusterrolebindings"),
+        ("rbac.authorization.k8s.io", "clusterroles"),
+        ("rbac.authorization.k8s.io", "rolebindings"),
+        ("rbac.authorization.k8s.io", "roles"),
+    ];
+    context.info.subresource.is_empty()
+        && KINDS.contains(&(context.kind.group, context.kind.plural))
 }
 
 /// Reads an object, lets `change` make the new one (both in the served version) and writes it. When `change`
@@ -78,6 +108,7 @@ pub(crate) async fn modify(
     let name = &context.info.name;
     let key = kind.key(&context.info.namespace, name);
     let growing = admit::growing_classes(context).await?;
+    let of_priorities = kind.is("scheduling.k8s.io", "priorityclasses");
     for _ in 0..CONFLICT_ATTEMPTS {
         let (found, _) = context
             .state
@@ -121,6 +152,9 @@ pub(crate) async fn modify(
         store_form(kind, &mut new)?;
         prepare(context, &mut new, &old)?;
         admit::update(context, &mut new, &old, &growing)?;
+        if of_priorities {
+            priority::only_default(context, &new).await?;
+        }
         metadata::tidy(context, &mut new);
         if context.info.subresource.is_empty() {
             context.warnings.of(context, &new, Some(&old));

@@ -123,7 +123,9 @@ async fn conflicts_are_told_and_forced() {
         .await
         .refusal(409);
     assert!(
-        refused.contains("conflict with \"scaler\" using apps/v1: .spec.replicas"),
+        refused.contains(
+            "conflict with \"scaler\" with subresource \"scale\" using apps/v1: .spec.replicas"
+        ),
         "{refused}"
     );
     mine["spec"]

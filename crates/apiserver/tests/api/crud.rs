@@ -40,6 +40,37 @@ async fn create_sets_what_is_the_servers() {
 }
 
 #[tokio::test]
+async fn a_put_makes_what_upstreams_makes() {
+    let server = Server::new().await;
+    let roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles";
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    for (path, object) in [
+        (SERVICES, service("web")),
+        (roles, json!({"metadata": {"name": "web"}, "rules": []})),
+        (leases, json!({"metadata": {"name": "web"}})),
+    ] {
+        let one = format!("{path}/web");
+        let mut versioned = object.clone();
+        versioned["metadata"]["resourceVersion"] = "1".into();
+        server.put(&one, &versioned).await.expect(404);
+        let tried = server.put(&format!("{one}?dryRun=All"), &object).await;
+        tried.expect(201);
+        server.get(&one).await.expect(404);
+        let made = server.put(&one, &object).await.expect(201);
+        assert!(made["metadata"]["uid"].is_string(), "{made}");
+        let again = server.put(&one, &made).await.expect(200);
+        assert_eq!(again["metadata"]["uid"], made["metadata"]["uid"]);
+    }
+    let message = server
+        .put(&format!("{CONFIG_MAPS}/a"), &config_map("a"))
+        .await
+        .refusal(404);
+    assert_eq!(message, "configmaps \"a\" not found");
+    let status = format!("{SERVICES}/none/status");
+    server.put(&status, &service("none")).await.expect(404);
+}
+
+#[tokio::test]
 async fn names_are_generated() {
     let server = Server::new().await;
     let object = json!({"metadata": {"generateName": "web-"}});

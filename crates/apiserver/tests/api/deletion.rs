@@ -30,6 +30,24 @@ async fn plain_objects_go_at_once() {
 }
 
 #[tokio::test]
+async fn the_name_of_what_is_leaving_is_taken() {
+    let server = Server::new().await;
+    let mut object = config_map("a");
+    object["metadata"]["finalizers"] = json!(["example.com/a"]);
+    server.post(CONFIG_MAPS, &object).await.expect(201);
+    let path = format!("{CONFIG_MAPS}/a");
+    server.delete(&path, &json!({})).await.expect(200);
+    for path in [CONFIG_MAPS, &format!("{CONFIG_MAPS}?dryRun=All")] {
+        let refused = server.post(path, &config_map("a")).await;
+        assert_eq!(refused.body["reason"], "AlreadyExists");
+        assert_eq!(
+            refused.refusal(409),
+            "object is being deleted: configmaps \"a\" already exists"
+        );
+    }
+}
+
+#[tokio::test]
 async fn finalizers_hold_and_release() {
     let server = Server::new().await;
     let mut object = config_map("a");

@@ -53,6 +53,14 @@ async fn refusals() {
         .patch(&format!("{CONFIG_MAPS}/b"), "merge", &json!({}))
         .await
         .refusal(404);
+    let forced = format!("{path}?force=true");
+    assert_eq!(
+        server
+            .patch(&forced, "merge", &json!({}))
+            .await
+            .refusal(422),
+        "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch"
+    );
     let stale = json!({"metadata": {"resourceVersion": "1"}});
     assert!(
         server

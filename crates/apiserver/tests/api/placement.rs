@@ -70,6 +70,23 @@ async fn a_pod_has_the_priority_of_its_class() {
         server.post(CLASSES, &second).await.refusal(403),
         "priorityclasses.scheduling.k8s.io \"second\" is forbidden: PriorityClass default is already marked as default. Only one default can exist"
     );
+    // nor becomes one the default by a change
+    second["globalDefault"] = json!(false);
+    server.post(CLASSES, &second).await.expect(201);
+    let (default, second) = (format!("{CLASSES}/default"), format!("{CLASSES}/second"));
+    let marked = json!({"globalDefault": true});
+    assert_eq!(
+        server.patch(&second, "merge", &marked).await.refusal(403),
+        "priorityclasses.scheduling.k8s.io \"second\" is forbidden: PriorityClass default is already marked as default. Only one default can exist"
+    );
+    let described = json!({"globalDefault": true, "description": "the usual one"});
+    server
+        .patch(&default, "merge", &described)
+        .await
+        .expect(200);
+    let unmarked = json!({"globalDefault": false});
+    server.patch(&default, "merge", &unmarked).await.expect(200);
+    server.patch(&second, "merge", &marked).await.expect(200);
 }
 
 #[tokio::test]
