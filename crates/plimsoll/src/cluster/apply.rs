@@ -4,6 +4,7 @@
 //! side is taken over first ([`ownership`]), and kubectl's `last-applied-configuration` annotation is kept, so that both can be used
 //! on the same objects.
 
+mod outcome;
 mod ownership;
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use kube::Client;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Map, Value, json};
 
 use super::kinds::Kinds;
@@ -224,15 +225,10 @@ async fn apply_one(
         field_validation: Some(kube::api::ValidationDirective::Strict),
         ..PatchParams::default()
     };
-    let after = api.patch(name, &params, &Patch::Apply(wanted)).await?;
-    let spoken = |object: &DynamicObject| {
-        let mut bare = object.clone();
-        (bare.metadata.resource_version, bare.metadata.managed_fields) = (None, None);
-        bare
-    };
+    let after = api.patch(name, &params, &Patch::Apply(&wanted)).await?;
     let word = match before {
         None => "created",
-        Some(before) if spoken(&before) == spoken(&after) => "unchanged",
+        Some(before) if outcome::is_unchanged(&wanted, &before, &after) => "unchanged",
         Some(_) => "configured",
     };
     Ok(format!("{}/{name} {word}", kind.title()))
