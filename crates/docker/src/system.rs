@@ -61,10 +61,24 @@ pub async fn info(docker: &Docker) -> Answer {
         "CgroupDriver": "cgroupfs", "CgroupVersion": docker.inner.engine.cgroup_version().to_string(), "IPv4Forwarding": true, "OomKillDisable": false, "KernelVersion": kernel(), "OperatingSystem": "Linux", "OSType": "linux",
         "Architecture": std::env::consts::ARCH, "NCPU": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         "MemTotal": memory.unwrap_or(0) * 1024, "ServerVersion": env!("CARGO_PKG_VERSION"), "SecurityOptions": security_options(engine::app_armor()),
-        "Warnings": null, "RegistryConfig": { "InsecureRegistryCIDRs": ["127.0.0.0/8"], "IndexConfigs": {}, "Mirrors": [] },
+        "Warnings": null, "RegistryConfig": registries(docker.inner.images.registries()),
         "Swarm": { "LocalNodeState": "inactive" }, "DefaultRuntime": "plimsoll", "Runtimes": { "plimsoll": { "path": "plimsoll" } },
         "LiveRestoreEnabled": true, "Experimental": false, "Labels": [],
     }))
+}
+
+/// What is said about registries, in dockerd's form.
+fn registries(registries: &image::Registries) -> serde_json::Value {
+    let mirrors: Vec<_> = registries.mirrors.iter().map(|m| format!("{m}/")).collect();
+    let mut indexes = serde_json::Map::new();
+    let hub = json!({ "Name": "docker.io", "Mirrors": mirrors, "Secure": true, "Official": true });
+    indexes.insert("docker.io".into(), hub);
+    for host in &registries.insecure {
+        let index =
+            json!({ "Name": host.as_str(), "Mirrors": [], "Secure": false, "Official": false });
+        indexes.insert(host.as_str().to_owned(), index);
+    }
+    json!({ "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"], "IndexConfigs": indexes, "Mirrors": mirrors })
 }
 
 /// In dockerd's order and words.

@@ -12,6 +12,7 @@ use crate::build::{BuildError, BuildEvent, BuildRequest};
 use crate::error::Error;
 use crate::model::{Auth, ConfigFile, Freed, Image, ImageConfig, Platform, Removed, Usage};
 use crate::progress::ProgressSender;
+use crate::registries::Registries;
 use crate::store::Store;
 use crate::store::mounts::Owners;
 use crate::store::snapshots::SnapshotInfo;
@@ -26,8 +27,8 @@ pub struct Options {
     pub parallel_layers: usize,
     /// Build cache records kept; the longest unused go first.
     pub cache_entries: usize,
-    /// Registries (host or host:port) to be spoken to without TLS, besides loopback ones.
-    pub plain_http: Vec<String>,
+    /// What is said about registries.
+    pub registries: Registries,
     /// Directory with a directory per registry (host or host:port) whose `*.crt` files are certificate authorities to be
     /// trusted there besides the system's, as Docker has them.
     pub certificates: PathBuf,
@@ -41,7 +42,7 @@ impl Default for Options {
             limits: Limits::default(),
             parallel_layers: 3,
             cache_entries: 2000,
-            plain_http: Vec::new(),
+            registries: Registries::default(),
             certificates: PathBuf::from("/etc/docker/certs.d"),
             timeout: Duration::from_secs(60),
         }
@@ -161,6 +162,11 @@ impl Images {
     /// Where everything lies.
     pub fn directory(&self) -> &Path {
         &self.store.root
+    }
+
+    /// What was said about registries.
+    pub fn registries(&self) -> &Registries {
+        &self.store.options.registries
     }
 
     /// While what is returned lives, no blob and no layer is deleted: whoever reads the directory finds all that

@@ -12,6 +12,7 @@ mod images;
 mod model;
 mod progress;
 mod reference;
+mod registries;
 mod registry;
 mod store;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use model::{
 };
 pub use progress::{ProgressSender, PullEvent, silent};
 pub use reference::Reference;
+pub use registries::{Host, Mirror, Registries};
 pub use store::mounts::Owners;
 pub use store::snapshots::SnapshotInfo;
 pub use unpack::Limits;

@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::error::Error;
 
-const HUB: &str = "docker.io";
+pub(crate) const HUB: &str = "docker.io";
 
 /// A complete name. Displayed in the short ("familiar") form.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -84,7 +84,7 @@ async fn serve(instance: &Instance, settings: &Settings) -> Result<()> {
     }
     let machine = async {
         match settings.has(Role::Node) {
-            true => Machine::open(instance).await.map(Some),
+            true => Machine::open(instance, settings).await.map(Some),
             false => Ok(None),
         }
     };

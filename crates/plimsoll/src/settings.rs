@@ -1,6 +1,7 @@
 //! Settings of an instance: flags over environment over file over what the instance was made with.
 
 mod pressure;
+mod registries;
 mod role;
 mod store;
 
@@ -16,6 +17,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 
 pub use pressure::Pressure;
+pub use registries::Registries;
 pub use role::Role;
 pub use store::Etcd;
 
@@ -90,6 +92,9 @@ pub struct Settings {
     #[command(flatten)]
     #[serde(default)]
     pub pressure: Pressure,
+    #[command(flatten)]
+    #[serde(default)]
+    pub registries: Registries,
     /// What is logged, for example `info` or `debug,hyper=warn` (default: info, less from libraries)
     #[arg(long, env = "PLIMSOLL_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -199,6 +204,7 @@ impl Settings {
                 self.without
             },
             pressure: self.pressure.over(below.pressure),
+            registries: self.registries.over(below.registries),
             log: self.log.or(below.log),
         }
     }
@@ -247,6 +253,7 @@ impl Settings {
         flag("log", self.log.clone());
         flags.extend(self.etcd.flags());
         flags.extend(self.pressure.flags());
+        flags.extend(self.registries.flags());
         flags
     }
 }
@@ -306,6 +313,8 @@ mod tests {
             ("autoscalerPeriod: soon", "line 1"),
             ("store: redis://a", "etcd://HOST:PORT"),
             ("without: [apiserver]", "line 1"),
+            ("registries: {insecure: ['http://a']}", "registry.lan:5000"),
+            ("registries: {mirrors: [a.lan]}", "https://mirror.lan:5000"),
             ("podCidr: 10.9.0.0", "line 1 column 10"),
             ("apiPort: 1\napiPort: 2", "apiPort"),
             ("- a\n- b", "line 1"),
@@ -382,6 +391,13 @@ mod tests {
                 image_gc_low: Some(70),
                 image_gc_age: Some(SignedDuration::from_secs(0)),
                 reserved: Some("cpu=100m,memory=1Gi".parse().expect("valid")),
+            },
+            registries: Registries {
+                insecure: vec![
+                    "a.lan:5000".parse().expect("valid"),
+                    "b".parse().expect("valid"),
+                ],
+                mirrors: vec!["http://c.lan".parse().expect("valid")],
             },
             store: Some("etcd://a:1,b:2".into()),
             etcd: Etcd {

@@ -18,6 +18,7 @@ use reqwest::RequestBuilder;
 use crate::error::Error;
 use crate::model::Auth;
 use crate::reference::Reference;
+use crate::registries::Mirror;
 use crate::store::Store;
 
 /// A host that does not even take the connection is not waited for longer.
@@ -37,18 +38,62 @@ pub(crate) struct Remote {
     deadline: Duration,
 }
 
+/// How a registry is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Security {
+    /// By HTTPS, with a certificate that somebody vouches for.
+    Verified,
+    /// By HTTPS, whatever the certificate.
+    Unverified,
+    /// By HTTP.
+    Plain,
+}
+
 impl Remote {
-    /// Prepares a client; nothing is sent yet.
+    /// Prepares a client. Nothing is sent yet, but to registries that are said to be insecure: they are asked whether they speak
+    /// TLS.
     ///
     /// # Errors
     /// When a certificate that the registry is to be trusted by cannot be read.
-    pub fn new(store: &Store, name: Reference, auth: Option<Auth>) -> Result<Remote, Error> {
+    pub async fn open(store: &Store, name: Reference, auth: Option<Auth>) -> Result<Remote, Error> {
+        if !store.options.registries.is_insecure(&name.registry) {
+            return Remote::new(store, name, auth, Security::Verified);
+        }
+        let remote = Remote::new(store, name.clone(), auth.clone(), Security::Unverified)?;
+        match remote.http.get(remote.url("")).send().await {
+            Ok(_) => Ok(remote),
+            Err(_) => Remote::new(store, name, auth, Security::Plain),
+        }
+    }
+
+    /// The same repository at a mirror.
+    ///
+    /// # Errors
+    /// As [`Remote::open`].
+    pub async fn at(store: &Store, mirror: &Mirror, name: &Reference) -> Result<Remote, Error> {
+        let name = Reference {
+            registry: mirror.host.as_str().to_owned(),
+            ..name.clone()
+        };
+        match mirror.plain {
+            true => Remote::new(store, name, None, Security::Plain),
+            false => Remote::open(store, name, None).await,
+        }
+    }
+
+    fn new(
+        store: &Store,
+        name: Reference,
+        auth: Option<Auth>,
+        security: Security,
+    ) -> Result<Remote, Error> {
         // The first provider installed in a process stays; a second attempt is refused, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let authorities = trust::authorities(&store.options.certificates, &name.registry)?;
         // A registry on this machine has TLS only if someone said whom to trust there.
-        let plain = name.is_loopback() && authorities.is_empty()
-            || store.options.plain_http.contains(&name.registry);
+        let plain = security == Security::Plain
+            || security == Security::Verified && name.is_loopback() && authorities.is_empty();
+        let unverified = security == Security::Unverified;
         let config = ClientConfig {
             protocol: if plain {
                 ClientProtocol::Http
@@ -58,6 +103,7 @@ impl Remote {
             connect_timeout: Some(store.options.timeout.min(CONNECT_TIMEOUT_MAX)),
             read_timeout: Some(store.options.timeout),
             extra_root_certificates: authorities,
+            accept_invalid_certificates: unverified,
             use_monolithic_push: true,
             user_agent: concat!("plimsoll/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
@@ -75,6 +121,7 @@ impl Remote {
             .map_err(|e| failed(e.to_string()))?;
         let http = reqwest::Client::builder()
             .tls_certs_merge(trusted)
+            .danger_accept_invalid_certs(unverified)
             .connect_timeout(store.options.timeout.min(CONNECT_TIMEOUT_MAX))
             .read_timeout(store.options.timeout)
             .user_agent(config.user_agent)

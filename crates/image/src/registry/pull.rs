@@ -19,7 +19,7 @@ use crate::archive::manifest::{Descriptor, INDEX, MANIFEST, Manifest};
 use crate::error::Error;
 use crate::model::{Auth, ConfigFile, Image, Platform};
 use crate::progress::{ProgressSender, PullEvent, tell, tick};
-use crate::reference::{Reference, is_digest};
+use crate::reference::{HUB, Reference, is_digest};
 use crate::store::Store;
 use crate::store::durable::digest_of;
 use crate::store::index::BlobRecord;
@@ -42,27 +42,52 @@ pub(crate) async fn pull(
     progress: ProgressSender,
 ) -> Result<Image, Error> {
     let name = Reference::parse(reference)?;
-    let remote = Remote::new(store, name.clone(), auth)?;
+    if name.registry == HUB {
+        for mirror in &store.options.registries.mirrors {
+            let pulled = async {
+                let remote = Remote::at(store, mirror, &name).await?;
+                pull_from(store, &name, &remote, platform.as_ref(), &progress).await
+            };
+            match pulled.await {
+                Ok(image) => return Ok(image),
+                Err(error) => {
+                    tracing::warn!(%mirror, image = %name, %error, "no help from a mirror")
+                }
+            }
+        }
+    }
+    let remote = Remote::open(store, name.clone(), auth).await?;
+    pull_from(store, &name, &remote, platform.as_ref(), &progress).await
+}
+
+/// Pulls what is called so here from that registry.
+async fn pull_from(
+    store: &Arc<Store>,
+    name: &Reference,
+    remote: &Remote,
+    platform: Option<&Platform>,
+    progress: &ProgressSender,
+) -> Result<Image, Error> {
     // A refusal is told when something is asked for there: perhaps everybody may have this.
     if let Err(error @ Error::Unreachable { .. }) = remote.login(RegistryOperation::Pull).await {
         return Err(error);
     }
-    let (bytes, digest) = manifest(&remote, None).await?;
+    let (bytes, digest) = manifest(remote, None).await?;
     let tag = name.digest.clone().or(name.tag.clone()).unwrap_or_default();
-    let repository = if name.registry == "docker.io" {
+    let repository = if name.registry == HUB {
         name.repository.clone()
     } else {
         name.familiar_name()
     };
-    tell(&progress, PullEvent::Pulling { tag, repository }).await;
+    tell(progress, PullEvent::Pulling { tag, repository }).await;
 
     let mut manifest_ = Manifest::parse(&bytes, &format!("manifest of {name}"))?;
     if manifest_.manifests.is_some() {
-        let platform = platform.clone().unwrap_or_else(Platform::host);
+        let platform = platform.cloned().unwrap_or_else(Platform::host);
         let selected = manifest_
             .select(&platform)
-            .ok_or_else(|| no_platform(&name, &platform))?;
-        let (bytes, _) = manifest(&remote, Some(&selected.digest)).await?;
+            .ok_or_else(|| no_platform(name, &platform))?;
+        let (bytes, _) = manifest(remote, Some(&selected.digest)).await?;
         if bytes.len() as u64 != selected.size {
             return Err(Error::malformed(
                 format!("manifest of {name}"),
@@ -74,14 +99,14 @@ pub(crate) async fn pull(
     let (config, layers) = manifest_.image(&format!("manifest of {name}"))?;
     // From here on there is content that nothing names yet.
     let _busy = store.busy();
-    let config_bytes = configuration(store, &remote, config).await?;
+    let config_bytes = configuration(store, remote, config).await?;
     let file: ConfigFile = serde_json::from_slice(&config_bytes)
         .map_err(|e| Error::malformed(format!("configuration of {name}"), e))?;
     // An index was asked for the platform; a single image must be told apart by what it says itself.
-    if let Some(platform) = &platform
+    if let Some(platform) = platform
         && (file.os != platform.os || file.architecture != platform.architecture)
     {
-        return Err(no_platform(&name, platform));
+        return Err(no_platform(name, platform));
     }
     if file.rootfs.diff_ids.len() != layers.len() || layers.len() > crate::store::layers::LAYERS_MAX
     {
@@ -95,7 +120,7 @@ pub(crate) async fn pull(
     }
     for layer in layers {
         tell(
-            &progress,
+            progress,
             PullEvent::Waiting {
                 id: short(&layer.digest),
             },
@@ -105,7 +130,7 @@ pub(crate) async fn pull(
     let fetches: Vec<_> = layers
         .iter()
         .zip(&file.rootfs.diff_ids)
-        .map(|(layer, diff_id)| fetch(store, &remote, layer, diff_id, &progress))
+        .map(|(layer, diff_id)| fetch(store, remote, layer, diff_id, progress))
         .collect();
     let parallel = store.options.parallel_layers.max(1);
     futures::stream::iter(fetches)
@@ -118,18 +143,18 @@ pub(crate) async fn pull(
     } else {
         name.familiar_tag().into_iter().collect()
     };
-    let before = store.resolve(reference).ok().map(|i| i.id);
+    let before = store.resolve(&name.to_string()).ok().map(|i| i.id);
     let named = format!("{}@{digest}", name.familiar_name());
     let image =
         blocking(|| store.add_image(&file, Some(&config_bytes), &tags, Some(named), false))?;
-    tell(&progress, PullEvent::Digest(digest)).await;
+    tell(progress, PullEvent::Digest(digest)).await;
     let status = if before.as_deref() == Some(&image.id) {
         "Image is up to date for"
     } else {
         "Downloaded newer image for"
     };
     tell(
-        &progress,
+        progress,
         PullEvent::Status(format!("Status: {status} {name}")),
     )
     .await;

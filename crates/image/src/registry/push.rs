@@ -30,7 +30,7 @@ pub(crate) async fn push(
 ) -> Result<String, Error> {
     let name = Reference::parse(reference)?;
     let image = store.resolve(reference)?;
-    let remote = Remote::new(store, name, auth)?;
+    let remote = Remote::open(store, name, auth).await?;
     let _busy = store.busy();
     let target = remote.reference(None);
     remote.login(RegistryOperation::Push).await?;

@@ -106,7 +106,7 @@ async fn elected(
 async fn node(instance: &Instance, kubeconfig: &Path, settings: &Settings) -> Result<()> {
     let cluster = Cluster::of(Role::Node, kubeconfig).await?;
     engine::check_kernel().context("cannot start the container engine")?;
-    let machine = Machine::open(instance).await?;
+    let machine = Machine::open(instance, settings).await?;
     let gateway = IpAddr::V4(instance.gateway());
     let name = node_name();
     let part = Part {

@@ -29,7 +29,7 @@ pub struct Machine {
 
 impl Machine {
     /// Opens what is there, and makes what is not.
-    pub async fn open(instance: &Instance) -> Result<Self> {
+    pub async fn open(instance: &Instance, settings: &Settings) -> Result<Self> {
         super::private::close(&instance.data_dir)?;
         let options = network::Options {
             gateway_ports: vec![instance.api_port, instance.kubelet_port],
@@ -43,11 +43,13 @@ impl Machine {
             .context("cannot start the container engine")?;
         confine(engine.clone());
         let images_dir = instance.data_dir.join("images");
-        let images = tokio::task::spawn_blocking(move || {
-            image::Images::open(images_dir, image::Options::default())
-        })
-        .await?
-        .context("cannot open the image store")?;
+        let options = image::Options {
+            registries: settings.registries.resolve(),
+            ..image::Options::default()
+        };
+        let images = tokio::task::spawn_blocking(move || image::Images::open(images_dir, options))
+            .await?
+            .context("cannot open the image store")?;
         Ok(Self {
             engine,
             images,
