@@ -137,14 +137,24 @@ impl Cache {
                             current.mod_revision,
                             current.key.as_str(),
                             Object::new(kind, current),
+                            false,
                         ),
                         Change::Delete { previous, revision } => {
-                            (*revision, previous.key.as_str(), None)
+                            (*revision, previous.key.as_str(), None, true)
                         }
                     })
                     .collect();
                 let mut window = self.window.write();
-                for (revision, key, current) in parsed {
+                for (revision, key, current, deleted) in parsed {
+                    if current.is_none() && !deleted {
+                        // somebody else made it what cannot be read here, which is not to have deleted it
+                        tracing::error!(
+                            key,
+                            "an object cannot be read any more; its last form is shown"
+                        );
+                        window.revision = window.revision.max(revision);
+                        continue;
+                    }
                     let previous = match &current {
                         Some(object) => window.objects.insert(key.to_owned(), object.clone()),
                         None => window.objects.remove(key),

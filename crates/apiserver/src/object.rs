@@ -80,6 +80,11 @@ impl Object {
     }
 }
 
+/// Whether a stored value is one that this server can read: what others keep in a shared etcd may be encrypted, say.
+pub(crate) fn is_readable(stored: &[u8]) -> bool {
+    stored.starts_with(b"{")
+}
+
 /// Parses a stored value and sets its resource version.
 pub(crate) fn parse(stored: &[u8], revision: Revision) -> Value {
     let mut value: Value = serde_json::from_slice(stored).unwrap_or_default();

@@ -55,6 +55,25 @@ pub fn parse(method: &http::Method, path: &str, watch: bool) -> Option<RequestIn
     })
 }
 
+/// What a path of the old form of watches asks for: `/api/v1/watch/pods` is `/api/v1/pods?watch=true`. Deprecated since v1.11, and
+/// what some clients know alone (Ruby's kubeclient).
+pub fn of_old_watch(path: &str) -> Option<String> {
+    let segments: Vec<&str> = path.split('/').collect();
+    let at = match segments.get(1) {
+        Some(&"api") => 3,
+        Some(&"apis") => 4,
+        _ => return None,
+    };
+    let (head, rest) = segments.split_at_checked(at)?;
+    match rest {
+        ["watch", first, ..] if !first.is_empty() => {
+            let path: Vec<&str> = head.iter().chain(&rest[1..]).copied().collect();
+            Some(path.join("/"))
+        }
+        _ => None,
+    }
+}
+
 /// Outer `None`: malformed. Inner `None`: not a resource path.
 #[allow(clippy::option_option)]
 fn resource_of(segments: &[String]) -> Option<Option<ResourceInfo>> {
@@ -179,6 +198,30 @@ mod tests {
                 rest: rest.into(),
             };
             assert_eq!(info, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn watches_have_an_old_form() {
+        for (path, meant) in [
+            ("/api/v1/watch/pods", Some("/api/v1/pods")),
+            (
+                "/api/v1/watch/namespaces/a/pods/b",
+                Some("/api/v1/namespaces/a/pods/b"),
+            ),
+            (
+                "/apis/apps/v1/watch/deployments",
+                Some("/apis/apps/v1/deployments"),
+            ),
+            ("/api/v1/watch", None),
+            ("/api/v1/watch/", None),
+            ("/api/v1/pods/watch", None),
+            ("/api/v1/namespaces/watch/pods", None),
+            ("/watch/pods", None),
+            ("/api", None),
+            ("", None),
+        ] {
+            assert_eq!(of_old_watch(path).as_deref(), meant, "{path}");
         }
     }
 

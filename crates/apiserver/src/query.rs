@@ -72,6 +72,12 @@ impl Query {
             .filter(|v| !v.is_empty())
     }
 
+    /// Gives a key this value alone.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.0.retain(|(k, _)| k != key);
+        self.0.push((key.to_owned(), value.to_owned()));
+    }
+
     /// All values of a key.
     pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         let own = self.0.iter().filter(move |(k, _)| k == key);

@@ -13,12 +13,17 @@ use crate::object::Object;
 /// is given back in the quiet one.
 const WINDOW_AGE: Duration = Duration::from_secs(600);
 
+/// A change that is younger stays although the window holds more bytes than it should (upstream's `DefaultEventFreshDuration`),
+/// up to so many times as much: who lists and then watches, or is busy for a moment, finds what came meanwhile.
+const FRESH: Duration = Duration::from_secs(75);
+const FRESH_BYTES_FACTOR: usize = 16;
+
 /// How much a window may hold.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Capacity {
     /// Changes.
     pub changes: usize,
-    /// Bytes of the changed objects.
+    /// Bytes of the changed objects; of those of the last minute, many times as much.
     pub bytes: usize,
 }
 
@@ -79,8 +84,13 @@ impl Window {
     /// Drops the oldest changes that are too many, too large or older than [`WINDOW_AGE`].
     pub(super) fn shrink(&mut self, capacity: Capacity, now: Instant) {
         while let Some(first) = self.events.front() {
-            let fits = self.events.len() <= capacity.changes && self.bytes <= capacity.bytes;
-            if fits && now.duration_since(first.seen) < WINDOW_AGE {
+            let age = now.duration_since(first.seen);
+            let bytes_max = match age < FRESH {
+                true => capacity.bytes.saturating_mul(FRESH_BYTES_FACTOR),
+                false => capacity.bytes,
+            };
+            let fits = self.events.len() <= capacity.changes && self.bytes <= bytes_max;
+            if fits && age < WINDOW_AGE {
                 break;
             }
             self.oldest = first.revision;
@@ -153,7 +163,13 @@ mod tests {
 
         let mut of_bytes = window((1..=5).map(|n| event(n, 10_000, now)));
         of_bytes.shrink(capacity(100, 25_000), now);
+        assert_eq!(held(&of_bytes).1.len(), 5, "fresh ones stay");
+        of_bytes.shrink(capacity(100, 25_000), now + FRESH);
         assert_eq!(held(&of_bytes), (3, vec![4, 5]));
+        let mut fresh = window((1..=20).map(|n| event(n, 1000, now)));
+        fresh.shrink(capacity(100, 500), now);
+        let (_, left) = held(&fresh);
+        assert!((5..8).contains(&left.len()), "{left:?}");
         assert!(
             (20_000..25_000).contains(&of_bytes.bytes),
             "{}",

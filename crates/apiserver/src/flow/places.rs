@@ -73,6 +73,11 @@ impl Places {
         Ok(self.given(&mut taken, user, count))
     }
 
+    /// So many places, whether they are there or not: nobody else gets one before they are free again.
+    pub fn take_beyond(self: &Arc<Self>, user: &str, count: usize) -> Place {
+        self.given(&mut self.taken.lock(), user, count)
+    }
+
     fn given(self: &Arc<Self>, taken: &mut Taken, user: &str, count: usize) -> Place {
         taken.all += count;
         *taken.users.entry(user.to_owned()).or_insert(0) += count;
@@ -136,7 +141,10 @@ mod tests {
         let other = take("b", 10);
         assert!(other.is_ok());
         assert_eq!(take("c", 1).err(), Some(429), "all is taken");
+        let beyond = bytes.take_beyond("a", 50);
         drop(large);
+        assert_eq!(take("a", 20).err(), Some(429), "what is beyond counts");
+        drop(beyond);
         assert!(take("a", 60).is_ok());
         drop(other);
         assert_eq!(bytes.taken.lock().all, 0);

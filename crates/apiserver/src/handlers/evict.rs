@@ -5,7 +5,6 @@ use store::{Expect, KeyValue};
 
 use super::delete::{self, Options};
 use super::respond::{self, Response};
-use super::write::CONFLICT_ATTEMPTS;
 use super::{Context, body, list};
 use crate::object::{self, items, text};
 use crate::registry;
@@ -15,6 +14,9 @@ use crate::status::ApiError;
 /// More evictions than this that the budget's controller has not seen are refused.
 const DISRUPTED_MAX: usize = 2000;
 const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
+
+/// How often a pod or a budget that others change meanwhile is looked at anew.
+const CONFLICT_ATTEMPTS: usize = 32;
 
 /// Deletes the pod, if its budget allows.
 pub(super) async fn evict(context: &Context, body: &[u8]) -> Result<Response, ApiError> {

@@ -113,6 +113,7 @@ pub(super) async fn get(context: &Context) -> Result<Response, ApiError> {
         .await
         .map_err(|e| store_error(context, e))?;
     let kv = found.ok_or_else(|| context.not_found(&context.info.name))?;
+    check_readable(&kv)?;
     if answer.form == Form::Object && context.kind.is_stored_form() {
         let cached = context
             .state
@@ -125,6 +126,17 @@ pub(super) async fn get(context: &Context) -> Result<Response, ApiError> {
     let mut value = object::parse(&kv.value, kv.mod_revision);
     context.kind.from_stored(&mut value);
     respond::object(context, 200, &value, &[])
+}
+
+/// 500 for an object that is there and cannot be read.
+pub(super) fn check_readable(kv: &store::KeyValue) -> Result<(), ApiError> {
+    if object::is_readable(&kv.value) {
+        return Ok(());
+    }
+    let key = &kv.key;
+    Err(ApiError::internal(format!(
+        "the object at {key} was written by another API server, in a form that this one cannot read"
+    )))
 }
 
 /// The objects of a page and how the list goes on.
@@ -204,6 +216,8 @@ pub(super) async fn list(context: &Context, options: &ListOptions) -> Result<Res
     })
 }
 
+/// So many objects are looked at in one go for a page that selects (upstream's bound).
+const LOOKED_AT_ONCE_MAX: usize = 10_000;
 /// So many objects are encoded before others of this thread have their turn.
 const ENCODED_AT_ONCE: usize = 64;
 /// The same of objects that are copied as they are stored.
@@ -301,7 +315,9 @@ pub(super) async fn find(
         .and_then(|v| v.parse::<u64>().ok())
     {
         check_reached(&**store, version).await?;
-        if options.version_match == VersionMatch::Exact {
+        // a page of a version is of that very version, if nothing else is said
+        let page = options.version_match == VersionMatch::Unset && options.limit > 0 && version > 0;
+        if options.version_match == VersionMatch::Exact || page {
             revision = Some(version);
         }
     }
@@ -329,13 +345,15 @@ pub(super) async fn find(
     }
     let prefix = kind.prefix(&selection.namespace);
     let mut objects: Vec<Arc<Object>> = Vec::new();
+    let began = after.clone();
+    let mut limit = options.limit;
     loop {
         let page = store
-            .range(&prefix, after.as_deref(), options.limit, revision)
+            .range(&prefix, after.as_deref(), limit, revision)
             .await
             .map_err(|error| match error {
                 store::Error::Compacted { .. } if options.continue_token.is_some() => {
-                    expired_token(after.as_deref().unwrap_or_default(), &kind.prefix(""))
+                    expired_token(began.as_deref().unwrap_or_default(), &kind.prefix(""))
                 }
                 other => fail(other),
             })?;
@@ -374,6 +392,9 @@ pub(super) async fn find(
                 remaining,
             });
         }
+        // few match: more are looked at in one go, and others have their turn in between
+        limit = (limit * 2).min(LOOKED_AT_ONCE_MAX.max(options.limit));
+        tokio::task::yield_now().await;
     }
 }
 

@@ -145,6 +145,7 @@ pub(crate) fn handle(
 ) -> futures::future::BoxFuture<'static, Response> {
     Box::pin(async move {
         let wishes = finish::Wishes::of(&request);
+        let safe = request.method().is_safe();
         let sending = state.clone();
         let began = Instant::now();
         let asked = Mutex::new(Asked {
@@ -162,7 +163,7 @@ pub(crate) fn handle(
                 "this request met a bug in the API server",
             )),
         };
-        let response = unsent::counted(&sending, wishes.grant(response).await).await;
+        let response = unsent::counted(&sending, safe, wishes.grant(response).await).await;
         let Asked { labels, lasts } = *asked.lock();
         let took = (!lasts).then(|| began.elapsed());
         sending
@@ -200,7 +201,18 @@ async fn route(
     }
     let identity = access::identify(&state, identity, request.headers(), path).await?;
     let identity = access::impersonated(&state, identity, request.headers())?;
-    let query = Query::parse(request.uri().query())?;
+    let mut query = Query::parse(request.uri().query())?;
+    let old_watch = match *request.method() {
+        Method::GET => crate::path::of_old_watch(path),
+        _ => None,
+    };
+    let path = match &old_watch {
+        Some(path) => {
+            query.set("watch", "true");
+            path
+        }
+        None => path,
+    };
     let watch = query.flag("watch");
     let info =
         crate::path::parse(request.method(), path, watch).ok_or_else(ApiError::no_such_path)?;

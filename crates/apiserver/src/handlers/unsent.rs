@@ -25,8 +25,9 @@ const PIECE_BYTES: usize = 64 * 1024;
 #[derive(Clone)]
 pub(super) struct Reader(pub String);
 
-/// Counts a long answer; 429 when the user leaves too much unread already.
-pub(super) async fn counted(state: &State, response: Response) -> Response {
+/// Counts a long answer. One that only reads (`safe`) becomes 429 when the user leaves too much unread already; what a write has
+/// done is told in any case: nobody may believe that it did nothing.
+pub(super) async fn counted(state: &State, safe: bool, response: Response) -> Response {
     let length = response.body().size_hint().exact();
     let Some(length) = length.filter(|length| *length >= LONG_BYTES_MIN) else {
         return response;
@@ -37,7 +38,8 @@ pub(super) async fn counted(state: &State, response: Response) -> Response {
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     let place = match state.unsent.take_some(&user, length) {
         Ok(place) => place,
-        Err(error) => return respond::error(&error),
+        Err(error) if safe => return respond::error(&error),
+        Err(_) => state.unsent.take_beyond(&user, length),
     };
     let (parts, body) = response.into_parts();
     match body.collect().await {

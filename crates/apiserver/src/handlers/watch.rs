@@ -189,6 +189,10 @@ impl Watcher {
         ))
     }
 
+    fn has_backlog(&self) -> bool {
+        self.initial.len() > 0 || !self.pending.is_empty()
+    }
+
     fn count(&self) {
         if let Some(counter) = &self.counter {
             counter.event();
@@ -197,6 +201,10 @@ impl Watcher {
 
     async fn next(&mut self) -> Option<Bytes> {
         loop {
+            // also for one who is behind, and never comes to wait
+            if self.ending.is_cancelled() || self.has_backlog() && Instant::now() >= self.deadline {
+                return None;
+            }
             if let Some(object) = self.initial.next() {
                 self.count();
                 let line = self

@@ -14,9 +14,6 @@ use crate::registry::{self, Kind, Problems};
 use crate::schema::{self, Schemas};
 use crate::status::ApiError;
 
-/// How often a write without a resource version is tried anew when another one came first.
-pub(super) const CONFLICT_ATTEMPTS: usize = 32;
-
 /// Brings an object into the stored version. What a conversion takes from annotations is text that people
 /// write, so its result is defaulted and checked as the stored version is.
 pub(super) fn store_form(kind: &Kind, value: &mut Value) -> Result<(), ApiError> {
@@ -53,22 +50,17 @@ pub(super) async fn update(context: &Context, body: &[u8]) -> Result<Response, A
             context.info.name
         )));
     }
-    if custom::needs_version(&context.kind)
-        && text(&value, &["metadata", "resourceVersion"]).is_empty()
-    {
-        let message = "Invalid value: 0x0: must be specified for an update".to_owned();
-        let cause = crate::status::Cause {
-            reason: "FieldValueInvalid",
-            message,
-            field: "metadata.resourceVersion".into(),
-        };
-        let (group, kind) = (context.kind.group, context.kind.kind);
-        return Err(ApiError::invalid(group, kind, name, vec![cause]));
-    }
-    let mut result = modify(context, dry_run, |_| Ok(value.clone())).await;
+    let versioned = !text(&value, &["metadata", "resourceVersion"]).is_empty();
+    let mut result = modify(context, dry_run, |_| {
+        if !versioned && custom::needs_version(&context.kind) {
+            return Err(without_version(context));
+        }
+        Ok(value.clone())
+    })
+    .await;
     let mut code = 200;
     if is_made_by_put(context)
-        && text(&value, &["metadata", "resourceVersion"]).is_empty()
+        && !versioned
         && matches!(&result, Err(error) if error.reason == "NotFound")
     {
         access::may_create(context)?;
@@ -77,6 +69,18 @@ pub(super) async fn update(context: &Context, body: &[u8]) -> Result<Response, A
         code = 201;
     }
     respond::object(context, code, &result?, &warnings)
+}
+
+/// 422 of a replacement that does not say what it replaces.
+fn without_version(context: &Context) -> ApiError {
+    let message = "Invalid value: 0x0: must be specified for an update".to_owned();
+    let cause = crate::status::Cause {
+        reason: "FieldValueInvalid",
+        message,
+        field: "metadata.resourceVersion".into(),
+    };
+    let (group, kind) = (context.kind.group, context.kind.kind);
+    ApiError::invalid(group, kind, &context.info.name, vec![cause])
 }
 
 /// The few kinds of which a PUT makes what is not there (upstream's `AllowCreateOnUpdate`).
@@ -109,7 +113,8 @@ pub(crate) async fn modify(
     let key = kind.key(&context.info.namespace, name);
     let growing = admit::growing_classes(context).await?;
     let of_priorities = kind.is("scheduling.k8s.io", "priorityclasses");
-    for _ in 0..CONFLICT_ATTEMPTS {
+    // somebody is written each time; the request's own time bounds how often it may be others
+    loop {
         let (found, _) = context
             .state
             .store
@@ -117,6 +122,7 @@ pub(crate) async fn modify(
             .await
             .map_err(|e| list::store_error(context, e))?;
         let current = found.ok_or_else(|| context.not_found(name))?;
+        list::check_readable(&current)?;
         let mut old = object::parse(&current.value, current.mod_revision);
         if let Some(custom) = &kind.custom {
             custom.refresh(&mut old);
@@ -217,7 +223,6 @@ pub(crate) async fn modify(
             }
         }
     }
-    Err(ApiError::modified(kind.group, kind.plural, name))
 }
 
 /// Strategy and validation of an update, on stored versions.

@@ -240,6 +240,30 @@ async fn versions_of_lists() {
     );
 }
 
+#[tokio::test]
+async fn a_page_of_a_version_is_of_that_very_version() {
+    let server = Server::new().await;
+    three(&server).await;
+    let whole = server.get(CONFIG_MAPS).await.expect(200);
+    let version = whole["metadata"]["resourceVersion"].as_str().expect("one");
+    server.delete(&format!("{CONFIG_MAPS}/a"), &json!({})).await;
+    for (query, expected) in [
+        (
+            format!("limit=2&resourceVersion={version}"),
+            &["a", "b"][..],
+        ),
+        ("limit=2&resourceVersion=0".to_owned(), &["b", "c"]),
+        (
+            format!("limit=2&resourceVersion={version}&resourceVersionMatch=NotOlderThan"),
+            &["b", "c"],
+        ),
+        (format!("resourceVersion={version}"), &["b", "c"]),
+    ] {
+        let page = server.get(&format!("{CONFIG_MAPS}?{query}")).await;
+        assert_eq!(names(&page.expect(200)), expected, "{query}");
+    }
+}
+
 /// A page token that is older than what the store keeps is refused, with one by which the rest can be had.
 #[tokio::test]
 async fn an_expired_page_can_be_gone_on_with() {

@@ -380,6 +380,62 @@ async fn watches_speak_the_form_and_version_asked_for() {
 }
 
 #[tokio::test]
+async fn the_old_form_of_paths() {
+    let server = Server::new().await;
+    for name in ["a", "b"] {
+        server
+            .post(CONFIG_MAPS, &config_map(name))
+            .await
+            .expect(201);
+    }
+    let at = version(&server).await;
+    for (path, names) in [
+        ("/api/v1/watch/configmaps", &["c", "a"][..]),
+        ("/api/v1/watch/namespaces/default/configmaps", &["c", "a"]),
+        ("/api/v1/watch/namespaces/default/configmaps/a", &["a"]),
+        ("/api/v1/watch/namespaces/other/configmaps", &[]),
+    ] {
+        let path = format!("{path}?resourceVersion={at}&timeoutSeconds=1");
+        let mut watch = Watch::start(&server, &path, "application/json").await;
+        if names.len() > 1 {
+            server.delete(&format!("{CONFIG_MAPS}/c"), &json!({})).await;
+            server.post(CONFIG_MAPS, &config_map("c")).await.expect(201);
+        }
+        let patch = json!({"data": {"path": path}});
+        let one = format!("{CONFIG_MAPS}/a");
+        server.patch(&one, "merge", &patch).await.expect(200);
+        let mut seen = BTreeSet::new();
+        while let Some(event) = watch.next().await {
+            let name = &event["object"]["metadata"]["name"];
+            seen.insert(name.as_str().unwrap_or_default().to_owned());
+        }
+        let expected: BTreeSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(seen, expected, "{path}");
+    }
+    server.get("/api/v1/watch").await.expect(404);
+    let old = "/api/v1/watch/namespaces/default/configmaps";
+    server.post(old, &config_map("d")).await.expect(404);
+}
+
+#[tokio::test]
+async fn who_reads_slowly_is_held_to_the_time_too() {
+    let server = Server::new().await;
+    for n in 0..50 {
+        let map = config_map(&format!("a{n}"));
+        server.post(CONFIG_MAPS, &map).await.expect(201);
+    }
+    let path = format!("{CONFIG_MAPS}?watch=true&timeoutSeconds=1");
+    let mut watch = Watch::start(&server, &path, "application/json").await;
+    watch.event().await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let mut seen = 1;
+    while watch.next().await.is_some() {
+        seen += 1;
+    }
+    assert!(seen < 50, "{seen}");
+}
+
+#[tokio::test]
 async fn one_namespace_or_name_alone() {
     let server = Server::new().await;
     let from = version(&server).await;

@@ -57,7 +57,7 @@ impl Objects {
     pub fn store(&self) -> Arc<dyn Store> {
         match self {
             Self::Embedded(store) => store.clone(),
-            Self::Etcd(store) => store.clone(),
+            Self::Etcd(store) => apiserver::readable(store.clone()),
         }
     }
 

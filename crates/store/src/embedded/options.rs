@@ -31,6 +31,9 @@ pub struct Options {
     /// How much more than what it holds the file may be before it is compacted: when it is opened,
     /// and in a pause of the writes.
     pub unused_bytes_max: u64,
+    /// How long a file that could not be written is left alone before it is opened again: that reads it whole, and writes
+    /// come all the time. They are refused meanwhile.
+    pub reopen_pause: Duration,
 }
 
 impl Options {
@@ -57,6 +60,7 @@ impl Default for Options {
             progress_interval: Duration::from_secs(5),
             cache_bytes: 4 * 1024 * 1024,
             unused_bytes_max: 16 * 1024 * 1024,
+            reopen_pause: Duration::from_millis(250),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! transaction, then shows it to readers and watches, then answers.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Options;
 use super::disk::Disk;
@@ -30,8 +31,8 @@ impl Drop for Writer {
 /// Whether the file can be written.
 pub(super) enum Writable {
     Yes(Disk),
-    /// A commit failed, for this reason; the next one opens the file again.
-    Reopen(Error),
+    /// A commit failed, for this reason; the next one after this moment opens the file again.
+    Reopen(Error, Instant),
     /// A commit failed in a way that opening the file again would hide.
     No(Error),
 }
@@ -69,7 +70,7 @@ impl Writer {
         tracing::error!(%error, "{what}; reads go on");
         if let Writable::Yes(disk) = &self.disk {
             self.disk = if disk.can_be_reopened() {
-                Writable::Reopen(error)
+                Writable::Reopen(error, Instant::now() + self.options.reopen_pause)
             } else {
                 Writable::No(error)
             };
@@ -99,7 +100,9 @@ impl Writer {
             .unzip();
         // Opening the file again may reveal that a commit reported as failed did happen, so it
         // comes before planning.
-        if let Writable::Reopen(_) = self.disk {
+        if let Writable::Reopen(_, not_before) = self.disk
+            && Instant::now() >= not_before
+        {
             self.disk = self.reopen();
         }
         let (plan, before, compacted) = {
@@ -131,7 +134,7 @@ impl Writer {
     ) -> Result<(), Error> {
         let disk = match &self.disk {
             Writable::Yes(disk) => disk,
-            Writable::Reopen(error) | Writable::No(error) => return Err(error.clone()),
+            Writable::Reopen(error, _) | Writable::No(error) => return Err(error.clone()),
         };
         let revision = match records.last() {
             Some(record) => record.revision,
@@ -151,9 +154,15 @@ impl Writer {
     fn reopen(&mut self) -> Writable {
         let (disk, loaded) = match Disk::open(&mut self.source, &self.options) {
             Ok(opened) => opened,
-            Err(error) => return Writable::Reopen(error),
+            Err(error) => {
+                return Writable::Reopen(error, Instant::now() + self.options.reopen_pause);
+            }
         };
-        let (found, shown) = (loaded.revision(), self.shared.state.read().revision());
+        let (shown, compacted) = {
+            let state = self.shared.state.read();
+            (state.revision(), state.compacted())
+        };
+        let found = loaded.revision();
         if found < shown {
             return Writable::No(Error::Corrupt {
                 file: self.source.name.clone(),
@@ -161,7 +170,10 @@ impl Writer {
             });
         }
         tracing::info!(file = self.source.name, "the store can be written again");
-        self.shared.replace(loaded);
+        // what is the same stays: its values are shared with who has read them
+        if (found, loaded.compacted()) != (shown, compacted) {
+            self.shared.replace(loaded);
+        }
         Writable::Yes(disk)
     }
 }

@@ -132,7 +132,10 @@ impl Client {
             let opened = tokio::time::timeout(self.request_timeout, async {
                 let mut grpc = self.grpc(at);
                 grpc.ready().await.map_err(not_ready)?;
-                let request = with_token(Request::new(outgoing), token.as_ref());
+                let mut request = with_token(Request::new(outgoing), token.as_ref());
+                // A member that is cut off from the others ends the watch, instead of keeping it open in silence.
+                let yes = MetadataValue::from_static("true");
+                request.metadata_mut().insert("hasleader", yes);
                 grpc.streaming(
                     request,
                     PathAndQuery::from_static(WATCH),

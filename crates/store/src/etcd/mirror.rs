@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::client::{Client, signed, unsigned};
@@ -39,6 +39,8 @@ pub(super) struct Mirror {
     shown: watch::Sender<Revision>,
     /// Held while the state is changed.
     changing: Mutex<()>,
+    /// Told when changes that etcd has made do not come.
+    stalled: Notify,
 }
 
 /// Why following ended.
@@ -64,6 +66,7 @@ impl Mirror {
             cluster: AtomicU64::new(0),
             shown,
             changing: Mutex::new(()),
+            stalled: Notify::new(),
         })
     }
 
@@ -107,10 +110,14 @@ impl Mirror {
         let mut shown = self.shown.subscribe();
         match tokio::time::timeout(limit, shown.wait_for(|shown| *shown >= revision)).await {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(Error::Unavailable {
-                attempted: format!("follow etcd to revision {revision}"),
-                reason: format!("its changes have not come within {} ms", limit.as_millis()),
-            }),
+            _ => {
+                // only who follows at this moment hears it: it may be the reason
+                self.stalled.notify_waiters();
+                Err(Error::Unavailable {
+                    attempted: format!("follow etcd to revision {revision}"),
+                    reason: format!("its changes have not come within {} ms", limit.as_millis()),
+                })
+            }
         }
     }
 
@@ -139,7 +146,13 @@ impl Mirror {
         };
         let mut events = Vec::new();
         loop {
-            let response: WatchResponse = match stream.message().await {
+            let message = tokio::select! {
+                message = stream.message() => message,
+                () = self.stalled.notified() => {
+                    return End::Lost("changes that etcd has made do not come".into());
+                }
+            };
+            let response: WatchResponse = match message {
                 Ok(Some(response)) => response,
                 Ok(None) => return End::Lost("etcd ended the watch".into()),
                 Err(status) => return End::Lost(Failure::from(status).reason),
@@ -154,7 +167,11 @@ impl Mirror {
                     .map_or((0, 0), |h| (unsigned(h.revision), h.cluster_id));
                 // Restored from a snapshot, or another one altogether.
                 let before = self.cluster.swap(cluster, Ordering::AcqRel);
-                if current < from || (before != 0 && before != cluster) {
+                let same = before == 0 || before == cluster;
+                if same && current < from && self.has_reached(from).await {
+                    return End::Lost(format!("a member of etcd is behind, at revision {current}"));
+                }
+                if current < from || !same {
                     self.client.set_back(current);
                     return End::Anew(format!(
                         "etcd is another one than before, at revision {current} (it was at {from})"
@@ -169,6 +186,14 @@ impl Mirror {
                 self.apply(std::mem::take(&mut events));
             }
         }
+    }
+
+    /// Whether etcd as a whole has this revision, although one of its members does not.
+    async fn has_reached(&self, revision: Revision) -> bool {
+        current(&self.client)
+            .await
+            // when nobody can tell, nothing is given up
+            .is_ok_and(|current| current >= revision)
     }
 
     /// Shows what etcd did. Whole revisions come together.

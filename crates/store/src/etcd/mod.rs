@@ -38,7 +38,7 @@ pub struct EtcdStore {
     mirror: Arc<Mirror>,
     request_timeout: Duration,
     /// When the last question for the revision began, and its answer.
-    asked: tokio::sync::Mutex<Option<(Instant, Revision)>>,
+    asked: tokio::sync::Mutex<Option<(Instant, Result<Revision, Error>)>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -91,17 +91,16 @@ impl EtcdStore {
     async fn ask(&self) -> Result<Revision, Error> {
         let called = Instant::now();
         let mut asked = self.asked.lock().await;
-        if let Some((began, revision)) = *asked
-            && began > called
+        if let Some((began, answer)) = &*asked
+            && *began > called
         {
-            return Ok(revision);
+            return answer.clone();
         }
         let began = Instant::now();
-        let revision = mirror::current(&self.mirror.client)
-            .await
-            .map_err(|failure| failure.reading("ask etcd for its revision"))?;
-        *asked = Some((began, revision));
-        Ok(revision)
+        let answer = mirror::current(&self.mirror.client).await;
+        let answer = answer.map_err(|failure| failure.reading("ask etcd for its revision"));
+        *asked = Some((began, answer.clone()));
+        answer
     }
 
     /// Makes sure that memory shows `revision`; [`Error::Future`] when etcd has not got there.

@@ -173,13 +173,14 @@ impl State {
         })
     }
 
-    /// What `compacted` must become for the history with `new` appended to stay within its limits.
+    /// What `compacted` must become for the history with `new` appended to stay within its limits. However large they are, `new`
+    /// themselves stay: who has kept up until now is to see them.
     pub fn compacted_after(&self, new: &[Record], limits: &Limits) -> Revision {
         let new_bytes: usize = new.iter().map(Record::retained_bytes).sum();
         let mut changes = self.history.len() + new.len();
         let mut bytes = self.history_bytes + new_bytes;
         let mut compacted = self.compacted;
-        for record in self.history.iter().chain(new) {
+        for record in &self.history {
             if changes <= limits.history_changes_max && bytes <= limits.history_bytes_max {
                 break;
             }

@@ -52,6 +52,7 @@ pub fn options() -> Options {
     Options {
         history_changes_max: 20,
         cache_bytes: 256 * 1024,
+        reopen_pause: std::time::Duration::ZERO,
         ..Options::default()
     }
 }

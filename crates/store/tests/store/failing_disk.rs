@@ -2,6 +2,7 @@
 //! what the disk does not hold.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use bytes::Bytes;
 use store::embedded::{EmbeddedStore, Options};
@@ -10,8 +11,16 @@ use store::{Change, Error, Expect, Store};
 use super::faults::{Crash, Disk, Fault};
 use super::suite::{changes, put, replay};
 
+/// Each write after a failure tries the disk anew.
+fn at_once() -> Options {
+    Options {
+        reopen_pause: Duration::ZERO,
+        ..Options::default()
+    }
+}
+
 fn open(disk: &Disk) -> EmbeddedStore {
-    EmbeddedStore::open_with_backends(disk.maker(), Options::default()).unwrap()
+    EmbeddedStore::open_with_backends(disk.maker(), at_once()).unwrap()
 }
 
 async fn try_put(store: &EmbeddedStore, key: &str, value: &'static str) -> Result<u64, Error> {
@@ -72,6 +81,29 @@ async fn the_error_of_a_full_disk_says_what_to_do() {
     assert!(error.contains("free some space"), "{error}");
 }
 
+/// A full disk is not read anew for each of the writes that come while it is full.
+#[tokio::test]
+async fn storage_that_failed_is_left_alone_for_a_while() {
+    for (pause, asked) in [(Duration::ZERO, true), (Duration::from_secs(3600), false)] {
+        let disk = Disk::default();
+        let options = Options {
+            reopen_pause: pause,
+            ..Options::default()
+        };
+        let store = EmbeddedStore::open_with_backends(disk.maker(), options).unwrap();
+        disk.fail(Fault::Writes(ErrorKind::StorageFull));
+        let error = try_put(&store, "/full/a", "x").await.unwrap_err();
+        disk.fail(None);
+        let before = disk.operations();
+        let again = try_put(&store, "/full/a", "x").await;
+        assert_eq!(again.is_ok(), asked, "{again:?}");
+        if !asked {
+            assert_eq!(again, Err(error));
+        }
+        assert_eq!(disk.operations() > before, asked);
+    }
+}
+
 /// After a failed sync, what the disk holds cannot be told any more by reading it.
 #[tokio::test]
 async fn a_failed_sync_stops_writes_until_a_restart() {
@@ -102,7 +134,7 @@ async fn a_failed_sync_stops_writes_until_a_restart() {
 #[tokio::test]
 async fn storage_that_cannot_be_opened_again_stays_readable() {
     let disk = Disk::default();
-    let store = EmbeddedStore::open_with_backend(disk.clone(), Options::default()).unwrap();
+    let store = EmbeddedStore::open_with_backend(disk.clone(), at_once()).unwrap();
     let kept = put(&store, "/once/a", "old").await;
     disk.fail(Fault::Writes(ErrorKind::StorageFull));
     try_put(&store, "/once/a", "lost").await.unwrap_err();
@@ -122,7 +154,7 @@ async fn one_failure_at_every_operation_leaves_memory_and_disk_the_same() {
         whole.operations()
     };
     let run = async |disk: &Disk| {
-        let Ok(store) = EmbeddedStore::open_with_backends(disk.maker(), Options::default()) else {
+        let Ok(store) = EmbeddedStore::open_with_backends(disk.maker(), at_once()) else {
             return (Vec::new(), Vec::new(), None);
         };
         let mut watch = store.watch("", 1).await.unwrap();
@@ -187,7 +219,7 @@ async fn one_failure_at_every_operation_leaves_memory_and_disk_the_same() {
 }
 
 /// Only to end a test that would hang for ever.
-const HANG: std::time::Duration = std::time::Duration::from_secs(60);
+const HANG: Duration = Duration::from_secs(60);
 
 async fn replay_some(watch: &mut store::WatchStream) -> Vec<Change> {
     match super::suite::next(watch).await {
