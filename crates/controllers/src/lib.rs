@@ -96,8 +96,7 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
             let (shared, config) = (shared.clone(), config.clone());
             let (supervisor, shutdown) = (supervisor.clone(), shutdown.clone());
             tasks.spawn(async move {
-                let token = shutdown.clone();
-                let again = move || start(shared.clone(), config.clone(), token.clone());
+                let again = move |own| start(shared.clone(), config.clone(), own);
                 supervisor.keep(name, shutdown, again).await;
             });
         };

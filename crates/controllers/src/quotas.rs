@@ -1,7 +1,8 @@
-//! ResourceQuotas: what is used is counted again when something goes, and now and then (upstream's resourcequota controller).
+//! ResourceQuotas: what is used is counted again when something goes or shrinks, and now and then (upstream's resourcequota controller).
 //! The API server charges what is created; `quota` is the arithmetic of both.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,9 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource};
 use parking_lot::Mutex;
-use quota::count::{Found, Needed, lowers, needed, same, status};
+use quota::count::{Found, Needed, needed, same, status};
+use quota::recent::Recent;
+use quota::{amounts, to_value};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +34,7 @@ const LOST_EVENT: Duration = Duration::from_secs(60);
 const RESYNC: Duration = Duration::from_secs(60);
 /// So often one that counts kinds which nobody here watches; their number costs one small request each.
 const POLL: Duration = Duration::from_secs(2);
-/// What the API server charged may not be stored yet: a quota that was charged within this time is not lowered.
+/// What the API server charged within this time may not be stored yet, and is not taken back.
 const SETTLED: Duration = Duration::from_millis(500);
 /// Kinds of groups that were looked up; all are forgotten at this number.
 const KINDS_MAX: usize = 1000;
@@ -55,9 +58,15 @@ pub async fn run(shared: Shared, shutdown: CancellationToken) {
         kinds: Mutex::default(),
     });
     let (of_pod, of_service) = (quotas.clone(), quotas.clone());
+    let (pods, counted) = (shared.pods.clone(), Counted::default());
     let controller = Controller::for_shared_stream(quotas.stream(), quotas.store())
         .watches_shared_stream(shared.pods.stream(), move |pod: Arc<Pod>| {
-            beside(&of_pod, &*pod)
+            let there = pods.get(Some(objects::namespace(&*pod)), objects::name(&*pod));
+            let there = there.is_some_and(|there| objects::uid(&*there) == objects::uid(&*pod));
+            match counted.changes(&pod, there) {
+                true => beside(&of_pod, &*pod),
+                false => Vec::new(),
+            }
         })
         .watches_shared_stream(shared.services.stream(), move |service: Arc<Service>| {
             beside(&of_service, &*service)
@@ -78,11 +87,54 @@ fn beside<K: Resource>(
     here.iter().map(|one| ObjectRef::from_obj(&**one)).collect()
 }
 
+/// What of each pod counts, by uid: most of what happens to pods changes nothing of it, and all pods of a namespace are read
+/// to count.
+#[derive(Default)]
+struct Counted(Mutex<HashMap<String, u64>>);
+
+impl Counted {
+    /// Whether less may be used since this event. A new pod has been charged.
+    fn changes(&self, pod: &Pod, there: bool) -> bool {
+        let mut counted = self.0.lock();
+        if !there {
+            counted.remove(objects::uid(pod));
+            return true;
+        }
+        let now = of_pod(pod);
+        match counted.insert(objects::uid(pod).to_owned(), now) {
+            Some(before) => before != now,
+            None => !objects::is_active(pod),
+        }
+    }
+}
+
+/// Tells two states of a pod apart that count differently.
+fn of_pod(pod: &Pod) -> u64 {
+    let spec = pod.spec.as_ref();
+    let containers = spec.into_iter().flat_map(|spec| {
+        let init = spec.init_containers.iter().flatten();
+        spec.containers.iter().chain(init)
+    });
+    let resources: Vec<_> = containers.map(|one| &one.resources).collect();
+    let status = pod.status.as_ref();
+    let statuses = status.and_then(|status| status.container_statuses.as_ref());
+    let given: Vec<_> = statuses
+        .into_iter()
+        .flatten()
+        .map(|one| (&one.resources, &one.allocated_resources))
+        .collect();
+    let of_pod = spec.map(|spec| &spec.resources);
+    let all = serde_json::to_string(&(resources, of_pod, given)).unwrap_or_default();
+    let mut hasher = DefaultHasher::new();
+    (all, objects::is_active(pod)).hash(&mut hasher);
+    hasher.finish()
+}
+
 struct Context {
     client: Client,
     own_writes: OwnWrites,
-    /// By uid of a quota the version that was seen last, and since when.
-    charged: Mutex<HashMap<String, (String, Instant)>>,
+    /// By uid of a quota.
+    charged: Mutex<HashMap<String, Recent>>,
     /// By group and plural.
     kinds: Mutex<HashMap<(String, String), ApiResource>>,
 }
@@ -95,8 +147,9 @@ impl Context {
         if self.own_writes.is_behind(quota) {
             return Ok(Some(LOST_EVENT));
         }
-        let since = self.unchanged_since(quota);
         let object = serde_json::to_value(quota).unwrap_or_default();
+        let old = &object["status"];
+        self.see(quota, &old["used"]);
         let needed = needed(&object);
         let again = match needed.iter().all(watched) {
             true => RESYNC,
@@ -108,34 +161,41 @@ impl Context {
                 found.push((kind, of_kind));
             }
         }
-        let new = status(&object, &found, Timestamp::now());
-        let old = &object["status"];
-        if same(old, &new) {
-            return Ok(Some(again));
+        let mut new = status(&object, &found, Timestamp::now());
+        let (used, late) = self.settled(quota, &new["used"]);
+        new["used"] = used;
+        let again = if late { SETTLED } else { again };
+        if !same(old, &new) {
+            self.write(quota, new).await?;
         }
-        if let Some(left) = SETTLED.checked_sub(since.elapsed())
-            && lowers(old, &new)
-        {
-            return Ok(Some(left));
-        }
-        self.write(quota, new).await?;
         Ok(Some(again))
     }
 
-    /// Since when the quota is as it is, as far as is known here.
-    fn unchanged_since(&self, quota: &ResourceQuota) -> Instant {
-        let version = quota.metadata.resource_version.clone().unwrap_or_default();
+    /// What is used by the status, before anything is counted.
+    fn see(&self, quota: &ResourceQuota, used: &Value) {
+        let (used, now) = (amounts(used), Instant::now());
         let mut charged = self.charged.lock();
         if charged.len() >= KINDS_MAX {
             charged.clear();
         }
-        let seen = charged
-            .entry(objects::uid(quota).to_owned())
-            .or_insert_with(|| (version.clone(), Instant::now()));
-        if seen.0 != version {
-            *seen = (version, Instant::now());
+        match charged.get_mut(objects::uid(quota)) {
+            Some(recent) => recent.see(used, now),
+            None => {
+                let recent = Recent::new(used, SETTLED, now);
+                charged.insert(objects::uid(quota).to_owned(), recent);
+            }
         }
-        seen.1
+    }
+
+    /// What the status should say of what was counted, and whether it is to be counted again soon.
+    fn settled(&self, quota: &ResourceQuota, counted: &Value) -> (Value, bool) {
+        match self.charged.lock().get_mut(objects::uid(quota)) {
+            Some(recent) => {
+                let (used, late) = recent.settled(amounts(counted), Instant::now());
+                (to_value(&used), late)
+            }
+            None => (counted.clone(), false),
+        }
     }
 
     /// The objects of a kind or their number; nothing when there is no such kind.
@@ -228,6 +288,7 @@ impl Context {
     async fn write(&self, quota: &ResourceQuota, status: Value) -> Result<(), Error> {
         let api: Api<ResourceQuota> =
             Api::namespaced(self.client.clone(), objects::namespace(quota));
+        let used = amounts(&status["used"]);
         let mut changed = quota.clone();
         changed.status = serde_json::from_value(status).ok();
         let written = api
@@ -236,6 +297,9 @@ impl Context {
         match written {
             Ok(written) => {
                 self.own_writes.wrote(&written);
+                if let Some(recent) = self.charged.lock().get_mut(objects::uid(quota)) {
+                    recent.wrote(used);
+                }
                 Ok(())
             }
             Err(error) if is_not_found(&error) => Ok(()),

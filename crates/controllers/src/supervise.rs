@@ -22,16 +22,19 @@ impl Supervisor {
         self.restarts.load(Ordering::Relaxed)
     }
 
-    /// Runs what `start` makes until `shutdown`; starts it again, ever slower (0.1 s to 10 s), when it ends before.
+    /// Runs what `start` makes until `shutdown`; starts it again, ever slower (0.1 s to 10 s), when it ends before. The token that
+    /// each gets is cancelled with `shutdown` and when it has ended: what it left running ends, too.
     pub async fn keep<F, Task>(&self, name: &'static str, shutdown: CancellationToken, mut start: F)
     where
-        F: FnMut() -> Task,
+        F: FnMut(CancellationToken) -> Task,
         Task: Future<Output = ()> + Send + 'static,
     {
         let mut delay = FIRST_DELAY;
         while !shutdown.is_cancelled() {
             let began = tokio::time::Instant::now();
-            let outcome = tokio::spawn(start()).await;
+            let own = shutdown.child_token();
+            let outcome = tokio::spawn(start(own.clone())).await;
+            own.cancel();
             if shutdown.is_cancelled() {
                 return;
             }
@@ -67,9 +70,16 @@ mod tests {
         let shutdown = CancellationToken::new();
         let starts = Arc::new(AtomicU64::new(0));
         let (count, token) = (starts.clone(), shutdown.clone());
+        let (left, mut ended) = tokio::sync::mpsc::unbounded_channel();
         supervisor
-            .keep("test", shutdown.clone(), move || {
+            .keep("test", shutdown.clone(), move |own| {
                 let (count, token) = (count.clone(), token.clone());
+                // what a controller leaves running
+                let left = left.clone();
+                tokio::spawn(async move {
+                    own.cancelled().await;
+                    let _ = left.send(());
+                });
                 async move {
                     match count.fetch_add(1, Ordering::Relaxed) {
                         0 => panic!("expected by this test"),
@@ -81,5 +91,8 @@ mod tests {
             .await;
         assert_eq!(starts.load(Ordering::Relaxed), 3);
         assert_eq!(supervisor.restarts(), 2);
+        for _ in 0..3 {
+            assert_eq!(ended.recv().await, Some(()));
+        }
     }
 }

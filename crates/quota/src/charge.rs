@@ -40,8 +40,8 @@ const MUST_SAY: [&str; 6] = [
 /// in upstream's words.
 pub fn charges(quotas: &[Value], request: &Request<'_>) -> Result<Vec<Charge>, String> {
     let Request { group, plural, .. } = *request;
-    if request.old.is_some()
-        && !(group.is_empty() && matches!(plural, "services" | "persistentvolumeclaims"))
+    if let Some(old) = request.old
+        && !is_charged(request, old)
     {
         return Ok(Vec::new());
     }
@@ -102,6 +102,26 @@ pub fn charges(quotas: &[Value], request: &Request<'_>) -> Result<Vec<Charge>, S
         charges.push((n, delta));
     }
     Ok(charges)
+}
+
+/// Whether a change of an object is charged: of pods only a resize, and what makes one count for other quotas.
+fn is_charged(request: &Request<'_>, old: &Value) -> bool {
+    let Request {
+        group,
+        plural,
+        object,
+        now,
+        ..
+    } = *request;
+    match (group, plural) {
+        ("", "services" | "persistentvolumeclaims") => true,
+        ("", "pods") => {
+            let ends = |pod: &Value| pod["spec"]["activeDeadlineSeconds"].is_i64();
+            ends(object) != ends(old)
+                || of(group, plural, object, now) != of(group, plural, old, now)
+        }
+        _ => false,
+    }
 }
 
 /// Adds a charge to what the quota says is used.

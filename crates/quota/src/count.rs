@@ -103,13 +103,6 @@ pub fn status(quota: &Value, found: &[(Needed, Found)], now: Timestamp) -> Value
     json!({"hard": quota["spec"].get("hard").cloned().unwrap_or_else(|| json!({})), "used": to_value(&total)})
 }
 
-/// Whether `new` says that less is used of something than `old`, which may be because a charged object is not stored yet.
-pub fn lowers(old: &Value, new: &Value) -> bool {
-    let (old, new) = (amounts(&old["used"]), amounts(&new["used"]));
-    old.iter()
-        .any(|(name, amount)| new.get(name).is_some_and(|less| less < amount))
-}
-
 /// Whether both say the same; `1` and `1000m` are the same.
 pub fn same(old: &Value, new: &Value) -> bool {
     ["hard", "used"]
@@ -175,7 +168,5 @@ mod tests {
     fn comparing() {
         let used = |cpu: &str| json!({"hard": {"cpu": "1"}, "used": {"cpu": cpu}});
         assert!(same(&used("1"), &used("1000m")) && !same(&used("1"), &used("2")));
-        assert!(lowers(&used("2"), &used("1")));
-        assert!(!lowers(&used("1"), &used("2")) && !lowers(&json!({}), &used("1")));
     }
 }

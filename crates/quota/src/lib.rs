@@ -8,6 +8,7 @@ pub mod charge;
 pub mod count;
 pub mod pod;
 pub mod quantity;
+pub mod recent;
 pub mod scope;
 pub mod usage;
 

@@ -300,18 +300,16 @@ impl Cluster {
         here.insert(uid, resident);
     }
 
-    /// No room is being made for the pod; true if some was.
-    pub fn withdraw(&mut self, uid: &str) -> bool {
-        let Some(node) = self.nominations.remove(uid) else {
-            return false;
-        };
+    /// No room is being made for the pod; where some was.
+    pub fn withdraw(&mut self, uid: &str) -> Option<String> {
+        let node = self.nominations.remove(uid)?;
         if let Some(here) = self.nominated.get_mut(&node) {
             here.remove(uid);
             if here.is_empty() {
                 self.nominated.remove(&node);
             }
         }
-        true
+        Some(node)
     }
 
     /// The pods for which room is being made on the node.

@@ -4,6 +4,7 @@
 //! of pods does not overcommit while the bindings are on their way.
 
 mod observe;
+mod order;
 mod write;
 
 use std::collections::HashMap;
@@ -218,7 +219,8 @@ impl Scheduler {
             }
             match decision {
                 Ok(placed) if !placed.choices.is_empty() => {
-                    // it takes room when its claims are bound; until then their events bring it here again
+                    // until its claims are bound, whose events bring it here again, its room is kept: what they are told is final
+                    self.cluster.nominate(&placed.node, incoming.resident);
                     let told =
                         |choice: &Choice| matches!(choice, Choice::Provision { told: true, .. });
                     if !placed.choices.iter().all(told) {
@@ -251,13 +253,11 @@ impl Scheduler {
             Some(preemption) => Some(Some(preemption.node.clone())),
             None => refusal.hopeless.then_some(None),
         };
-        let told = match tell || nomination.is_some() {
-            true => self
-                .writer
-                .explain(pod.clone(), refusal.message, nomination, tell),
-            false => None,
-        };
-        if refusal.hopeless && self.cluster.withdraw(uid) {
+        if tell || nomination.is_some() {
+            self.writer
+                .explain(pod.clone(), refusal.message, nomination, tell);
+        }
+        if refusal.hopeless && self.cluster.withdraw(uid).is_some() {
             // others may have what was kept for it
             self.queue.retry_all_but(uid);
         }
@@ -274,6 +274,6 @@ impl Scheduler {
         self.cluster.nominate(&preemption.node, resident);
         self.preempting.insert(uid.to_owned(), false);
         let (uid, pod) = (uid.to_owned(), pod.clone());
-        self.writer.preempt(uid, pod, preemption, told);
+        self.writer.preempt(uid, pod, preemption);
     }
 }

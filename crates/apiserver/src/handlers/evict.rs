@@ -162,14 +162,10 @@ async fn allow(context: &Context, pod: &Value, dry_run: bool) -> Result<Option<A
     Err(ApiError::modified("policy", "poddisruptionbudgets", ""))
 }
 
-/// A budget without a selector, or with an empty one, covers nothing here.
+/// A budget without a selector covers nothing, one with an empty selector everything.
 fn covers(budget: &Value, pod: &Value) -> bool {
     let selector = &budget["spec"]["selector"];
-    let empty = selector["matchLabels"]
-        .as_object()
-        .is_none_or(serde_json::Map::is_empty)
-        && items(selector, &["matchExpressions"]).is_empty();
-    !empty && crate::registry::validate::selects(selector, &pod["metadata"]["labels"])
+    selector.is_object() && crate::registry::validate::selects(selector, &pod["metadata"]["labels"])
 }
 
 fn unready_may_go(budget: &Value) -> bool {

@@ -189,6 +189,21 @@ impl Watcher {
         ))
     }
 
+    /// How far everything was sent, for who wants to know.
+    fn bookmark_before_backlog(&mut self) -> Option<Bytes> {
+        self.next_bookmark?;
+        if self.initial.len() > 0 {
+            return None;
+        }
+        match self.pending.front()? {
+            Pending::Event(event) => {
+                let revision = event.revision - 1;
+                Some(self.writer.bookmark(&self.kind, revision, false))
+            }
+            Pending::Line(_) => None,
+        }
+    }
+
     fn has_backlog(&self) -> bool {
         self.initial.len() > 0 || !self.pending.is_empty()
     }
@@ -202,8 +217,15 @@ impl Watcher {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             // also for one who is behind, and never comes to wait
-            if self.ending.is_cancelled() || self.has_backlog() && Instant::now() >= self.deadline {
+            if self.ending.is_cancelled() {
                 return None;
+            }
+            if !self.ended && self.has_backlog() && Instant::now() >= self.deadline {
+                self.ended = true;
+                let bookmark = self.bookmark_before_backlog();
+                self.initial = Vec::new().into_iter();
+                self.pending.clear();
+                return bookmark;
             }
             if let Some(object) = self.initial.next() {
                 self.count();

@@ -334,6 +334,38 @@ async fn an_eviction_needs_its_budgets_permission() {
 }
 
 #[tokio::test]
+async fn a_budget_with_an_empty_selector_covers_everything() {
+    let server = Server::new().await;
+    for (name, selector, refused) in [
+        ("none", Value::Null, false),
+        ("all", json!({}), true),
+        ("empty", json!({"matchLabels": {}}), true),
+    ] {
+        let mut running = pod("p");
+        running["spec"]["nodeName"] = "n".into();
+        server.post(PODS, &running).await.expect(201);
+        let status = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+        let path = format!("{PODS}/p");
+        let running = server.patch(&format!("{path}/status"), "merge", &status);
+        running.await.expect(200);
+        let mut budget = budget(name, json!({"minAvailable": 1}));
+        budget["spec"]["selector"] = selector;
+        server.post(BUDGETS, &budget).await.expect(201);
+        let counted = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1}});
+        let status = format!("{BUDGETS}/{name}/status");
+        server.patch(&status, "merge", &counted).await.expect(200);
+        let answer = evict(&server, "p", json!({})).await;
+        assert_eq!(answer.code == 429, refused, "{name}: {}", answer.body);
+        server
+            .delete(&path, &json!({"gracePeriodSeconds": 0}))
+            .await;
+        server
+            .delete(&format!("{BUDGETS}/{name}"), &json!({}))
+            .await;
+    }
+}
+
+#[tokio::test]
 async fn pods_that_serve_nobody_may_go() {
     let server = Server::new().await;
     running(&server, "unready", "False").await;

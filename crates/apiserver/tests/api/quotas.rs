@@ -158,3 +158,37 @@ async fn however_many_come_at_once_a_quota_holds() {
         "what the first refused was not charged to the second"
     );
 }
+
+#[tokio::test]
+async fn what_a_pod_takes_more_later_is_charged_too() {
+    let server = Server::new().await;
+    quota(&server, "q", json!({"hard": {"requests.cpu": "1"}})).await;
+    let short = json!({"hard": {"pods": "1"}, "scopes": ["Terminating"]});
+    quota(&server, "short", short).await;
+    server.post(PODS, &asking("a", "600m")).await.expect(201);
+    let name = server.get(&format!("{PODS}/a")).await.expect(200);
+    let name = name["spec"]["containers"][0]["name"].clone();
+    let asks = |cpu: &str| json!({"spec": {"containers": [{"name": name, "resources": {"requests": {"cpu": cpu}}}]}});
+    let resize = format!("{PODS}/a/resize");
+    let more = server
+        .patch(&resize, "strategic-merge", &asks("1200m"))
+        .await;
+    assert_eq!(
+        more.refusal(403),
+        "pods \"a\" is forbidden: exceeded quota: q, requested: requests.cpu=600m, used: requests.cpu=600m, limited: requests.cpu=1"
+    );
+    let more = server
+        .patch(&resize, "strategic-merge", &asks("900m"))
+        .await;
+    more.expect(200);
+    assert_eq!(used(&server, "q").await["requests.cpu"], "900m");
+    // what does not count costs nothing
+    let labels = json!({"metadata": {"labels": {"a": "b"}}});
+    let path = format!("{PODS}/a");
+    server.patch(&path, "merge", &labels).await.expect(200);
+    assert_eq!(used(&server, "q").await["requests.cpu"], "900m");
+    // one that is to end counts elsewhere
+    let ends = json!({"spec": {"activeDeadlineSeconds": 60}});
+    server.patch(&path, "merge", &ends).await.expect(200);
+    assert_eq!(used(&server, "short").await["pods"], "1");
+}

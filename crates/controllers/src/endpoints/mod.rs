@@ -104,6 +104,10 @@ impl Context {
         match result {
             Ok(written) => {
                 self.written.wrote(&key, &written);
+                if let Write::Create(_) = &write {
+                    // the Service may have gone meanwhile, and with it who would take these along
+                    self.delete_orphan(namespace, name).await;
+                }
                 self.note(
                     &key,
                     subsets::len(written.subsets.as_deref().unwrap_or_default()),

@@ -77,7 +77,7 @@ struct Context {
 
 impl Context {
     async fn reconcile(&self, service: Arc<Service>) -> Result<Option<Duration>, Error> {
-        if objects::is_terminating(&*service) || selector(&service).is_none() {
+        if selector(&service).is_none() {
             return Ok(None);
         }
         let key = objects::key(&*service);
@@ -89,7 +89,11 @@ impl Context {
         let existing = self
             .slices
             .by_index(&of_service(namespace, objects::name(&*service)));
-        let plan = plan::plan(&service, &pods, &existing);
+        let mut plan = plan::plan(&service, &pods, &existing);
+        if objects::is_terminating(&*service) {
+            // what is there is kept true until it goes, nothing new is made
+            plan.create.clear();
+        }
         self.write(&key, namespace, plan).await?;
         Ok(None)
     }

@@ -43,6 +43,7 @@ pub async fn run(shared: Shared, shutdown: CancellationToken) {
         recorder: Recorder::start(shared.client.clone(), "taint-eviction-controller"),
         client: shared.client.clone(),
         tainted: HashMap::new(),
+        unseen: BTreeSet::new(),
         due: BTreeSet::new(),
         since: HashMap::new(),
     };
@@ -78,6 +79,8 @@ struct Evictor {
     recorder: Recorder,
     /// The `NoExecute` taints of the nodes that have any.
     tainted: HashMap<String, Vec<Taint>>,
+    /// Nodes whose pods could not be looked at since their taints changed.
+    unseen: BTreeSet<String>,
     /// When which pod goes.
     due: BTreeSet<(Timestamp, Key)>,
     /// Since when a pod's patience is tried, and until when it lasts.
@@ -107,11 +110,13 @@ impl Evictor {
 
     /// Looks at all pods of the node.
     async fn look(&mut self, node: &str) -> Result<(), kube::Error> {
+        self.unseen.insert(node.to_owned());
         let pods: Api<Pod> = Api::all(self.client.clone());
         let here = ListParams::default().fields(&format!("spec.nodeName={node}"));
         for pod in pods.list(&here).await?.items {
             self.decide(&pod).await?;
         }
+        self.unseen.remove(node);
         Ok(())
     }
 
@@ -139,17 +144,11 @@ impl Evictor {
             objects::namespace(pod).to_owned(),
             objects::name(pod).to_owned(),
         );
-        let spec = pod.spec.as_ref();
-        let node = spec
-            .and_then(|spec| spec.node_name.as_deref())
-            .unwrap_or_default();
-        let taints = self.tainted.get(node).map_or(&[][..], Vec::as_slice);
-        let tolerations = spec.and_then(|spec| spec.tolerations.as_deref());
         if !objects::is_active(pod) {
             self.forget(&key);
             return Ok(());
         }
-        match patience(taints, tolerations.unwrap_or_default()) {
+        match self.patience(pod) {
             Patience::Endless => {
                 if self.forget(&key) {
                     let message = format!("Cancelling deletion of Pod {}/{}", key.0, key.1);
@@ -192,23 +191,49 @@ impl Evictor {
         })
     }
 
-    /// Evicts those whose time has come.
+    /// Evicts those whose time has come, if their nodes' taints still want it.
     async fn expire(&mut self, now: Timestamp) -> Result<(), kube::Error> {
         while let Some((until, key)) = self.due.first().cloned()
             && until <= now
         {
             let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.0);
-            if let Some(pod) = api.get_opt(&key.1).await?.filter(objects::is_active) {
-                self.evict(&pod).await?;
+            match api.get_opt(&key.1).await?.filter(objects::is_active) {
+                Some(pod) if self.is_due(&pod, &key, now) => {
+                    self.evict(&pod).await?;
+                    self.forget(&key);
+                }
+                Some(pod) => self.decide(&pod).await?,
+                None => drop(self.forget(&key)),
             }
-            self.forget(&key);
         }
         Ok(())
     }
 
-    /// Looks at every tainted node again.
+    fn is_due(&self, pod: &Pod, key: &Key, now: Timestamp) -> bool {
+        match self.patience(pod) {
+            Patience::Endless => false,
+            Patience::None => true,
+            Patience::For(time) => {
+                let since = self.since.get(key).map_or(now, |(since, _)| *since);
+                since.checked_add(time).is_ok_and(|until| until <= now)
+            }
+        }
+    }
+
+    fn patience(&self, pod: &Pod) -> Patience {
+        let spec = pod.spec.as_ref();
+        let node = spec.and_then(|spec| spec.node_name.as_deref());
+        let taints = self.tainted.get(node.unwrap_or_default());
+        let tolerations = spec.and_then(|spec| spec.tolerations.as_deref());
+        patience(
+            taints.map_or(&[][..], Vec::as_slice),
+            tolerations.unwrap_or_default(),
+        )
+    }
+
+    /// Looks again at every tainted node, and at those that could not be looked at.
     async fn again(&mut self) {
-        let nodes: Vec<String> = self.tainted.keys().cloned().collect();
+        let nodes: BTreeSet<String> = self.tainted.keys().chain(&self.unseen).cloned().collect();
         for node in nodes {
             if let Err(error) = self.look(&node).await {
                 tracing::debug!(%error, node, "pods not looked at");

@@ -21,6 +21,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff::KeyedBackoff;
+
 use gone::Gone;
 use graph::Graph;
 use monitors::Monitors;
@@ -46,6 +48,7 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
         kinds: RwLock::new(HashMap::new()),
         gone: Mutex::default(),
         definitions: Notify::new(),
+        failures: KeyedBackoff::default(),
     });
     let mut monitors = Monitors::default();
     let mut workers = JoinSet::new();
@@ -101,4 +104,6 @@ struct Collector {
     gone: Mutex<Gone>,
     /// A CustomResourceDefinition has changed: there may be new kinds.
     definitions: Notify,
+    /// How often each object failed, by uid.
+    failures: KeyedBackoff,
 }

@@ -1,7 +1,5 @@
 //! What workers do about one object: let it go, let its dependents go, or take it off its owner.
 
-use std::time::Duration;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
@@ -15,8 +13,6 @@ use crate::error::{Error, is_not_found};
 
 type Meta = PartialObjectMeta<DynamicObject>;
 
-const RETRY: Duration = Duration::from_millis(200);
-
 impl Collector {
     pub(super) async fn work(self: std::sync::Arc<Self>, stop: CancellationToken) {
         loop {
@@ -26,17 +22,21 @@ impl Collector {
             };
             let outcome = self.handle(&uid).await;
             self.queue.done(&uid);
+            if outcome.is_ok() {
+                self.failures.succeeded(&uid);
+            }
             if let Err(error) = outcome {
                 if error.is_stale() {
                     tracing::debug!(%error, "collection retried");
                 } else {
                     tracing::warn!(%error, "collection failed, trying again");
                 }
+                let pause = self.failures.failed(&uid);
                 let (collector, stop) = (self.clone(), stop.clone());
                 tokio::spawn(async move {
                     tokio::select! {
                         () = stop.cancelled() => {}
-                        () = tokio::time::sleep(RETRY) => collector.queue.add([uid]),
+                        () = tokio::time::sleep(pause) => collector.queue.add([uid]),
                     }
                 });
             }

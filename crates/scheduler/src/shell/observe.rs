@@ -195,10 +195,11 @@ impl Scheduler {
         {
             self.assumed.remove(&uid);
             self.queue.remove(&uid);
-            self.cluster.withdraw(&uid);
+            let elsewhere = self.cluster.withdraw(&uid).is_some_and(|kept| kept != node);
             let resident = Arc::new(Resident::of(&pod));
             let shrinks = self.cluster.shrinks(node, &resident);
             match self.cluster.place(node, resident) {
+                _ if elsewhere => self.queue.retry_all(),
                 true if shrinks => self.queue.retry_all(),
                 true => self.queue.retry_sociable(),
                 false => {}
@@ -206,8 +207,12 @@ impl Scheduler {
             return;
         }
         if pod.metadata.deletion_timestamp.is_some() {
-            self.cluster.withdraw(&uid);
-            return self.queue.remove(&uid);
+            self.queue.remove(&uid);
+            if self.cluster.withdraw(&uid).is_some() {
+                // others may have what was kept for it
+                self.queue.retry_all();
+            }
+            return;
         }
         let gated = spec.is_some_and(|spec| {
             spec.scheduling_gates
@@ -247,7 +252,7 @@ impl Scheduler {
         self.failures.remove(uid);
         self.assumed.remove(uid);
         self.queue.remove(uid);
-        let kept = self.cluster.withdraw(uid);
+        let kept = self.cluster.withdraw(uid).is_some();
         if self.cluster.remove(uid) || kept {
             self.queue.retry_all();
         }

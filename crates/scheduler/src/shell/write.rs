@@ -11,9 +11,9 @@ use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Precon
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinHandle;
 
 use super::Outcome;
+use super::order::Order;
 use crate::Config;
 use crate::decide::Placement;
 use crate::events::{Note, Recorder, Severity};
@@ -38,6 +38,7 @@ pub(super) struct Writer {
     recorder: Recorder,
     outcomes: mpsc::UnboundedSender<Outcome>,
     permits: Arc<Semaphore>,
+    order: Order,
 }
 
 impl Writer {
@@ -51,19 +52,23 @@ impl Writer {
             client,
             outcomes,
             permits: Arc::new(Semaphore::new(REQUESTS_AT_ONCE)),
+            order: Order::default(),
         }
     }
 
-    /// Binds the pod; the outcome comes back as an input, after a while if it failed, and the longer the more `failures` there
+    /// Binds the pod, when it has been told what was decided before: a bound one must not be told that it waits. The outcome comes back as an input, after a while if it failed, and the longer the more `failures` there
     /// were before. At most one task per waiting pod exists.
     pub(super) fn bind(&self, uid: String, pod: Arc<Pod>, node: String, failures: u32) {
         let writer = self.clone();
         let outcomes = self.outcomes.clone();
+        let turn = self.order.turn(&uid);
         tokio::spawn(async move {
             let result = {
+                turn.come().await;
                 let _permit = writer.permits.acquire().await;
                 post_binding(writer.client.clone(), &pod, &node).await
             };
+            drop(turn);
             let outcome = match result {
                 Ok(()) => {
                     let (namespace, name) = identity(&pod);
@@ -126,8 +131,8 @@ impl Writer {
         message: String,
         nomination: Option<Option<String>>,
         tell: bool,
-    ) -> Option<JoinHandle<()>> {
-        self.tell(pod, "Unschedulable", message, nomination, tell)
+    ) {
+        self.tell(pod, "Unschedulable", message, nomination, tell);
     }
 
     fn tell(
@@ -137,7 +142,7 @@ impl Writer {
         message: String,
         nomination: Option<Option<String>>,
         event: bool,
-    ) -> Option<JoinHandle<()>> {
+    ) {
         if event {
             self.recorder.record(
                 &*pod,
@@ -158,7 +163,7 @@ impl Writer {
         let nominated = status.and_then(|status| status.nominated_node_name.clone());
         let nomination = nomination.filter(|node| *node != nominated);
         if told && nomination.is_none() {
-            return None;
+            return;
         }
         let since = waits
             .and_then(|known| known.last_transition_time.clone())
@@ -175,7 +180,7 @@ impl Writer {
         if let Some(node) = nomination {
             change["status"]["nominatedNodeName"] = node.into();
         }
-        Some(self.patch_status(pod, change))
+        self.patch_status(pod, change);
     }
 
     /// No room is being made for the pod any more: a more important one gets it.
@@ -183,9 +188,14 @@ impl Writer {
         self.patch_status(pod, json!({"status": {"nominatedNodeName": null}}));
     }
 
-    fn patch_status(&self, pod: Arc<Pod>, change: serde_json::Value) -> JoinHandle<()> {
+    fn patch_status(&self, pod: Arc<Pod>, mut change: serde_json::Value) {
         let (client, permits) = (self.client.clone(), self.permits.clone());
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        // not another pod of the name
+        change["metadata"] = json!({"uid": uid});
+        let turn = self.order.turn(uid);
         tokio::spawn(async move {
+            turn.come().await;
             let _permit = permits.acquire().await;
             let (namespace, name) = identity(&pod);
             let api: Api<Pod> = Api::namespaced(client, namespace);
@@ -196,28 +206,24 @@ impl Writer {
             {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(kube::Error::Api(status)) if is_of_another(&status) => {}
                 Err(error) => {
-                    tracing::warn!(%error, pod = format!("{namespace}/{name}"), "status not written")
+                    tracing::warn!(%error, pod = format!("{namespace}/{name}"), "status not written");
                 }
             }
-        })
+            drop(turn);
+        });
     }
 
-    /// Has the victims go, each told why; the outcome comes back as an input. What the pod is told (`told`) comes first: it
+    /// Has the victims go, each told why; the outcome comes back as an input. What the pod is told comes first: it
     /// might be bound soon after, and must not be told then that it waits.
-    pub(super) fn preempt(
-        &self,
-        uid: String,
-        pod: Arc<Pod>,
-        preemption: Preemption,
-        told: Option<JoinHandle<()>>,
-    ) {
+    pub(super) fn preempt(&self, uid: String, pod: Arc<Pod>, preemption: Preemption) {
         let (permits, outcomes) = (self.permits.clone(), self.outcomes.clone());
         let (client, recorder) = (self.client.clone(), self.recorder.clone());
+        let turn = self.order.turn(&uid);
         tokio::spawn(async move {
-            if let Some(told) = told {
-                let _ = told.await;
-            }
+            turn.come().await;
+            drop(turn);
             let scheduler = pod
                 .spec
                 .as_ref()
@@ -371,6 +377,12 @@ async fn write_choice(client: &Client, choice: &Choice, node: &str) -> Result<()
                 .map(drop)
         }
     }
+}
+
+/// Whether a change was refused because another pod has the name now.
+fn is_of_another(status: &kube::core::Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 422 && causes.clone().any(|cause| cause.field == "metadata.uid")
 }
 
 fn identity(pod: &Pod) -> (&str, &str) {

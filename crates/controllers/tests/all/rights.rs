@@ -1,8 +1,6 @@
 //! Aggregated roles and secrets with tokens, against the real API server.
 
-mod cluster;
-
-use cluster::Cluster;
+use crate::cluster::Cluster;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::Api;

@@ -1,8 +1,6 @@
 //! CronJobs against the real API server in this process.
 
-mod cluster;
-
-use cluster::Cluster;
+use crate::cluster::Cluster;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
 use serde_json::{Value, json};
 

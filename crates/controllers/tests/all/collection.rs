@@ -1,8 +1,6 @@
 //! Deletion in its three ways, namespaces, endpoints and the scheduler's word, against the real API server.
 
-mod cluster;
-
-use cluster::{Cluster, deployment};
+use crate::cluster::{Cluster, deployment};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;

@@ -1,8 +1,6 @@
 //! Deployments from creation to history, against the real API server in this process.
 
-mod cluster;
-
-use cluster::{Cluster, deployment};
+use crate::cluster::{Cluster, deployment};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};

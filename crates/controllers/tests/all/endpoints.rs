@@ -1,11 +1,10 @@
 //! Endpoints beside slices, and slices of Endpoints that are made by hand, against the real API server.
 
-mod cluster;
-
-use cluster::{Cluster, deployment};
+use crate::cluster::{Cluster, deployment};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::json;
 
@@ -154,5 +153,36 @@ async fn what_is_made_by_hand_is_mirrored() {
         .until("the end of both", || async {
             counts(&cluster, "db").await.is_none() && mirrored(&cluster, "db").await.is_empty()
         })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slices_follow_pods_while_their_service_waits_for_a_finalizer() {
+    let cluster = Cluster::start(Some(64)).await;
+    let _: Service = cluster
+        .create(json!({
+            "metadata": {"name": "web", "finalizers": ["example.com/balancer"]},
+            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]},
+        }))
+        .await;
+    let _: Deployment = cluster.create(deployment("web", 3, "v1")).await;
+    let addresses = async || {
+        let slices: Vec<EndpointSlice> = cluster.list().await;
+        slices
+            .iter()
+            .map(|slice| slice.endpoints.as_ref().map_or(0, Vec::len))
+            .sum::<usize>()
+    };
+    cluster
+        .until("three endpoints", || async { addresses().await == 3 })
+        .await;
+    let services: Api<Service> = cluster.api();
+    services
+        .delete("web", &DeleteParams::default())
+        .await
+        .unwrap();
+    let _: Deployment = cluster.patch("web", json!({"spec": {"replicas": 1}})).await;
+    cluster
+        .until("one endpoint", || async { addresses().await == 1 })
         .await;
 }

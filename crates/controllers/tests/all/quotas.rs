@@ -1,8 +1,8 @@
 //! ResourceQuotas against the real API server: counted, charged, and replenished when something goes.
 
-mod cluster;
+use crate::cluster::{Cluster, deployment};
+use std::time::Duration;
 
-use cluster::{Cluster, deployment};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, ResourceQuota, Secret};
 use kube::Api;
@@ -99,4 +99,24 @@ async fn counting_while_much_is_made_lets_nothing_through() {
     maps.create(&PostParams::default(), &map("again"))
         .await
         .unwrap();
+}
+
+/// A quota is never left alone for half a second, and is lowered all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn steady_work_does_not_fill_a_quota() {
+    let cluster = Cluster::start(None).await;
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "20"}}});
+    let _: ResourceQuota = cluster.create(quota).await;
+    is_used(&cluster, "pods", "0").await;
+    let pods: Api<Pod> = cluster.api();
+    for n in 0..60 {
+        let pod = json!({"metadata": {"name": format!("p{n}")}, "spec": {"containers": [{"name": "c", "image": "busybox"}]}});
+        let _: Pod = cluster.create(pod).await;
+        if n >= 4 {
+            let now = DeleteParams::default().grace_period(0);
+            pods.delete(&format!("p{}", n - 4), &now).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    is_used(&cluster, "pods", "4").await;
 }

@@ -1,8 +1,6 @@
 //! Budgets, evictions, preemption and taints, against the real API server and scheduler in this process.
 
-mod cluster;
-
-use cluster::{Cluster, deployment};
+use crate::cluster::{Cluster, deployment};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::scheduling::v1::PriorityClass;

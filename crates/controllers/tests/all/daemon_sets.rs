@@ -1,8 +1,6 @@
 //! DaemonSets on nodes that come, change and go, against the real API server in this process.
 
-mod cluster;
-
-use cluster::Cluster;
+use crate::cluster::Cluster;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;

@@ -1,8 +1,6 @@
 //! Jobs from their first pod to their end, against the real API server in this process.
 
-mod cluster;
-
-use cluster::Cluster;
+use crate::cluster::Cluster;
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PropagationPolicy};

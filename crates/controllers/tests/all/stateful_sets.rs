@@ -1,8 +1,6 @@
 //! StatefulSets from creation to history, and ReplicationControllers, against the real API server in this process.
 
-mod cluster;
-
-use cluster::Cluster;
+use crate::cluster::Cluster;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ReplicationController};
