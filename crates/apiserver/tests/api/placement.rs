@@ -346,8 +346,8 @@ async fn a_budget_with_an_empty_selector_covers_everything() {
         server.post(PODS, &running).await.expect(201);
         let status = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
         let path = format!("{PODS}/p");
-        let running = server.patch(&format!("{path}/status"), "merge", &status);
-        running.await.expect(200);
+        let of_pod = format!("{path}/status");
+        server.patch(&of_pod, "merge", &status).await.expect(200);
         let mut budget = budget(name, json!({"minAvailable": 1}));
         budget["spec"]["selector"] = selector;
         server.post(BUDGETS, &budget).await.expect(201);
