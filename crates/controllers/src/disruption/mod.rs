@@ -6,6 +6,8 @@
 mod count;
 mod scale;
 
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use kube::Api;
 use kube::api::PostParams;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::drive::drive;
@@ -46,22 +49,51 @@ pub async fn run(shared: Shared, shutdown: CancellationToken) {
         own_writes: OwnWrites::default(),
         shared: shared.clone(),
     });
-    let known = budgets.clone();
-    // a pod whose labels changed may have left a budget that does not select it any more
-    let of_namespace = move |pod: Arc<Pod>| -> Vec<ObjectRef<PodDisruptionBudget>> {
+    let (known, pods, labels) = (budgets.clone(), shared.pods.clone(), Labels::default());
+    let of_pod = move |pod: Arc<Pod>| -> Vec<ObjectRef<PodDisruptionBudget>> {
+        let there = pods.get(Some(objects::namespace(&*pod)), objects::name(&*pod));
+        let there = there.is_some_and(|there| objects::uid(&*there) == objects::uid(&*pod));
+        // it may have left a budget that does not select it any more
+        let all = labels.have_changed(&pod, there);
         let budgets = known.by_index(&in_namespace(objects::namespace(&*pod)));
         budgets
             .iter()
+            .filter(|budget| all || selects(budget, &pod))
             .map(|one| ObjectRef::from_obj(&**one))
             .collect()
     };
     let controller = Controller::for_shared_stream(budgets.stream(), budgets.store())
-        .watches_shared_stream(shared.pods.stream(), of_namespace);
+        .watches_shared_stream(shared.pods.stream(), of_pod);
     drive("disruption", controller, shutdown, move |budget| {
         let context = context.clone();
         async move { context.reconcile(budget).await }
     })
     .await;
+}
+
+fn selects(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
+    let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    selector.is_some_and(|selector| Matcher::new(selector).matches(pod.metadata.labels.as_ref()))
+}
+
+/// The labels that pods had, by uid, told apart by their hashes: budgets are counted over all their pods, and most of what happens
+/// to a pod concerns the few that select it.
+#[derive(Default)]
+struct Labels(Mutex<HashMap<String, u64>>);
+
+impl Labels {
+    /// Whether the pod had others when it was seen last.
+    fn have_changed(&self, pod: &Pod, there: bool) -> bool {
+        let mut hasher = DefaultHasher::new();
+        pod.metadata.labels.hash(&mut hasher);
+        let now = hasher.finish();
+        let mut known = self.0.lock();
+        let before = match there {
+            true => known.insert(objects::uid(pod).to_owned(), now),
+            false => known.remove(objects::uid(pod)),
+        };
+        before.is_some_and(|before| before != now)
+    }
 }
 
 struct Context {

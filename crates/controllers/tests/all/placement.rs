@@ -156,6 +156,15 @@ async fn a_budget_is_counted_spent_and_filled_again() {
         })
         .await;
     allows(&cluster, "lone", [0, 1, 0, 0]).await;
+    // it leaves by its labels, and comes back
+    let labels = |app: &str| json!({"metadata": {"labels": {"app": app}}});
+    cluster.patch::<Pod>("lone", labels("other")).await;
+    allows(&cluster, "lone", [0, 0, 0, 0]).await;
+    cluster.patch::<Pod>("lone", labels("lone")).await;
+    allows(&cluster, "lone", [0, 1, 0, 0]).await;
+    let now = DeleteParams::default().grace_period(0);
+    pods.delete("lone", &now).await.unwrap();
+    allows(&cluster, "lone", [0, 0, 0, 0]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
