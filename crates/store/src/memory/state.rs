@@ -301,6 +301,43 @@ fn undone<'a>(
 mod tests {
     use super::*;
 
+    /// What one commit replaces may be more than is retained: who has kept up until then is told of it all the same.
+    #[test]
+    fn one_commit_does_not_push_itself_out_of_the_window() {
+        let entry = |revision| Entry {
+            create_revision: revision,
+            mod_revision: revision,
+            version: 1,
+            value: vec![0; 1000].into(),
+        };
+        let deletion = |revision: Revision| Record {
+            revision,
+            key: format!("/a/{revision}").into(),
+            previous: Some(entry(1)),
+            current: None,
+        };
+        let limits = Limits {
+            history_changes_max: 100,
+            history_bytes_max: 2500,
+            watch_batch_changes_max: 100,
+            progress_interval: std::time::Duration::from_secs(1),
+        };
+        let mut state = State::new(BTreeMap::new(), VecDeque::new(), 1);
+        let apply = |state: &mut State, revisions: std::ops::RangeInclusive<Revision>| {
+            let (last, new) = (
+                *revisions.end(),
+                revisions.map(deletion).collect::<Vec<_>>(),
+            );
+            let compacted = state.compacted_after(&new, &limits);
+            drop(state.apply(new, last, compacted));
+            compacted
+        };
+        assert_eq!(apply(&mut state, 2..=3), 1);
+        assert_eq!(apply(&mut state, 4..=12), 3, "all nine are there");
+        assert_eq!(state.changes_after(3).map(Iterator::count), Ok(9));
+        assert_eq!(apply(&mut state, 13..=13), 11);
+    }
+
     #[test]
     fn what_lies_behind_a_prefix() {
         for (prefix, expected) in [

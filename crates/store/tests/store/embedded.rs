@@ -75,35 +75,6 @@ async fn an_empty_store_is_at_revision_one() {
     assert_eq!(refused(&store, "", 0).await, Error::Compacted { oldest: 1 });
 }
 
-/// What one commit replaces may be more than is retained: who has kept up until then is told of it all the same.
-#[tokio::test]
-async fn one_commit_does_not_push_itself_out_of_the_window() {
-    let directory = directory();
-    let path = directory.path().join("state.redb");
-    let options = Options {
-        history_bytes_max: 4000,
-        ..Options::default()
-    };
-    let store = EmbeddedStore::open(&path, options).unwrap();
-    let value = "v".repeat(1000);
-    let keys: Vec<_> = (0..9).map(|n| format!("/a/{n}")).collect();
-    for key in &keys {
-        put(&store, key, &value).await;
-    }
-    let seen = store.revision();
-    let mut watch = store.watch("/a/", seen).await.unwrap();
-    let together = keys.iter().map(|key| store.delete(key, Expect::Any));
-    for deleted in join_all(together).await {
-        deleted.unwrap();
-    }
-    assert_eq!(changes(&mut watch, 9).await.len(), 9);
-    put(&store, "/a/0", &value).await;
-    assert!(matches!(
-        refused(&store, "/a/", seen).await,
-        Error::Compacted { .. }
-    ));
-}
-
 #[tokio::test]
 async fn the_window_is_bounded_by_count_and_by_bytes() {
     let directory = directory();
