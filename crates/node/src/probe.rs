@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::leash::Leash;
 use http::dial;
-pub use http::http_get;
+pub use http::{http_get, http_hook};
 
 /// Of a response body, so much goes into an event and no more is read.
 const BODY_BYTES_MAX: usize = 10 * 1024;

@@ -260,12 +260,17 @@ pub fn pod_status(observed: &Observed) -> PodStatus {
             format!("containers with unready status: [{}]", unready.join(" ")),
         )
     };
+    // a sidecar that starts again later does not undo what was begun
+    let begun = observed
+        .containers
+        .iter()
+        .any(|view| !matches!(view.doing, Doing::Waiting { .. }) || view.last.is_some());
     let uninitialized: Vec<&str> = observed
         .init
         .iter()
         .filter(|view| {
             if view.sidecar {
-                !view.started
+                !view.started && !begun
             } else {
                 !matches!(view.doing, Doing::Terminated { code: 0, .. })
             }

@@ -63,7 +63,7 @@ pub struct Shared {
 #[derive(Clone)]
 pub enum Wanted {
     Present(Arc<Pod>),
-    /// The object is gone: whatever runs is killed at once.
+    /// The object is gone: whatever runs has a moment to end.
     Gone,
 }
 
@@ -94,6 +94,8 @@ struct Attempt {
     retry_at: Option<Instant>,
     /// Pull failures in a row.
     pull_failures: u32,
+    /// The image whose lack `retry_at` is about.
+    lacking: Option<String>,
 }
 
 #[derive(Default)]
@@ -259,7 +261,8 @@ impl Worker {
                 Wanted::Present(pod) if revision(&pod) < revision(&self.pod) => {}
                 Wanted::Present(pod) => self.pod = pod,
                 Wanted::Gone => {
-                    self.terminate(Some(Duration::ZERO)).await;
+                    // also who deletes it at once leaves it a moment to put its things in order
+                    self.terminate(Some(self.grace().min(stop::LEAST))).await;
                     self.forget().await;
                     return;
                 }

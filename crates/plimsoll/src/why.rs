@@ -218,7 +218,7 @@ fn text(told: &[Kept], left_out: usize, choice: &Choice, zone: &TimeZone) -> Str
     }
     match choice {
         Choice::At(_) => {}
-        _ => text.push_str("\nSince then every look came to the same.\n"),
+        _ => text.push_str("\nSince then no decision was kept: the looks came to the same, or to what had just been told.\n"),
     }
     if left_out > 0 {
         text.push_str(&format!(
@@ -305,7 +305,7 @@ mod tests {
     Growth from 2 is limited to 4 for now: 4 instead of 8.
     2 new pods, the slowest scheduled after 0.02 s, started after 0.41 s, ready after 1.23 s.
 
-Since then every look came to the same.
+Since then no decision was kept: the looks came to the same, or to what had just been told.
 3 older decisions are kept; --since 1d tells those of the last day.
 ";
         assert_eq!(told, expected);

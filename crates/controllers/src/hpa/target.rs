@@ -110,8 +110,8 @@ impl Targets {
             .map_err(|error| message(&error))
     }
 
-    /// Sets the target's size. A conflict is tried again on the newest version: the size wanted does not depend on
-    /// what else changed.
+    /// Sets the target's size. A conflict is tried again on the newest version, unless somebody else has set the size: what is wanted
+    /// was decided of the one before, and none (a pause) is not to be undone.
     pub async fn write(
         &self,
         resource: &ApiResource,
@@ -121,6 +121,8 @@ impl Targets {
     ) -> Result<(), String> {
         let api = self.api(resource, namespace);
         let name = scale.metadata.name.clone().unwrap_or_default();
+        let size = |scale: &Scale| scale.spec.as_ref().and_then(|spec| spec.replicas);
+        let decided_of = size(&scale);
         let mut pause = Duration::from_millis(10);
         for attempt in 1.. {
             scale.spec.get_or_insert_default().replicas = Some(replicas);
@@ -140,6 +142,9 @@ impl Targets {
             tokio::time::sleep(pause).await;
             pause *= 2;
             if let Ok(latest) = api.get_scale(&name).await {
+                if size(&latest) != decided_of {
+                    return Err(message(&error));
+                }
                 scale = latest;
             }
         }

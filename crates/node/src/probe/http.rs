@@ -75,7 +75,11 @@ pub async fn http_get<'a>(
         path: format!("{slash}{path}"),
     };
     for _ in 0..=REDIRECTS_MAX {
-        let Some(location) = get(&place, headers.clone()).await? else {
+        let (status, location) = get(&place, headers.clone()).await?;
+        if !(200..400).contains(&status) {
+            return Err(format!("HTTP probe failed with statuscode: {status}"));
+        }
+        let Some(location) = location else {
             return Ok(());
         };
         match place.follow(&location) {
@@ -90,11 +94,40 @@ pub async fn http_get<'a>(
     ))
 }
 
-/// Asks once; where it is sent to, if it is.
+/// A GET of a hook: that it is answered is enough, whatever the answer (the kubelet's `runHTTPHandler`). Who does not speak TLS is asked
+/// without.
+pub async fn http_hook<'a>(
+    tls: bool,
+    host: &str,
+    port: u16,
+    path: &str,
+    headers: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+) -> Result<(), String> {
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    let place = Place {
+        tls,
+        host: host.to_owned(),
+        port,
+        path: format!("{slash}{path}"),
+    };
+    let asked = get(&place, headers.clone()).await;
+    if asked.is_err() && tls {
+        let plain = Place {
+            tls: false,
+            ..place
+        };
+        if get(&plain, headers).await.is_ok() {
+            return Ok(());
+        }
+    }
+    asked.map(drop)
+}
+
+/// Asks once; the status, and where it is sent to, if it is.
 async fn get<'a>(
     place: &Place,
     headers: impl Iterator<Item = (&'a str, &'a str)>,
-) -> Result<Option<String>, String> {
+) -> Result<(u16, Option<String>), String> {
     let Place {
         tls,
         host,
@@ -136,11 +169,7 @@ async fn get<'a>(
         let _ = Limited::new(response.into_body(), BODY_BYTES_MAX)
             .collect()
             .await;
-        if (200..400).contains(&status) {
-            Ok(location)
-        } else {
-            Err(format!("HTTP probe failed with statuscode: {status}"))
-        }
+        Ok((status, location))
     }
     .await;
     driver.abort();
@@ -214,6 +243,29 @@ mod tests {
                 want
             );
         }
+        // hooks want an answer, whatever it is, and not by TLS if there is none
+        for (tls, text) in [
+            (false, "HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n"),
+            (false, "HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n"),
+        ] {
+            let asked = http_hook(tls, "127.0.0.1", answer(text).await, "hook", none());
+            assert_eq!(asked.await, Ok(()), "{text}");
+        }
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("bind");
+        let plain = listener.local_addr().expect("address").port();
+        let twice = tokio::spawn(async move {
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().await.expect("accepts");
+                let mut buffer = [0; 1024];
+                let _ = stream.read(&mut buffer).await;
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                let _ = stream.write_all(answer).await;
+            }
+        });
+        let asked = http_hook(true, "127.0.0.1", plain, "hook", none());
+        assert_eq!(asked.await, Ok(()));
+        twice.await.expect("asked twice");
         let garbage = http_get(
             false,
             "127.0.0.1",
@@ -229,6 +281,12 @@ mod tests {
         drop(listener);
         assert!(
             http_get(false, "127.0.0.1", closed, "/", none())
+                .await
+                .expect_err("closed")
+                .contains("refused")
+        );
+        assert!(
+            http_hook(true, "127.0.0.1", closed, "/", none())
                 .await
                 .expect_err("closed")
                 .contains("refused")

@@ -109,6 +109,38 @@ fn how_a_resize_stands_is_told_until_it_is_done() {
     );
 }
 
+/// What was begun stays so: `kubectl get` shows the pod's own containers, and not `Init:…`, when a sidecar starts again.
+#[test]
+fn a_sidecar_that_starts_again_undoes_no_initialization() {
+    let sidecar = View {
+        sidecar: true,
+        started: false,
+        last: Some(("1".into(), ended(1))),
+        ..view(Doing::waiting("CrashLoopBackOff"))
+    };
+    let crashed = View {
+        last: Some(("1".into(), ended(1))),
+        ..view(Doing::waiting("CrashLoopBackOff"))
+    };
+    let pod: Pod =
+        serde_json::from_value(json!({ "spec": { "containers": [] } })).expect("fixture");
+    for (container, want) in [
+        (view(running()), "True"),
+        (view(ended(0)), "True"),
+        (crashed, "True"),
+        (view(Doing::waiting("PodInitializing")), "False"),
+    ] {
+        let init = [sidecar.clone()];
+        let status = pod_status(&Observed {
+            init: &init,
+            ..observed(&pod, std::slice::from_ref(&container))
+        });
+        let conditions = status.conditions.unwrap_or_default();
+        let found = conditions.iter().find(|c| c.type_ == "Initialized");
+        assert_eq!(found.map(|c| c.status.as_str()), Some(want));
+    }
+}
+
 #[test]
 fn phases() {
     let sidecar = |doing| View {

@@ -12,14 +12,14 @@ use super::Worker;
 use super::restart::backoff_s;
 use crate::credentials;
 
+/// How often it is looked whether an image has come by other ways.
+const LOOK: Duration = Duration::from_secs(2);
+
 impl Worker {
     /// The image as the pull policy wants it, or `None` with the reason noted and a retry planned.
     pub(super) async fn image(&mut self, container: &Container) -> Option<Image> {
         let reference = container.image.clone().unwrap_or_default();
-        let policy = container
-            .image_pull_policy
-            .clone()
-            .unwrap_or_else(|| default_policy(&reference).to_owned());
+        let policy = policy_of(container);
         let name = container.name.clone();
         let parsed = image::Reference::parse(&reference);
         if let Err(error) = &parsed {
@@ -46,14 +46,12 @@ impl Worker {
             }
             self.note_waiting(&name, "InvalidImageName", &message);
             let due = Instant::now() + Duration::from_secs(backoff_s(5));
-            self.attempts.entry(name).or_default().retry_at = Some(due);
+            let attempt = self.attempts.entry(name).or_default();
+            (attempt.retry_at, attempt.lacking) = (Some(due), Some(reference));
             self.retry_at(due);
             return None;
         }
-        let present = self.shared.images.resolve(&reference);
-        // a tag that was last set on this machine (built, loaded, tagged) is as fresh as it can be
-        let usable = present.filter(|image| policy != "Always" || image.local);
-        if let Some(image) = usable {
+        if let Some(image) = self.usable(&reference, &policy) {
             self.shared.images.note_use(&image);
             let message = format!("Container image \"{reference}\" already present on machine");
             self.shared
@@ -130,7 +128,7 @@ impl Worker {
                 attempt.pull_failures = failures.saturating_add(1);
                 let wait = Duration::from_secs(backoff_s(failures));
                 let due = Instant::now() + wait;
-                attempt.retry_at = Some(due);
+                (attempt.retry_at, attempt.lacking) = (Some(due), Some(reference.clone()));
                 self.retry_at(due);
                 self.note_waiting(&name, reason, &message);
                 if reason == "ErrImagePull" {
@@ -153,6 +151,30 @@ impl Worker {
                 None
             }
         }
+    }
+
+    /// The image as it is here, if the policy is content with that.
+    fn usable(&self, reference: &str, policy: &str) -> Option<Image> {
+        let present = self.shared.images.resolve(reference);
+        // a tag that was last set on this machine (built, loaded, tagged) is as fresh as it can be
+        present.filter(|image| policy != "Always" || image.local)
+    }
+
+    /// Until when the container is not to be tried again. A wait for an image is over when that has come by other ways (it was built,
+    /// loaded or pulled), or another one is asked for; this is looked at every now and then.
+    pub(super) fn held_until(&mut self, container: &Container) -> Option<Instant> {
+        let attempt = self.attempts.get(&container.name)?;
+        let due = attempt.retry_at.filter(|due| *due > Instant::now())?;
+        let Some(lacking) = attempt.lacking.clone() else {
+            return Some(due);
+        };
+        let another = container.image.as_deref() != Some(&lacking);
+        if another || self.usable(&lacking, &policy_of(container)).is_some() {
+            let attempt = self.attempts.entry(container.name.clone()).or_default();
+            (attempt.retry_at, attempt.lacking, attempt.pull_failures) = (None, None, 0);
+            return None;
+        }
+        Some(due.min(Instant::now() + LOOK))
     }
 
     /// With each of the credentials that the pod's secrets have for the image, or with none if they have none.
@@ -216,6 +238,12 @@ impl Worker {
         self.attempts.entry(name.to_owned()).or_default().waiting =
             Some((reason.to_owned(), message.to_owned()));
     }
+}
+
+fn policy_of(container: &Container) -> String {
+    let reference = container.image.as_deref().unwrap_or_default();
+    let own = container.image_pull_policy.clone();
+    own.unwrap_or_else(|| default_policy(reference).to_owned())
 }
 
 /// `Always` for the tag `latest` or none, else `IfNotPresent`.

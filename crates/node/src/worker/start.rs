@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use engine::{ContainerStatus, State};
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Container;
 use kube::ResourceExt;
@@ -91,10 +92,7 @@ impl Worker {
             return;
         };
         let prepared = ending::code(last).is_some_and(|(code, _)| code == 0);
-        let own = self.attempts.get(&container.name);
-        if let Some(due) = own.and_then(|attempt| attempt.retry_at)
-            && due > Instant::now()
-        {
+        if let Some(due) = self.held_until(container) {
             self.retry_at(due);
         } else if prepared && sandboxes(last) != self.sandboxes {
             let restarts = restarts(last).saturating_add(1);
@@ -144,6 +142,13 @@ impl Worker {
                     .and_then(|probes| probes.condemned.inspect(|_| probes.stop.cancel()));
                 if let Some(grace) = condemned {
                     self.note_condemned(last).await;
+                    if container.readiness_probe.is_some() {
+                        // it is asked no more, and would be sent requests until its end
+                        if let Some(probes) = self.probes.get_mut(&last.id) {
+                            probes.ready = false;
+                        }
+                        self.report().await;
+                    }
                     tokio::select! {
                         () = self.stop_one(&last.id, &container.name, grace.unwrap_or(self.grace())) => {}
                         () = self.interrupted() => {}
@@ -169,8 +174,10 @@ impl Worker {
                         started: last.started_at,
                         finished,
                         restarts: restarts(last),
-                        // that the machine went down is not the container's fault
-                        crashes: if last.exit.as_ref().is_some_and(|exit| exit.lost) {
+                        // that the machine went down is not the container's fault, and another image has not crashed yet
+                        crashes: if last.exit.as_ref().is_some_and(|exit| exit.lost)
+                            || is_of_another_image(container, last)
+                        {
                             0
                         } else {
                             crashes(last)
@@ -188,13 +195,13 @@ impl Worker {
             Step::Leave => {}
             Step::BackOff { until, seconds } => self.back_off(container, until, seconds),
             Step::Start { restarts, crashes } => {
-                let due = self
-                    .attempts
-                    .get(&container.name)
-                    .and_then(|attempt| attempt.retry_at);
-                match due {
-                    Some(due) if due > Instant::now() => self.retry_at(due),
-                    _ => {
+                if self.interrupted().now_or_never().is_some() {
+                    // it ends: nothing begins any more
+                    return;
+                }
+                match self.held_until(container) {
+                    Some(due) => self.retry_at(due),
+                    None => {
                         for old in attempts.iter().rev().skip(1) {
                             self.drop_attempt(old).await;
                         }
@@ -275,8 +282,9 @@ impl Worker {
         };
         let shared = self.shared.clone();
         let turn = tokio::select! {
-            turn = shared.starts.acquire() => turn,
+            biased;
             () = self.interrupted() => return,
+            turn = shared.starts.acquire() => turn,
         };
         let Ok(turn) = turn else {
             return;
@@ -296,7 +304,7 @@ impl Worker {
         match outcome {
             Ok(status) => {
                 let attempt = self.attempts.entry(name.clone()).or_default();
-                (attempt.waiting, attempt.retry_at) = (None, None);
+                (attempt.waiting, attempt.retry_at, attempt.lacking) = (None, None, None);
                 shared.recorder.normal(
                     &self.pod,
                     Some(&name),
@@ -335,7 +343,7 @@ impl Worker {
                     };
                     let due = Instant::now() + wait;
                     attempt.waiting = Some((reason.to_owned(), message.clone()));
-                    attempt.retry_at = Some(due);
+                    (attempt.retry_at, attempt.lacking) = (Some(due), None);
                     self.retry_at(due);
                 }
                 if first {
@@ -502,6 +510,12 @@ fn go_duration(seconds: u64) -> String {
     } else {
         format!("{}m{}s", seconds / 60, seconds % 60)
     }
+}
+
+/// Whether the container is to have another image than its last attempt had.
+fn is_of_another_image(container: &Container, last: &ContainerStatus) -> bool {
+    let had = last.spec.labels.get(label::IMAGE);
+    had.is_some() && had != container.image.as_ref()
 }
 
 fn last_of<'a>(records: &'a Records, name: &str) -> Option<&'a ContainerStatus> {

@@ -20,6 +20,9 @@ type Hooked = Mutex<BTreeSet<String>>;
 
 /// Containers that ignore everything get this long beyond the pod's grace before the sandbox is torn down.
 const EXTRA: Duration = Duration::from_secs(2);
+/// The least that a container has between its signal and its kill, unless its pod wants none (the kubelet's
+/// `minimumGracePeriodInSeconds`).
+pub(super) const LEAST: Duration = Duration::from_secs(2);
 
 impl Worker {
     /// Stops every container (hooks first, then the signal, then the kill), then the sandbox. `grace` overrides the pod's own;
@@ -31,6 +34,8 @@ impl Worker {
         let mut told = BTreeSet::new();
         let hooked = Mutex::default();
         let mut grace = grace.unwrap_or_else(|| deletion_grace(&self.pod));
+        // one whose object was gone before has its moment all the same
+        let gone = matches!(*self.wanted.borrow(), Wanted::Gone);
         loop {
             let running: Vec<_> = self
                 .records()
@@ -75,7 +80,7 @@ impl Worker {
             }
             tokio::select! {
                 () = self.stop_all(&running, grace, &hooked) => break,
-                hurried = hurried, if !grace.is_zero() => match hurried {
+                hurried = hurried, if !grace.is_zero() && !gone => match hurried {
                     Wanted::Present(pod) => {
                         grace = deletion_grace(&pod).min(grace);
                         self.pod = pod;
@@ -229,7 +234,7 @@ impl Worker {
                 .map(|h| (h.name.as_str(), h.value.as_str()));
             let tls = get.scheme.as_deref() == Some("HTTPS");
             let path = get.path.as_deref().unwrap_or("/");
-            return probe::http_get(tls, &host, port, path, headers).await;
+            return probe::http_hook(tls, &host, port, path, headers).await;
         }
         if let Some(sleep) = &hook.sleep {
             tokio::time::sleep(Duration::from_secs(sleep.seconds.max(0) as u64)).await;
@@ -237,7 +242,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Writes how the pod ended and removes its object.
+    /// Writes how the pod ended and removes its object. Returns when that is gone.
     pub(super) async fn report_end(&mut self) {
         let status = self.status(true).await;
         let pods: Api<Pod> = Api::namespaced(
@@ -252,7 +257,11 @@ impl Worker {
             }),
             ..DeleteParams::default()
         };
-        for attempt in 0..60u32 {
+        // nobody else removes the object, however long the API server is away
+        for attempt in 0u32.. {
+            if matches!(*self.wanted.borrow(), Wanted::Gone) {
+                return;
+            }
             let outcome = match self.patch_status(&status).await {
                 Ok(_) => pods.delete(&self.pod.name_any(), &params).await.map(drop),
                 Err(error) => Err(error),

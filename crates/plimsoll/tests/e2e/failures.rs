@@ -1,6 +1,6 @@
 //! What goes wrong in a pod, and how one sees it.
 
-use crate::support::{Space, holds, pod};
+use crate::support::{Space, eventually, holds, pod};
 
 pub fn a_crashing_container_is_restarted_with_backoff() {
     let space = Space::new("crash");
@@ -55,6 +55,31 @@ pub fn an_image_that_does_not_exist_is_told() {
     holds(&described, "Back-off pulling image \"127.0.0.1:1/none:1\"");
     holds(&space.kubectl("logs lost").fails(1), "is waiting to start");
     holds(&space.instance.plimsoll("status").fails(1), "images/lost");
+}
+
+/// Who asks for an image before it is built, or mistypes its name, does not wait for the next of ever rarer attempts.
+pub fn an_image_that_comes_meanwhile_is_taken() {
+    let space = Space::new("late-images");
+    space.apply(
+        &(pod("early", "sleep 1000").replace("busybox:static", "late-app:1")
+            + "    imagePullPolicy: Never\n"),
+    );
+    // tried every five minutes
+    space.apply(&pod("typo", "sleep 1000").replace("busybox:static", "Late_App:1"));
+    space.until_says("get pod typo --no-headers", "InvalidImageName");
+    space.kubectl("set image pod/typo main=busybox:static").ok();
+    space.ready("pod/typo");
+    // its third failure: it would be tried again after 40 s
+    eventually("three attempts", || {
+        let described = space.kubectl("describe pod early").ok();
+        let told = described.contains("(x3 ") || described.contains("(x4 ");
+        if told { Ok(()) } else { Err(described) }
+    });
+    space.instance.docker("tag busybox:static late-app:1").ok();
+    space
+        .kubectl("wait --for=condition=Ready pod/early --timeout=20s")
+        .ok();
+    space.instance.docker("rmi late-app:1").ok();
 }
 
 pub fn a_command_that_does_not_exist_is_told() {

@@ -111,6 +111,7 @@ fn main() {
         failures: a_crashing_container_is_restarted_with_backoff
             a_container_over_its_memory_limit_is_oom_killed
             an_image_that_does_not_exist_is_told
+            an_image_that_comes_meanwhile_is_taken
             a_command_that_does_not_exist_is_told;
         probes: a_failing_liveness_probe_restarts_the_container
             readiness_decides_who_gets_traffic

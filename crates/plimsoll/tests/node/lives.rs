@@ -1,8 +1,9 @@
 //! What containers of a pod go through, from their first to their last words.
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
-use crate::support::{Root, Space, holds};
+use crate::support::{Root, Space, eventually, holds};
 use crate::{QUICK, pod};
 
 pub fn last_words_and_reasons(space: &Space) {
@@ -116,6 +117,32 @@ pub fn hooks_and_signals_come_in_order(space: &Space) {
         "describe pod failing",
         "PostStartHook failed: command exited with code 7",
     );
+    // a hook that is answered has done what it should, whatever the answer
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = server.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = server.accept() {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    // and one that is deleted at once has a moment to put its things in order
+    let late = scratch.join("late");
+    space.apply(&pod(
+        "forced",
+        "trap \"echo term > /scratch/late; exit 0\" TERM; while :; do sleep 0.1; done",
+        &format!(
+            ", volumeMounts: [{{name: s, mountPath: /scratch}}], lifecycle: {{postStart: {{httpGet: {{host: 127.0.0.1, port: {port}, path: /none}}}}}}"
+        ),
+        &volume,
+    ));
+    space.ready("pod/forced");
+    space
+        .kubectl("delete pod forced --grace-period=0 --force --timeout=30s")
+        .ok();
+    eventually("its last word", || {
+        std::fs::read_to_string(&late).map_err(|error| error.to_string())
+    });
 }
 
 pub fn deletion_works_at_awkward_moments(space: &Space) {
