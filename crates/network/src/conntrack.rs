@@ -4,8 +4,11 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
+use parking_lot::Mutex;
 
 use crate::netfilter::{Attributes, Requests, attribute, padded};
 use crate::rules::plan::{Plan, Plans};
@@ -78,6 +81,9 @@ pub(crate) fn concerned(before: Option<&Plans>, after: &Plans) -> bool {
     before.is_none_or(|before| flows(before) != flows(after))
 }
 
+/// How long freed addresses are gathered.
+const GATHER: Duration = Duration::from_secs(1);
+
 /// Deletes the kernel's entries of condemned flows. Best effort: what remains expires by itself.
 pub(crate) async fn forget(judge: Judge) {
     let forgotten = tokio::task::spawn_blocking(move || forget_blocking(&judge)).await;
@@ -87,6 +93,39 @@ pub(crate) async fn forget(judge: Judge) {
             tracing::warn!(%error, "cannot forget UDP flows to endpoints that have gone")
         }
         Err(error) => tracing::warn!(%error, "forgetting UDP flows was cut short"),
+    }
+}
+
+/// Addresses that nobody has any more. What the kernel still holds of their connections would count as established for whoever gets them
+/// next, whatever policies say.
+#[derive(Clone, Default)]
+pub(crate) struct Freed(Arc<Mutex<BTreeSet<IpAddr>>>);
+
+impl Freed {
+    /// Forgets their connections, in a moment: many often go together, and an address is not given again so soon.
+    pub fn add(&self, addresses: impl Iterator<Item = IpAddr>) {
+        let mut waiting = self.0.lock();
+        let first = waiting.is_empty();
+        waiting.extend(addresses);
+        drop(waiting);
+        if !first {
+            return;
+        }
+        let freed = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(GATHER).await;
+            let gone = std::mem::take(&mut *freed.0.lock());
+            let forgotten = tokio::task::spawn_blocking(move || {
+                forget_all(&gone, |entry| of_addresses(entry, &gone))
+            });
+            match forgotten.await {
+                Ok(Ok(count)) => tracing::debug!(count, "forgot connections of freed addresses"),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "cannot forget connections of freed addresses");
+                }
+                Err(error) => tracing::warn!(%error, "forgetting connections was cut short"),
+            }
+        });
     }
 }
 
@@ -141,21 +180,27 @@ const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
 
 fn forget_blocking(judge: &Judge) -> io::Result<usize> {
+    let of_pods = judge.pods.iter().map(IpNet::addr).collect();
+    forget_all(&of_pods, |entry| selector_of(entry, judge))
+}
+
+/// Deletes the entries that are condemned, of the families of `addresses`.
+fn forget_all(
+    addresses: &BTreeSet<IpAddr>,
+    condemned: impl Fn(&[u8]) -> Option<Vec<u8>>,
+) -> io::Result<usize> {
     let requests = Requests::open()?;
     let mut count = 0;
     for family in Family::ALL {
-        if !judge
-            .pods
+        if !addresses
             .iter()
-            .any(|range| Family::of_range(range) == family)
+            .any(|address| Family::of(*address) == family)
         {
             continue;
         }
         // AF_INET and AF_INET6 are the same numbers as netfilter's.
         let number = family.number();
-        let doomed = requests.dump(CT_GET, number, &[], |entry| {
-            selector_of(entry.attributes(), judge)
-        })?;
+        let doomed = requests.dump(CT_GET, number, &[], |entry| condemned(entry.attributes()))?;
         for selector in &doomed {
             // That an entry has expired meanwhile is no error of ours.
             requests.tell(CT_DELETE, number, selector)?;
@@ -167,17 +212,30 @@ fn forget_blocking(judge: &Judge) -> io::Result<usize> {
 
 /// The attributes that name an entry, if it is condemned.
 fn selector_of(attributes: &[u8], judge: &Judge) -> Option<Vec<u8>> {
+    let (original, reply) = tuples(attributes)?;
+    let is_udp = original.protocol == libc::IPPROTO_UDP as u8;
+    (is_udp && judge.condemns(&original, &reply)).then(|| selector(attributes))
+}
+
+/// The same of an entry that is from or to one of these.
+fn of_addresses(attributes: &[u8], gone: &BTreeSet<IpAddr>) -> Option<Vec<u8>> {
+    let (original, reply) = tuples(attributes)?;
+    let sides = [original.source, original.destination, reply.source];
+    let is_gone = sides.iter().any(|side| gone.contains(side));
+    is_gone.then(|| selector(attributes))
+}
+
+fn tuples(attributes: &[u8]) -> Option<(Tuple, Tuple)> {
     let original = Tuple::read(attribute(attributes, CTA_TUPLE_ORIG)?)?;
     let reply = Tuple::read(attribute(attributes, CTA_TUPLE_REPLY)?)?;
-    if original.protocol != libc::IPPROTO_UDP as u8 || !judge.condemns(&original, &reply) {
-        return None;
-    }
-    Some(
-        Attributes(attributes)
-            .filter(|(kind, _, _)| matches!(*kind, CTA_TUPLE_ORIG | CTA_ZONE))
-            .flat_map(|(_, _, whole)| padded(whole))
-            .collect(),
-    )
+    Some((original, reply))
+}
+
+fn selector(attributes: &[u8]) -> Vec<u8> {
+    Attributes(attributes)
+        .filter(|(kind, _, _)| matches!(*kind, CTA_TUPLE_ORIG | CTA_ZONE))
+        .flat_map(|(_, _, whole)| padded(whole))
+        .collect()
 }
 
 struct Tuple {
@@ -207,8 +265,9 @@ impl Tuple {
             source: address(CTA_IP_V4_SRC, CTA_IP_V6_SRC)?,
             destination: address(CTA_IP_V4_DST, CTA_IP_V6_DST)?,
             protocol: *attribute(protocol, CTA_PROTO_NUM)?.first()?,
-            source_port: port(CTA_PROTO_SRC_PORT)?,
-            destination_port: port(CTA_PROTO_DST_PORT)?,
+            // ICMP has none
+            source_port: port(CTA_PROTO_SRC_PORT).unwrap_or(0),
+            destination_port: port(CTA_PROTO_DST_PORT).unwrap_or(0),
         })
     }
 }

@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
 /// An IP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
@@ -24,11 +22,6 @@ impl Family {
         } else {
             Family::V6
         }
-    }
-
-    /// The family of a range.
-    pub(crate) fn of_range(range: &IpNet) -> Self {
-        Self::of(range.network())
     }
 
     /// Of tables, and of matches on addresses.

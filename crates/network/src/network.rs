@@ -76,6 +76,8 @@ pub(crate) struct Inner {
     server: Mutex<Option<dns::Server>>,
     healer: Mutex<Option<Healer>>,
     pub purged: AtomicBool,
+    /// Addresses whose connections are to be forgotten.
+    freed: conntrack::Freed,
 }
 
 impl Inner {
@@ -171,6 +173,7 @@ impl Network {
             server: Mutex::new(Some(server)),
             healer: Mutex::new(None),
             purged: AtomicBool::new(false),
+            freed: conntrack::Freed::default(),
         });
         let healer = Healer::start(Arc::downgrade(&inner), ear, table, runs);
         *inner.healer.lock() = Some(healer);
@@ -208,8 +211,16 @@ impl Network {
         made.map(|()| attachment)
     }
 
-    /// Removes the interface and published ports of `id` and frees its address. Nothing to do is no error.
+    /// Removes the interface and published ports of `id` and frees its address. Nothing to do is no error. What has begun is brought
+    /// to its end, also when nobody waits for it any more.
     pub async fn detach(&self, id: &str) -> Result<(), Error> {
+        let (network, id) = (self.clone(), id.to_owned());
+        let detaching = tokio::spawn(async move { network.detach_whole(&id).await });
+        let cut = |error| Error::Config(format!("detaching was cut short: {error}"));
+        detaching.await.map_err(cut)?
+    }
+
+    async fn detach_whole(&self, id: &str) -> Result<(), Error> {
         self.usable()?;
         let Some(lease) = self.inner.leases.lock().get(id).cloned() else {
             return Ok(());
@@ -222,7 +233,29 @@ impl Network {
             .remove(&lease.attachment.host_interface)
             .await?;
         self.inner.leases.lock().release(id);
+        let addresses = [
+            Some(lease.attachment.address.into()),
+            lease.attachment.ipv6.map(|ipv6| ipv6.address.into()),
+        ];
+        self.inner.freed.add(addresses.into_iter().flatten());
         self.save().await
+    }
+
+    /// Whether the machine's port leads to a Service already, on this address or (none) on any: by a node port, or an address of the
+    /// machine that a load balancer has.
+    pub async fn is_of_a_service(&self, at: Option<IpAddr>, protocol: Protocol, port: u16) -> bool {
+        let rules = self.inner.rules.lock().await;
+        let services = self.inner.config.service_cidrs();
+        let is_published = |address: &IpAddr| !services.iter().any(|range| range.contains(address));
+        rules.wanted().iter().any(|plan| {
+            let mut addresses = plan.addresses.keys();
+            plan.node_ports.contains_key(&(protocol, port))
+                || addresses.any(|(address, of, number)| {
+                    (*of, *number) == (protocol, port)
+                        && is_published(address)
+                        && at.is_none_or(|at| at.is_unspecified() || at == *address)
+                })
+        })
     }
 
     /// What `id` was given, if it is attached.
@@ -334,6 +367,7 @@ impl Network {
     pub async fn set_published(&self, id: &str, ports: Vec<Published>) -> Result<(), Error> {
         self.usable()?;
         let mut rules = self.inner.rules.lock().await;
+        let before;
         let all: Vec<Published> = {
             let mut leases = self.inner.leases.lock();
             let Some(lease) = leases.get_mut(id) else {
@@ -341,23 +375,34 @@ impl Network {
                     "ports cannot be published for {id}: it is not attached"
                 )));
             };
-            lease.published = ports;
+            before = std::mem::replace(&mut lease.published, ports);
             leases
                 .iter()
                 .flat_map(|(_, lease)| lease.published.clone())
                 .collect()
         };
         self.save().await?;
-        let before = rules
+        let changed = rules
             .change_published(|plans| plans.set_published(all.iter()))
-            .await?;
-        self.forget_flows(&before, rules.wanted()).await
+            .await;
+        if changed.is_err() {
+            // whoever comes next finds what may still lead there
+            if let Some(lease) = self.inner.leases.lock().get_mut(id) {
+                for port in before {
+                    if !lease.published.contains(&port) {
+                        lease.published.push(port);
+                    }
+                }
+            }
+            let _ = self.save().await;
+        }
+        self.forget_flows(&changed?, rules.wanted()).await
     }
 
     /// Text of /etc/resolv.conf: the cluster's name server, for a pod of `namespace` the cluster's search path, and for
     /// all (also Docker containers and build steps) this machine's own search domains, as kubelet and Docker have it.
     pub fn resolv_conf(&self, namespace: Option<&str>) -> String {
-        // The gateway rather than dns_ip: the same server, without a translation (and its tracking entry) per query.
+        // The gateway rather than dns_ip, which is a service's and may be gone with what leads to those.
         let server = format!("nameserver {}\n", self.gateway());
         let domain = &self.inner.config.cluster_domain;
         let mut search = Vec::new();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::{HOST_ADDRESS, Machine, Namespace, OUTSIDE_ADDRESS, open, service};
+use common::{HOST_ADDRESS, Machine, Namespace, OUTSIDE_ADDRESS, open, service, single};
 use network::{AddressSet, Allowance, Network, PodPolicy, PortRange, Service, Transport};
 
 const SERVICE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 112, 1, 20), 80);
@@ -371,4 +371,86 @@ fn there_is_no_moment_without_protection() {
     }
     stop.store(true, Ordering::SeqCst);
     sender.join().unwrap();
+}
+
+/// Whoever gets an address next is not reached by the connections of who had it: they are established, and policies let those pass.
+#[test]
+fn connections_end_with_the_address_that_they_are_to() {
+    let machine = Machine::new();
+    let [client, first, second] = std::array::from_fn(|_| Namespace::new());
+    let mut config = machine.config(1);
+    config.pod_cidr = "10.64.1.0/28".parse().expect("a range");
+    let (config, options) = (single(config), machine.options());
+    let paths = [client.path(), first.path(), second.path()];
+    first.serve_udp(5000, "first");
+    second.serve_udp(5000, "second");
+    let client_name = client.name.clone();
+    machine.run(move || async move {
+        let network = open(config, options).await;
+        network.attach(&paths[0], "client").await.expect("attached");
+        let address = network.attach(&paths[1], "first").await;
+        let address = address.expect("attached").address;
+        let from = std::mem::ManuallyDrop::new(Namespace { name: client_name });
+        let socket = from.within(move || {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            let patience = Some(Duration::from_secs(2));
+            socket.set_read_timeout(patience).unwrap();
+            socket.connect((address, 5000)).unwrap();
+            socket
+        });
+        let asked = |socket: &UdpSocket| {
+            socket.send(b"?").unwrap();
+            let mut answer = [0; 16];
+            let length = socket.recv(&mut answer).ok()?;
+            Some(String::from_utf8_lossy(&answer[..length]).into_owned())
+        };
+        assert_eq!(asked(&socket).as_deref(), Some("first"));
+        network.detach("first").await.expect("detached");
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let mut rounds = 0..40;
+        loop {
+            rounds.next().expect("the address comes round");
+            let made = network.attach(&paths[2], "second").await.expect("attached");
+            if made.address == address {
+                break;
+            }
+            network.detach("second").await.expect("detached");
+        }
+        let closed = vec![ingress(address, vec![])];
+        network
+            .set_traffic(Some(vec![]), Some(closed))
+            .await
+            .expect("applied");
+        assert_eq!(asked(&socket), None);
+        network.set_policies(vec![]).await.expect("applied");
+        assert_eq!(asked(&socket).as_deref(), Some("second"));
+    });
+}
+
+/// An address that is no pod's has no policy, and would be let out by none.
+#[test]
+fn nothing_leaves_under_an_address_that_is_no_pods() {
+    let cluster = Cluster::new();
+    let [_, b, _] = &cluster.pods;
+    let host = &cluster.machine.host;
+    for interface in ["all", "default", "plim-000001"] {
+        let setting = format!("/proc/sys/net/ipv4/conf/{interface}/rp_filter");
+        host.text(&["sh", "-c", &format!("echo 0 > {setting}")]);
+    }
+    cluster.police(vec![]);
+    let strange = Ipv4Addr::new(192, 0, 2, 77);
+    b.text(&["ip", "addr", "add", "192.0.2.77/32", "dev", "eth0"]);
+    let ear = cluster
+        .machine
+        .outside
+        .within(|| UdpSocket::bind("0.0.0.0:9002"))
+        .unwrap();
+    ear.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    for (from, heard) in [(Ipv4Addr::UNSPECIFIED, true), (strange, false)] {
+        b.within(move || {
+            let mouth = UdpSocket::bind((from, 0)).unwrap();
+            mouth.send_to(b"out", (OUTSIDE_ADDRESS, 9002)).unwrap();
+        });
+        assert_eq!(ear.recv(&mut [0; 16]).is_ok(), heard, "{from}");
+    }
 }

@@ -173,6 +173,24 @@ async fn connect(
     };
     let updated = engine.update_sandbox(id, update).await;
     updated.map_err(|error| unconnected(container, error))?;
+    for port in &published {
+        let protocol = match port.protocol {
+            engine::Protocol::Tcp => network::Protocol::Tcp,
+            engine::Protocol::Udp => network::Protocol::Udp,
+        };
+        if network
+            .is_of_a_service(port.host_ip, protocol, port.host_port)
+            .await
+        {
+            let (endpoint, number) = (&container.record.name, port.host_port);
+            let at = port
+                .host_ip
+                .unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
+            return Err(Refusal::internal(format!(
+                "driver failed programming external connectivity on endpoint {endpoint}: Bind for {at}:{number} failed: port is already allocated (to a Service of the cluster)"
+            )));
+        }
+    }
     if !published.is_empty() {
         network
             .set_published(id, ports::translated(&published, &addresses))

@@ -12,10 +12,12 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// Carried connections at a time, in one sandbox; more wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 512;
+/// Carried connections at a time, in one sandbox; more wait in the kernel's queue. Each has two descriptors.
+const CONNECTIONS_MAX: usize = 8192;
+/// How long nothing is accepted when there are no descriptors left.
+const STARVED: Duration = Duration::from_millis(200);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// Ports of one sandbox.
@@ -39,6 +41,8 @@ pub struct Ports {
     bound: BTreeMap<u64, Bound>,
     connections: BTreeMap<u64, Connection>,
     next_key: u64,
+    /// Until then nothing is accepted.
+    starved: Option<Instant>,
 }
 
 /// One socket of one published port (two when it has both address families).
@@ -108,11 +112,12 @@ impl Ports {
 
     /// Whether something here has a deadline.
     pub fn timed(&self) -> bool {
-        self.bound.values().any(|bound| !bound.peers.is_empty())
+        self.starved.is_some() || self.bound.values().any(|bound| !bound.peers.is_empty())
     }
 
     /// Drops peers that have been silent for long.
     pub fn expire(&mut self, now: Instant) {
+        self.starved = self.starved.filter(|until| now < *until);
         for bound in self.bound.values_mut() {
             bound.peers.expire(now);
         }
@@ -121,7 +126,7 @@ impl Ports {
     /// What to wait for.
     pub fn watched(&self) -> Vec<(PortToken, BorrowedFd<'_>, PollFlags)> {
         let mut list = Vec::new();
-        let full = self.connections.len() >= CONNECTIONS_MAX;
+        let full = self.connections.len() >= CONNECTIONS_MAX || self.starved.is_some();
         for (key, bound) in &self.bound {
             match bound.wanted.protocol {
                 Protocol::Tcp if full => {}
@@ -198,8 +203,14 @@ impl Ports {
         let target = bound.wanted.target;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         while self.connections.len() < CONNECTIONS_MAX {
-            let Ok(outside) = rustix::net::accept_with(&bound.socket, flags) else {
-                return;
+            let outside = match rustix::net::accept_with(&bound.socket, flags) {
+                Ok(outside) => outside,
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    // it waits in the queue, and would be told of again and again
+                    self.starved = Some(Instant::now() + STARVED);
+                    return;
+                }
+                Err(_) => return,
             };
             if target.ip().is_unspecified() {
                 continue;
@@ -216,6 +227,9 @@ impl Ports {
             };
             let _ = sockopt::set_tcp_nodelay(&outside, true);
             let _ = sockopt::set_tcp_nodelay(&inside, true);
+            // a peer that has vanished does not hold its place for ever
+            let _ = sockopt::set_socket_keepalive(&outside, true);
+            let _ = sockopt::set_socket_keepalive(&inside, true);
             self.next_key += 1;
             let connection = Connection {
                 outside,

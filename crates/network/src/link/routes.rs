@@ -39,6 +39,8 @@ impl Links {
     /// MTU of the link with the default route; 1500 at most, and without one.
     pub async fn uplink_mtu(&self) -> Result<u32, Error> {
         const ETHERNET_MTU: u32 = 1500;
+        /// With less a link has no IPv6 (RFC 8200); packets that are too large for the uplink are told so.
+        const MTU_MIN: u32 = 1280;
         let default = self
             .routes(RouteMessageBuilder::<Ipv4Addr>::new().build())
             .await?
@@ -58,7 +60,7 @@ impl Links {
         };
         let links = self.all().await?;
         let uplink = links.iter().find(|link| link.index == index);
-        Ok(uplink.map_or(ETHERNET_MTU, |link| link.mtu.clamp(576, ETHERNET_MTU)))
+        Ok(uplink.map_or(ETHERNET_MTU, |link| link.mtu.clamp(MTU_MIN, ETHERNET_MTU)))
     }
 
     /// Addresses of this namespace.

@@ -111,13 +111,15 @@ fn guarding(layout: &Layout, rule: &mut impl FnMut(&str, String)) {
             format!("iifname \"{bridge}\" ip6 saddr != {{ {pod_cidr}, fe80::/10, :: }} drop"),
         );
     } else {
+        rule(
+            "guard",
+            format!("iifname \"{bridge}\" ip saddr != {pod_cidr} drop"),
+        );
         // The bridge lets packets of loopback through for the sake of node ports; pods have no business there.
-        for side in ["saddr", "daddr"] {
-            rule(
-                "guard",
-                format!("iifname \"{bridge}\" ip {side} 127.0.0.0/8 drop"),
-            );
-        }
+        rule(
+            "guard",
+            format!("iifname \"{bridge}\" ip daddr 127.0.0.0/8 drop"),
+        );
     }
     let Some((dns_ip, dns_port)) = &layout.dns else {
         return;
