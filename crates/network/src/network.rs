@@ -402,7 +402,7 @@ impl Network {
     /// Text of /etc/resolv.conf: the cluster's name server, for a pod of `namespace` the cluster's search path, and for
     /// all (also Docker containers and build steps) this machine's own search domains, as kubelet and Docker have it.
     pub fn resolv_conf(&self, namespace: Option<&str>) -> String {
-        // The gateway rather than dns_ip, which is a service's and may be gone with what leads to those.
+        // The gateway rather than dns_ip: the same server, without a translation (and its tracking entry) per query.
         let server = format!("nameserver {}\n", self.gateway());
         let domain = &self.inner.config.cluster_domain;
         let mut search = Vec::new();

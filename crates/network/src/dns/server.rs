@@ -81,9 +81,11 @@ impl Server {
     }
 }
 
-/// On a port of its own, to which what is asked of port 53 is led: who publishes that one on all of the machine's addresses, as
-/// name servers in containers do, finds it free.
 async fn listen(address: Ipv4Addr) -> io::Result<(UdpSocket, TcpListener, u16)> {
+    match bind(address, 53).await {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+        other => return other,
+    }
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for _ in 0..PORT_TRIES {
         match bind(address, 0).await {
