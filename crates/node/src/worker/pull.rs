@@ -48,7 +48,7 @@ impl Worker {
             let due = Instant::now() + Duration::from_secs(backoff_s(5));
             let attempt = self.attempts.entry(name).or_default();
             (attempt.retry_at, attempt.lacking) = (Some(due), Some(reference));
-            self.retry_at(due);
+            self.retry_at(due.min(Instant::now() + LOOK));
             return None;
         }
         if let Some(image) = self.usable(&reference, &policy) {
@@ -129,7 +129,7 @@ impl Worker {
                 let wait = Duration::from_secs(backoff_s(failures));
                 let due = Instant::now() + wait;
                 (attempt.retry_at, attempt.lacking) = (Some(due), Some(reference.clone()));
-                self.retry_at(due);
+                self.retry_at(due.min(Instant::now() + LOOK));
                 self.note_waiting(&name, reason, &message);
                 if reason == "ErrImagePull" {
                     self.report().await;
