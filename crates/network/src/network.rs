@@ -153,6 +153,10 @@ impl Network {
         let ports = (
             bridge::mac(&config),
             names::interface_prefix(&config.instance),
+            leases
+                .iter()
+                .map(|(_, lease)| place(&lease.attachment))
+                .collect(),
         );
         // Before the first rule, so that nothing that happens to them is missed.
         let ear = netfilter::listen().map_err(|error| {
@@ -202,6 +206,9 @@ impl Network {
         if new {
             self.save().await?;
         }
+        // before the first packet can come from there
+        let (port, addresses) = place(&attachment);
+        self.inner.rules.lock().await.place(&port, addresses).await;
         let machine = (&self.inner.links, config, self.inner.mtu);
         let made = attach::connect(machine, &namespace, netns, &attachment).await;
         if made.is_err() && new {
@@ -232,6 +239,8 @@ impl Network {
             .links
             .remove(&lease.attachment.host_interface)
             .await?;
+        let port = &lease.attachment.host_interface;
+        self.inner.rules.lock().await.place(port, Vec::new()).await;
         self.inner.leases.lock().release(id);
         let addresses = [
             Some(lease.attachment.address.into()),
@@ -492,6 +501,11 @@ impl Network {
         }
         Ok(())
     }
+}
+
+/// The port of an attachment, and what may come from there.
+fn place(attachment: &Attachment) -> (String, Vec<IpAddr>) {
+    (attachment.host_interface.clone(), attachment.addresses())
 }
 
 async fn blocking<T: Send + 'static>(

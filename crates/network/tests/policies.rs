@@ -438,19 +438,41 @@ fn nothing_leaves_under_an_address_that_is_no_pods() {
         host.text(&["sh", "-c", &format!("echo 0 > {setting}")]);
     }
     cluster.police(vec![]);
-    let strange = Ipv4Addr::new(192, 0, 2, 77);
-    b.text(&["ip", "addr", "add", "192.0.2.77/32", "dev", "eth0"]);
+    // one of elsewhere, one that nobody has, and another pod's
+    let strange = [
+        Ipv4Addr::new(192, 0, 2, 77),
+        Ipv4Addr::new(10, 64, 1, 200),
+        cluster.at[0],
+    ];
+    for address in strange {
+        b.text(&["ip", "addr", "add", &format!("{address}/32"), "dev", "eth0"]);
+    }
     let ear = cluster
         .machine
         .outside
         .within(|| UdpSocket::bind("0.0.0.0:9002"))
         .unwrap();
     ear.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-    for (from, heard) in [(Ipv4Addr::UNSPECIFIED, true), (strange, false)] {
+    let own = [(cluster.at[1], true)];
+    for (from, heard) in own.into_iter().chain(strange.map(|one| (one, false))) {
         b.within(move || {
             let mouth = UdpSocket::bind((from, 0)).unwrap();
             mouth.send_to(b"out", (OUTSIDE_ADDRESS, 9002)).unwrap();
         });
         assert_eq!(ear.recv(&mut [0; 16]).is_ok(), heard, "{from}");
     }
+    // what answers for another's address is not believed, and its own is answered for
+    let at = cluster.at[0].to_string();
+    b.text(&["busybox", "arping", "-A", "-c", "3", "-I", "eth0", &at]);
+    let a = SocketAddrV4::new(cluster.at[0], 8080);
+    assert!(host.fetch(a).expect("still itself").starts_with('a'));
+    let known = host.text(&["ip", "neigh", "show", &cluster.at[0].to_string()]);
+    let its = names_mac(cluster.at[0]);
+    assert!(known.contains(&its), "{known} for {its}");
+}
+
+/// The hardware address of a pod with this one: see `names::mac`.
+fn names_mac(address: Ipv4Addr) -> String {
+    let [a, b, c, d] = address.octets();
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }

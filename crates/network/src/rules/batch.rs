@@ -9,7 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::change::Change;
-use super::encode::{Sink, encode};
+use super::encode::{self, Sink, encode};
 use super::text::Layout;
 use crate::Error;
 use crate::netfilter::{Refusal, Transactions, frame};
@@ -45,12 +45,40 @@ impl Kernel {
         self.0.lock().port()
     }
 
-    /// Applies all changes, or none.
-    pub async fn apply(&self, tables: &[Changes<'_>]) -> Result<(), Error> {
-        let Some(batch) = Batch::of(tables) else {
+    /// Adds elements to sets of a table (`true`), or takes them away, by their keys; all or none. What is there already is no error.
+    pub async fn elements(
+        &self,
+        (family, table): (u8, &str),
+        changes: &[(bool, &str, Vec<u8>)],
+    ) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        batch.family = family;
+        for (add, set, key) in changes {
+            encode::element(table, (*add, set, key), &mut batch);
+        }
+        let Some((bytes, last)) = batch.finished() else {
             return Ok(());
         };
-        let (way, bytes, last) = (self.0.clone(), batch.bytes, batch.sequence);
+        let way = self.0.clone();
+        let answer = tokio::task::spawn_blocking(move || way.lock().run(&bytes, last)).await;
+        let refusal = match answer {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(refusal)) => refusal,
+            Err(cut) => Refusal::from(io::Error::from(cut)),
+        };
+        Err(Error::Rules {
+            table: table.to_owned(),
+            reason: refusal.error.to_string(),
+        })
+    }
+
+    /// Applies all changes, or none.
+    pub async fn apply(&self, tables: &[Changes<'_>]) -> Result<(), Error> {
+        let mut batch = Batch::of(tables);
+        let Some((bytes, last)) = batch.finished() else {
+            return Ok(());
+        };
+        let way = self.0.clone();
         let answer = tokio::task::spawn_blocking(move || way.lock().run(&bytes, last)).await;
         let refusal = match answer {
             Ok(Ok(())) => return Ok(()),
@@ -100,8 +128,7 @@ struct Batch {
 }
 
 impl Batch {
-    /// `None` when nothing changes.
-    fn of(tables: &[Changes<'_>]) -> Option<Self> {
+    fn new() -> Self {
         let mut batch = Self {
             bytes: Vec::new(),
             family: 0,
@@ -112,6 +139,11 @@ impl Batch {
             origins: Vec::new(),
         };
         frame(&mut batch.bytes, (BEGIN, REQUEST, 0), (0, SUBSYSTEM), &[]);
+        batch
+    }
+
+    fn of(tables: &[Changes<'_>]) -> Self {
+        let mut batch = Self::new();
         for (table, (layout, changes)) in tables.iter().enumerate() {
             batch.family = layout.family.number();
             for (number, change) in changes.iter().enumerate() {
@@ -119,16 +151,21 @@ impl Batch {
                 encode(layout, change, &mut batch);
             }
         }
-        if batch.sequence == 0 {
+        batch
+    }
+
+    /// All of it, and the number of its last message; `None` when nothing changes.
+    fn finished(&mut self) -> Option<(Vec<u8>, u32)> {
+        if self.sequence == 0 {
             return None;
         }
         // One answer will do for all that goes well; what does not is answered by itself.
-        let flags = batch.last_at + FLAGS_AT..batch.last_at + FLAGS_AT + 2;
-        let acknowledged = (batch.last_flags | ACKNOWLEDGE).to_ne_bytes();
-        batch.bytes[flags].copy_from_slice(&acknowledged);
-        let end = (END, REQUEST, batch.sequence + 1);
-        frame(&mut batch.bytes, end, (0, SUBSYSTEM), &[]);
-        Some(batch)
+        let flags = self.last_at + FLAGS_AT..self.last_at + FLAGS_AT + 2;
+        let acknowledged = (self.last_flags | ACKNOWLEDGE).to_ne_bytes();
+        self.bytes[flags].copy_from_slice(&acknowledged);
+        let end = (END, REQUEST, self.sequence + 1);
+        frame(&mut self.bytes, end, (0, SUBSYSTEM), &[]);
+        Some((std::mem::take(&mut self.bytes), self.sequence))
     }
 }
 

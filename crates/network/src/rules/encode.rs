@@ -103,6 +103,21 @@ pub(super) fn encode(layout: &Layout, change: &Change, out: &mut impl Sink) {
     }
 }
 
+/// The message that adds an element to a set of a table, or takes it away, by its key.
+pub(super) fn element(table: &str, (add, set, key): (bool, &str, &[u8]), out: &mut impl Sink) {
+    let mut writer = Writer::default();
+    writer.text(1, table);
+    writer.text(2, set);
+    writer.nest(3, |list| {
+        list.nest(1, |one| one.nest(1, |data| data.value(1, key)));
+    });
+    let (kind, flags) = match add {
+        true => (NEW_ELEMENTS, CREATE),
+        false => (DELETE_ELEMENTS, 0),
+    };
+    out.message(kind, flags, writer.bytes());
+}
+
 struct Encoder<'a, S> {
     layout: &'a Layout,
     out: &'a mut S,

@@ -9,7 +9,7 @@
 //! upstream's nftables mode (KEP-3866), with one chain per service port where upstream has one more per endpoint.
 
 mod batch;
-mod between;
+pub(crate) mod between;
 mod change;
 mod encode;
 pub(crate) mod fixed;
@@ -22,10 +22,12 @@ pub(crate) mod text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::foreign::{self, Owner};
 use crate::{Error, Family, Service, names};
 use batch::{Changes, Kernel};
+use between::Places;
 use nft::OwnRuns;
 use plan::{Plan, Plans};
 use text::{Found, Layout};
@@ -41,6 +43,9 @@ pub(crate) struct Rules {
     /// The bridge's hardware address, and what the names of its ports begin with.
     mac: [u8; 6],
     ports: String,
+    /// Who is at them, and whether the kernel drops what comes from them under other addresses.
+    places: Places,
+    guarded: AtomicBool,
     /// Foreign rules that could not be made, as they were reported.
     refused: BTreeSet<String>,
     /// What should be applied.
@@ -54,7 +59,7 @@ impl Rules {
     pub async fn open(
         layouts: Vec<Layout>,
         owner: Owner,
-        (mac, ports): ([u8; 6], String),
+        (mac, ports, places): ([u8; 6], String, Places),
         wanted: Plans,
         runs: OwnRuns,
     ) -> Result<Self, Error> {
@@ -70,6 +75,8 @@ impl Rules {
             owner,
             mac,
             ports,
+            places,
+            guarded: AtomicBool::new(false),
             refused: BTreeSet::new(),
             wanted,
             applied: false,
@@ -179,14 +186,49 @@ impl Rules {
             .collect()
     }
 
-    /// Has frames from container to container dropped. A kernel that cannot filter them at all is told of.
+    /// Has frames from container to container dropped, and those under addresses of others. A kernel that cannot filter them at all is
+    /// told of.
     async fn guard_bridge(&self) {
-        let script = between::script(&self.owner.table(), &self.ports, self.mac);
-        if let Err(error) = self.run(&script).await {
+        let table = self.owner.table();
+        let script = between::script(&table, &self.ports, self.mac, &self.places);
+        let guarded = self.run(&script).await;
+        self.guarded.store(guarded.is_ok(), Ordering::Relaxed);
+        if let Err(error) = guarded {
             tracing::warn!(
                 %error,
-                "containers can send frames to each other past network policies: this kernel does not filter bridges (CONFIG_NF_TABLES_BRIDGE)"
+                "containers can send frames to each other past network policies, and under each other's addresses: this kernel does not filter bridges (CONFIG_NF_TABLES_BRIDGE)"
             );
+        }
+    }
+
+    /// The port of the bridge has these addresses from now on (none: it goes), and nothing comes from it under others.
+    pub async fn place(&mut self, port: &str, addresses: Vec<IpAddr>) {
+        let before = match addresses.is_empty() {
+            true => self.places.remove(port),
+            false => self.places.insert(port.to_owned(), addresses.clone()),
+        };
+        let before = before.unwrap_or_default();
+        if !self.guarded.load(Ordering::Relaxed) || before == addresses {
+            return;
+        }
+        let element = |add: bool, address: &IpAddr| {
+            let set = between::set(Family::of(*address));
+            (add, set, between::key(port, *address))
+        };
+        let gone = before.iter().filter(|one| !addresses.contains(one));
+        let new = addresses.iter().filter(|one| !before.contains(one));
+        let changes: Vec<_> = gone
+            .map(|address| element(false, address))
+            .chain(new.map(|address| element(true, address)))
+            .collect();
+        let table = self.owner.table();
+        if let Err(error) = self
+            .kernel
+            .elements((between::FAMILY, &table), &changes)
+            .await
+        {
+            tracing::warn!(%error, "loading the rules of the bridge anew");
+            self.guard_bridge().await;
         }
     }
 
