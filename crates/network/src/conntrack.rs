@@ -102,8 +102,13 @@ pub(crate) async fn forget(judge: Judge) {
 pub(crate) struct Freed(Arc<Mutex<BTreeSet<IpAddr>>>);
 
 impl Freed {
-    /// Forgets their connections, in a moment: many often go together, and an address is not given again so soon.
-    pub fn add(&self, addresses: impl Iterator<Item = IpAddr>) {
+    /// Forgets their connections, in a moment: many often go together. An address is seldom given again so soon; one that was
+    /// (`in_use`) keeps the connections of both.
+    pub fn add(
+        &self,
+        addresses: impl Iterator<Item = IpAddr>,
+        in_use: impl FnOnce() -> BTreeSet<IpAddr> + Send + 'static,
+    ) {
         let mut waiting = self.0.lock();
         let first = waiting.is_empty();
         waiting.extend(addresses);
@@ -114,7 +119,9 @@ impl Freed {
         let freed = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(GATHER).await;
-            let gone = std::mem::take(&mut *freed.0.lock());
+            let mut gone = std::mem::take(&mut *freed.0.lock());
+            let in_use = in_use();
+            gone.retain(|address| !in_use.contains(address));
             let forgotten = tokio::task::spawn_blocking(move || {
                 forget_all(&gone, |entry| of_addresses(entry, &gone))
             });

@@ -242,11 +242,20 @@ impl Network {
         let port = &lease.attachment.host_interface;
         self.inner.rules.lock().await.place(port, Vec::new()).await;
         self.inner.leases.lock().release(id);
-        let addresses = [
-            Some(lease.attachment.address.into()),
-            lease.attachment.ipv6.map(|ipv6| ipv6.address.into()),
-        ];
-        self.inner.freed.add(addresses.into_iter().flatten());
+        let inner = Arc::downgrade(&self.inner);
+        let in_use = move || {
+            let inner = inner.upgrade();
+            let leases = inner.iter().map(|inner| inner.leases.lock().clone());
+            let all = leases.flat_map(|leases| {
+                let each = leases
+                    .iter()
+                    .flat_map(|(_, lease)| lease.attachment.addresses());
+                each.collect::<Vec<_>>()
+            });
+            all.collect()
+        };
+        let addresses = lease.attachment.addresses().into_iter();
+        self.inner.freed.add(addresses, in_use);
         self.save().await
     }
 
