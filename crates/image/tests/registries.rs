@@ -71,14 +71,14 @@ async fn mirrors_are_asked_first_and_for_docker_hub_only() {
     let Some(registry) = Registry::start(&home, false, None) else {
         return;
     };
-    let image = pushed(&home, &registry.name("library/app:v1")).await;
-    pushed(&home, &registry.name("team/app:latest")).await;
+    let of_library = pushed(&home, &registry.name("library/app:v1")).await;
+    let of_team = pushed(&home, &registry.name("team/app:latest")).await;
     let gone = "http://127.0.0.1:9";
     let fresh = with(&[], &[gone, &format!("http://127.0.0.1:{}", registry.port)]);
-    for (name, familiar) in [
-        ("app:v1", "app:v1"),
-        ("docker.io/library/app:v1", "app:v1"),
-        ("team/app", "team/app:latest"),
+    for (name, familiar, image) in [
+        ("app:v1", "app:v1", &of_library),
+        ("docker.io/library/app:v1", "app:v1", &of_library),
+        ("team/app", "team/app:latest", &of_team),
     ] {
         let pulled = fresh.images.pull(name, None, None, silent()).await.unwrap();
         assert_eq!(pulled.layers(), image.layers(), "{name}");
