@@ -102,7 +102,7 @@ fn of_value(mut kv: KeyValue) -> KeyValue {
     if kv.value.starts_with(MAGIC) {
         match json_of(&kv.value) {
             Some(value) => kv.value = value,
-            None => tracing::error!(
+            None => tracing::debug!(
                 key = kv.key,
                 "an object that another API server wrote cannot be read here"
             ),

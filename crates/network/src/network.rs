@@ -262,15 +262,15 @@ impl Network {
     /// Whether the machine's port leads to a Service already, on this address or (none) on any: by a node port, or an address of the
     /// machine that a load balancer has.
     pub async fn is_of_a_service(&self, at: Option<IpAddr>, protocol: Protocol, port: u16) -> bool {
+        // what cannot be looked up stands in nobody's way
+        let local = self.inner.links.addresses().await.unwrap_or_default();
         let rules = self.inner.rules.lock().await;
-        let services = self.inner.config.service_cidrs();
-        let is_published = |address: &IpAddr| !services.iter().any(|range| range.contains(address));
         rules.wanted().iter().any(|plan| {
             let mut addresses = plan.addresses.keys();
             plan.node_ports.contains_key(&(protocol, port))
                 || addresses.any(|(address, of, number)| {
                     (*of, *number) == (protocol, port)
-                        && is_published(address)
+                        && local.contains(address)
                         && at.is_none_or(|at| at.is_unspecified() || at == *address)
                 })
         })

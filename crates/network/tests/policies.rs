@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::{HOST_ADDRESS, Machine, Namespace, OUTSIDE_ADDRESS, open, service, single};
-use network::{AddressSet, Allowance, Network, PodPolicy, PortRange, Service, Transport};
+use network::{AddressSet, Allowance, Network, PodPolicy, PortRange, Protocol, Service, Transport};
 
 const SERVICE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 112, 1, 20), 80);
 
@@ -475,4 +475,32 @@ fn nothing_leaves_under_an_address_that_is_no_pods() {
 fn names_mac(address: Ipv4Addr) -> String {
     let [a, b, c, d] = address.octets();
     format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+}
+
+/// Who publishes a port is told of Services that have it: on every address a node port, on one of the machine's a load balancer.
+#[test]
+fn ports_of_services_are_known() {
+    let cluster = Cluster::new();
+    let mut balanced = services(cluster.at[0]);
+    let elsewhere = Ipv4Addr::new(203, 0, 113, 77);
+    balanced[0].external_ips = vec![HOST_ADDRESS.into(), elsewhere.into()];
+    cluster.with(move |network| async move {
+        network.set_services(balanced).await.expect("applied");
+        for (at, port, taken) in [
+            (None, 30080, true),
+            (Some(OUTSIDE_ADDRESS), 30080, true),
+            (None, 30081, false),
+            (None, 80, true),
+            (Some(HOST_ADDRESS), 80, true),
+            (Some(Ipv4Addr::UNSPECIFIED), 80, true),
+            (Some(elsewhere), 80, false),
+            (Some(Ipv4Addr::LOCALHOST), 80, false),
+            (None, 8080, false),
+        ] {
+            let at = at.map(Into::into);
+            let found = network.is_of_a_service(at, Protocol::Tcp, port).await;
+            assert_eq!(found, taken, "{at:?} {port}");
+            assert!(!network.is_of_a_service(at, Protocol::Udp, port).await);
+        }
+    });
 }

@@ -16,14 +16,14 @@ const WINDOW_AGE: Duration = Duration::from_secs(600);
 /// A change that is younger stays although the window holds more bytes than it should (upstream's `DefaultEventFreshDuration`),
 /// up to so many times as much: who lists and then watches, or is busy for a moment, finds what came meanwhile.
 const FRESH: Duration = Duration::from_secs(75);
-const FRESH_BYTES_FACTOR: usize = 16;
+const FRESH_BYTES_FACTOR: usize = 4;
 
 /// How much a window may hold.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Capacity {
     /// Changes.
     pub changes: usize,
-    /// Bytes of the changed objects; of those of the last minute, many times as much.
+    /// Bytes of the changed objects; of those of the last 75 s, four times as much.
     pub bytes: usize,
 }
 
@@ -167,7 +167,7 @@ mod tests {
         of_bytes.shrink(capacity(100, 25_000), now + FRESH);
         assert_eq!(held(&of_bytes), (3, vec![4, 5]));
         let mut fresh = window((1..=20).map(|n| event(n, 1000, now)));
-        fresh.shrink(capacity(100, 500), now);
+        fresh.shrink(capacity(100, 2000), now);
         let (_, left) = held(&fresh);
         assert!((5..8).contains(&left.len()), "{left:?}");
         assert!(

@@ -45,6 +45,13 @@ impl Kernel {
         self.0.lock().port()
     }
 
+    /// Says a transaction whose last message has this number.
+    async fn run(&self, bytes: Vec<u8>, last: u32) -> Result<(), Refusal> {
+        let way = self.0.clone();
+        let answer = tokio::task::spawn_blocking(move || way.lock().run(&bytes, last)).await;
+        answer.unwrap_or_else(|cut| Err(Refusal::from(io::Error::from(cut))))
+    }
+
     /// Adds elements to sets of a table (`true`), or takes them away, by their keys; all or none. What is there already is no error.
     pub async fn elements(
         &self,
@@ -59,12 +66,8 @@ impl Kernel {
         let Some((bytes, last)) = batch.finished() else {
             return Ok(());
         };
-        let way = self.0.clone();
-        let answer = tokio::task::spawn_blocking(move || way.lock().run(&bytes, last)).await;
-        let refusal = match answer {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(refusal)) => refusal,
-            Err(cut) => Refusal::from(io::Error::from(cut)),
+        let Err(refusal) = self.run(bytes, last).await else {
+            return Ok(());
         };
         Err(Error::Rules {
             table: table.to_owned(),
@@ -78,12 +81,8 @@ impl Kernel {
         let Some((bytes, last)) = batch.finished() else {
             return Ok(());
         };
-        let way = self.0.clone();
-        let answer = tokio::task::spawn_blocking(move || way.lock().run(&bytes, last)).await;
-        let refusal = match answer {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(refusal)) => refusal,
-            Err(cut) => Refusal::from(io::Error::from(cut)),
+        let Err(refusal) = self.run(bytes, last).await else {
+            return Ok(());
         };
         let origin = refusal.sequence.and_then(|number| {
             let after = batch
